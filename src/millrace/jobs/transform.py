@@ -1,0 +1,159 @@
+"""What a transform job was asked to do, with every default filled in, and how one instance of it fared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from millrace.names import ObjectPrefix
+
+__all__ = [
+    "AssembleWith",
+    "BatchStrategy",
+    "Compression",
+    "DataProcessing",
+    "InstanceOutcome",
+    "JoinSource",
+    "ObjectFailure",
+    "Progress",
+    "SourceType",
+    "SplitType",
+    "TransformSpec",
+]
+
+MIB = 1024 * 1024
+DEFAULT_MAX_PAYLOAD_BYTES = 6 * MIB
+
+
+class SplitType(StrEnum):
+    """How an object is cut into records."""
+
+    NONE = "None"
+    LINE = "Line"
+    RECORDIO = "RecordIO"
+    TFRECORD = "TFRecord"
+
+
+class BatchStrategy(StrEnum):
+    """How many records one payload holds."""
+
+    MULTI_RECORD = "MultiRecord"
+    SINGLE_RECORD = "SingleRecord"
+
+
+class AssembleWith(StrEnum):
+    """What follows each answer in the output object."""
+
+    NONE = "None"
+    LINE = "Line"
+
+
+class Compression(StrEnum):
+    """How input objects are compressed."""
+
+    NONE = "None"
+    GZIP = "Gzip"
+
+
+class JoinSource(StrEnum):
+    """What answers are joined with."""
+
+    NONE = "None"
+    INPUT = "Input"
+
+
+class SourceType(StrEnum):
+    """What the input URI names."""
+
+    PREFIX = "S3Prefix"
+    MANIFEST = "ManifestFile"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataProcessing:
+    """Filters as JSONPath texts ("$" does nothing), and the join."""
+
+    input_filter: str = "$"
+    output_filter: str = "$"
+    join_source: JoinSource = JoinSource.NONE
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether bytes pass through untouched."""
+        return self == DataProcessing()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformSpec:
+    """What the client asked for.
+
+    None stands for "not said" in the three settings that /execution-parameters may answer:
+    `max_concurrent_transforms` (per instance), `max_payload_bytes` (0 = no limit), `strategy`.
+    """
+
+    model: str
+    source: ObjectPrefix
+    """The prefix, or (for a manifest) the manifest object."""
+    source_type: SourceType = SourceType.PREFIX
+    output: ObjectPrefix
+    split: SplitType = SplitType.NONE
+    compression: Compression = Compression.NONE
+    assemble_with: AssembleWith = AssembleWith.NONE
+    content_type: str | None = None
+    accept: str | None = None
+    max_concurrent_transforms: int | None = None
+    max_payload_bytes: int | None = None
+    strategy: BatchStrategy | None = None
+    invocation_timeout_seconds: float = 600.0
+    invocation_max_retries: int = 3
+    processing: DataProcessing = field(default_factory=DataProcessing)
+    instance_type: str = "ml.m5.large"
+    instance_count: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    output_kms_key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """Live counters of one instance; all only grow, save `in_flight` and the percentiles (milliseconds)."""
+
+    objects_total: int = 0
+    objects_done: int = 0
+    objects_failed: int = 0
+    records: int = 0
+    requests: int = 0
+    retries: int = 0
+    bytes_total: int = 0
+    """Size of the input objects as stored (compressed, if they are)."""
+    bytes_in: int = 0
+    """Bytes of them read so far."""
+    bytes_out: int = 0
+    in_flight: int = 0
+    latency_p50_ms: float = 0.0
+    latency_p99_ms: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectFailure:
+    """Why one object has no output.
+
+    `label` is "ClientError" or "AlgorithmError". `record` counts from 1, `offset` is that record's first byte in the
+    (decompressed) object; both None where they do not apply. `status` and `answer` (cut) are the container's.
+    """
+
+    key: str
+    label: str
+    message: str
+    record: int | None = None
+    offset: int | None = None
+    status: int | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceOutcome:
+    """How one instance ended: its failed objects in key order (the first ones in full), and the final counters."""
+
+    progress: Progress
+    failures: tuple[ObjectFailure, ...] = ()
+    failure_count: int = 0
+    stopped: bool = False

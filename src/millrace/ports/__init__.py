@@ -1,0 +1,1 @@
+"""The seams: one Protocol per file, its contract in the docstring."""

@@ -1,0 +1,284 @@
+"""ObjectStore: buckets and objects, as S3 means them."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from millrace.names import ObjectRef
+
+__all__ = [
+    "BadDigest",
+    "BucketExists",
+    "BucketInfo",
+    "BucketNotEmpty",
+    "InvalidPart",
+    "ListPage",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "NoSuchUpload",
+    "ObjectInfo",
+    "ObjectMeta",
+    "ObjectStore",
+    "ObjectStoreError",
+    "ObjectWriter",
+    "PartInfo",
+    "PreconditionFailed",
+    "UploadInfo",
+]
+
+
+class ObjectStoreError(Exception):
+    """The root of the port's own errors; each carries what it is about."""
+
+    def __init__(self, subject: object, detail: str = "") -> None:
+        super().__init__(f"{type(self).__name__}: {subject}" + (f" ({detail})" if detail else ""))
+        self.subject = subject
+        self.detail = detail
+
+
+class NoSuchBucket(ObjectStoreError):
+    """The bucket does not exist."""
+
+
+class BucketExists(ObjectStoreError):
+    """The bucket exists already."""
+
+
+class BucketNotEmpty(ObjectStoreError):
+    """A bucket with objects is not deleted."""
+
+
+class NoSuchKey(ObjectStoreError):
+    """The object does not exist."""
+
+
+class NoSuchUpload(ObjectStoreError):
+    """The multipart upload does not exist, or was completed or aborted."""
+
+
+class InvalidPart(ObjectStoreError):
+    """A part named in a completion is missing, has another ETag, or is too small."""
+
+
+class PreconditionFailed(ObjectStoreError):
+    """A condition on the object's ETag or existence does not hold."""
+
+
+class BadDigest(ObjectStoreError):
+    """The bytes received do not have the digest that the client named; nothing was stored."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectMeta:
+    """What a client may attach to an object.
+
+    `headers` holds the stored standard headers by lower-case name: content-type, cache-control,
+    content-disposition, content-encoding, content-language, expires, x-amz-server-side-encryption...
+    `user` holds x-amz-meta-* without the prefix. `checksums` maps an algorithm's lower-case name (crc32, crc32c,
+    crc64nvme, sha1, sha256) to its base64 value, `checksum_type` is FULL_OBJECT or COMPOSITE.
+    """
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    user: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    checksum_type: str = "FULL_OBJECT"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectInfo:
+    """One stored object. `etag` is without quotes."""
+
+    ref: ObjectRef
+    size: int
+    etag: str
+    modified_at: datetime
+    meta: ObjectMeta = field(default_factory=ObjectMeta)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BucketInfo:
+    """One bucket."""
+
+    name: str
+    region: str
+    owner: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListPage:
+    """Objects and common prefixes of one listing, merged in UTF-8 byte order of key and prefix.
+
+    `next_after` continues the listing if there is more: pass it as `after` (for a common prefix it already skips all
+    of its keys).
+    """
+
+    objects: Sequence[ObjectInfo]
+    common_prefixes: Sequence[str] = ()
+    next_after: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartInfo:
+    """One uploaded part of a multipart upload."""
+
+    number: int
+    size: int
+    etag: str
+    modified_at: datetime
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UploadInfo:
+    """One multipart upload in progress."""
+
+    ref: ObjectRef
+    upload_id: str
+    initiated_at: datetime
+    meta: ObjectMeta
+    checksum_algorithm: str | None = None
+
+
+class ObjectWriter(Protocol):
+    """Writes one object; nothing is visible before `commit`, and nothing is left after `abort`."""
+
+    async def write(self, chunk: bytes | memoryview) -> None:
+        """Append bytes."""
+        ...
+
+    async def commit(self) -> ObjectInfo:
+        """Make the object visible at once and durable, replacing an older one."""
+        ...
+
+    async def abort(self) -> None:
+        """Forget what was written; harmless after commit or a second time."""
+        ...
+
+
+class ObjectStore(Protocol):
+    """Buckets and objects. Every method may be called from several tasks and processes at a time.
+
+    A write is atomic: readers see the old object or the new one. Keys are any 1 to 1,024 bytes of UTF-8. Listing is in
+    UTF-8 byte order. Missing things raise NoSuchBucket, NoSuchKey or NoSuchUpload.
+    """
+
+    async def create_bucket(self, name: str, *, region: str, owner: str) -> BucketInfo:
+        """Make a bucket; raises BucketExists."""
+        ...
+
+    async def delete_bucket(self, name: str) -> None:
+        """Remove an empty bucket; raises BucketNotEmpty."""
+        ...
+
+    async def get_bucket(self, name: str) -> BucketInfo: ...
+
+    async def list_buckets(self) -> list[BucketInfo]:
+        """Return all buckets by name."""
+        ...
+
+    async def get_bucket_document(self, name: str, kind: str) -> str | None:
+        """Return a stored bucket configuration (such as "cors" or "policy"), or None."""
+        ...
+
+    async def put_bucket_document(self, name: str, kind: str, text: str | None) -> None:
+        """Store a bucket configuration; None removes it."""
+        ...
+
+    async def get(self, ref: ObjectRef) -> ObjectInfo:
+        """Return one object's facts; raises NoSuchKey."""
+        ...
+
+    def read(self, ref: ObjectRef, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the object's bytes in chunks of at most the store's chunk size, all of one version of it."""
+        ...
+
+    async def open_local(self, ref: ObjectRef) -> tuple[ObjectInfo, Path, int] | None:
+        """Return facts, path and an open file descriptor if the object is a local file, else None.
+
+        The caller closes the descriptor. Raises NoSuchKey.
+        """
+        ...
+
+    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> ObjectWriter:
+        """Start an object whose ETag need not be an MD5 (as of a multipart upload): for outputs of jobs."""
+        ...
+
+    async def put(
+        self,
+        ref: ObjectRef,
+        chunks: AsyncIterable[bytes],
+        meta: ObjectMeta | None = None,
+        *,
+        if_none_match: bool = False,
+        if_match: str | None = None,
+        expect_md5: bytes | None = None,
+        checksum_algorithms: Sequence[str] = (),
+    ) -> ObjectInfo:
+        """Store an object whose ETag is its MD5.
+
+        `if_none_match` refuses an existing key, `if_match` another ETag (PreconditionFailed); `expect_md5` and the
+        values already in `meta.checksums` are verified against the bytes (BadDigest); `checksum_algorithms` are
+        computed and stored.
+        """
+        ...
+
+    async def update_meta(self, ref: ObjectRef, meta: ObjectMeta) -> None:
+        """Replace what is attached to an object (tags, say), keeping bytes, ETag and time."""
+        ...
+
+    async def copy(self, source: ObjectRef, target: ObjectRef, meta: ObjectMeta | None = None) -> ObjectInfo:
+        """Copy an object on the store's side; `meta` None keeps the source's."""
+        ...
+
+    async def delete(self, ref: ObjectRef) -> bool:
+        """Remove an object; return whether it existed."""
+        ...
+
+    async def list_objects(
+        self, bucket: str, *, prefix: str = "", after: str = "", delimiter: str = "", limit: int = 1000
+    ) -> ListPage:
+        """Return the next at most `limit` keys and common prefixes after `after` (exclusive)."""
+        ...
+
+    async def create_upload(
+        self, ref: ObjectRef, meta: ObjectMeta | None = None, *, checksum_algorithm: str | None = None
+    ) -> UploadInfo: ...
+
+    async def get_upload(self, ref: ObjectRef, upload_id: str) -> UploadInfo: ...
+
+    async def list_uploads(self, bucket: str, *, prefix: str = "") -> list[UploadInfo]:
+        """Return uploads in progress by key, then by time."""
+        ...
+
+    async def put_part(
+        self,
+        ref: ObjectRef,
+        upload_id: str,
+        number: int,
+        chunks: AsyncIterable[bytes],
+        *,
+        expect_md5: bytes | None = None,
+        checksums: Mapping[str, str] | None = None,
+    ) -> PartInfo:
+        """Store one part (1 to 10,000), replacing an older one of that number; verifies digests (BadDigest)."""
+        ...
+
+    async def list_parts(self, ref: ObjectRef, upload_id: str) -> list[PartInfo]: ...
+
+    async def complete_upload(
+        self,
+        ref: ObjectRef,
+        upload_id: str,
+        parts: Sequence[tuple[int, str]],
+        *,
+        if_none_match: bool = False,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        """Join the parts named by (number, ETag) into the object; its ETag is md5(md5s)-N. Raises InvalidPart."""
+        ...
+
+    async def abort_upload(self, ref: ObjectRef, upload_id: str) -> None: ...

@@ -1,0 +1,134 @@
+"""Runtime: containers, whatever isolates them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+__all__ = ["Address", "Container", "ContainerSpec", "ExitStatus", "Image", "ImageCatalog", "Runtime", "RuntimeReport"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """A resolved image: what to run when a container of it starts.
+
+    A *host image* is a command on this machine's own interpreter; `honours_base_dir` says that its program takes
+    SAGEMAKER_BASE_DIR and SAGEMAKER_BIND_TO_PORT as the contract's `process` runtime needs.
+    """
+
+    uri: str
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    built_in: str | None = None
+    """Name of the built-in algorithm, such as "pca"; None for images that users brought."""
+    honours_base_dir: bool = True
+    single_host: bool = False
+    """One container reads the shards of all hosts; built-in algorithms do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a container's HTTP server listens: a Unix socket's path, or host and port."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str | None = None
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """Parse what str() prints."""
+        if text.startswith("unix:"):
+            return cls(path=text[5:])
+        host, _, port = text.rpartition(":")
+        return cls(host=host, port=int(port))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContainerSpec:
+    """One container to start."""
+
+    name: str
+    image: Image
+    command: Sequence[str]
+    """Entry point and arguments, complete."""
+    environment: Mapping[str, str]
+    opt_ml: Path
+    """Folder on the host that the container sees as /opt/ml."""
+    serves: bool = False
+    """The program listens for HTTP; the runtime gives it a port of its own."""
+    on_line: Callable[[int, str], None]
+    """Called with epoch milliseconds and each line of stdout and stderr, in order of arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a container ended; `code` is 128 + signal for one that a signal killed."""
+
+    code: int
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+    def __str__(self) -> str:
+        return f"status {self.code}" + (" (killed)" if self.code == 137 else "")
+
+
+class Container(Protocol):
+    """A started container."""
+
+    @property
+    def address(self) -> Address | None:
+        """Where it serves; None if it was not asked to."""
+        ...
+
+    @property
+    def process_id(self) -> int:
+        """Process id of its first process, as the host sees it."""
+        ...
+
+    async def wait(self) -> ExitStatus:
+        """Return once it has ended, all lines delivered; may be called by several tasks."""
+        ...
+
+    async def stop(self, grace_seconds: float) -> ExitStatus:
+        """Send SIGTERM, after the grace SIGKILL, to all of its processes; return once it has ended."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuntimeReport:
+    """What `millrace doctor` tells about a runtime."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+class Runtime(Protocol):
+    """Starts containers. A container ends with the process that launched it, even if that one is killed."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def launch(self, spec: ContainerSpec) -> Container:
+        """Start a container; raises RuntimeUnavailable or ImageUnavailable."""
+        ...
+
+    async def probe(self) -> RuntimeReport:
+        """Try whether this runtime works here."""
+        ...
+
+
+class ImageCatalog(Protocol):
+    """Finds the image behind a URI."""
+
+    def resolve(self, uri: str) -> Image:
+        """Return the image; raises ImageUnavailable, whose text says what would help."""
+        ...
+
+    def list_images(self) -> list[Image]: ...

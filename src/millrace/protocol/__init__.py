@@ -1,0 +1,1 @@
+"""Bytes on the wire <-> typed parameters, out of botocore's service models."""

@@ -1,0 +1,135 @@
+"""Requests, replies and what a handler is told: the types that http, protocol and services share."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+__all__ = [
+    "Body",
+    "Context",
+    "FileRegion",
+    "Handler",
+    "Params",
+    "Principal",
+    "Reply",
+    "Request",
+    "Response",
+    "Result",
+]
+
+Params = Mapping[str, Any]
+"""Input of an operation: wire names, but true `datetime`, `bytes`, `int`; a streaming body is a `Body`."""
+
+Result = Mapping[str, Any]
+"""Output of an operation, in wire names; members that are None are left out."""
+
+
+class Body(Protocol):
+    """A request body that is read once, as it arrives."""
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the decoded body if the client said so, else None."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body's bytes; raises an ApiError where a checksum or signature does not hold."""
+        ...
+
+    async def read(self, limit: int) -> bytes:
+        """Return the whole body; raises ValidationError if it is longer than `limit` bytes."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """An HTTP request as it was sent: nothing is decoded or normalised.
+
+    `path` and `query` are the raw bytes of the request target; header names are lower-case.
+    """
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: tuple[tuple[str, str], ...]
+    body: Body
+    scheme: str = "http"
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, by its lower-case name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRegion:
+    """Bytes `start` to `start + length` of a file, sent without being read into memory at once.
+
+    The file is opened when sending starts, from `fd` if one is given: an object replaced meanwhile is still sent
+    whole. The sender closes `fd`.
+    """
+
+    path: Path
+    start: int
+    length: int
+    fd: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """An HTTP answer: bytes, a file's region, or a stream of bytes."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | FileRegion | AsyncIterator[bytes] = b""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Principal:
+    """Who signed the request: an assumed role's session of this account."""
+
+    access_key: str
+    account: str
+    role: str
+    session: str = "millrace"
+
+    @property
+    def arn(self) -> str:
+        """The ARN that GetCallerIdentity tells."""
+        return f"arn:aws:sts::{self.account}:assumed-role/{self.role}/{self.session}"
+
+    @property
+    def role_arn(self) -> str:
+        """The ARN of the role itself."""
+        return f"arn:aws:iam::{self.account}:role/{self.role}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What a handler may know about a call beyond its parameters."""
+
+    request_id: str
+    service: str
+    operation: str
+    region: str
+    account: str
+    principal: Principal | None
+    base_url: str
+    """Scheme, host and port as the client used them; URLs handed to the client start with it."""
+    request: Request
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """A handler's answer where a bare Result does not say enough: another status, headers outside the model."""
+
+    result: Result = field(default_factory=dict)
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+Handler = Callable[[Context, Params], Awaitable[Result | Reply | None]]
+"""An operation's implementation; None stands for an empty answer. Errors are raised as ApiError."""
