@@ -1,9 +1,10 @@
 """What a transform job was asked to do, with every default filled in, and how one instance of it fared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from millrace.errors import FAILURE_REASON_LIMIT
 from millrace.names import ObjectPrefix
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SourceType",
     "SplitType",
     "TransformSpec",
+    "transform_failure_reason",
 ]
 
 MIB = 1024 * 1024
@@ -157,3 +159,34 @@ class InstanceOutcome:
     failures: tuple[ObjectFailure, ...] = ()
     failure_count: int = 0
     stopped: bool = False
+
+
+def transform_failure_reason(outcomes: Sequence[InstanceOutcome]) -> str | None:
+    """Return a job's FailureReason out of its instances' outcomes, or None if no object failed.
+
+    SageMaker's own text stands first, for clients that match it; what it leaves to the log follows: how many objects
+    failed, and where and why the first one did.
+
+    Source:
+        batch-transform.md 1.5: AlgorithmError wins over ClientError.
+    """
+    failures = sorted((failure for outcome in outcomes for failure in outcome.failures), key=lambda it: it.key)
+    count = sum(max(outcome.failure_count, len(outcome.failures)) for outcome in outcomes)
+    if not count:
+        return None
+    total = sum(outcome.progress.objects_total for outcome in outcomes)
+    label = "AlgorithmError" if any(it.label == "AlgorithmError" for it in failures) else "ClientError"
+    first = next((it for it in failures if it.label == label), None)
+    text = f"{label}: See job logs for more information. {count} of {total} objects failed"
+    if first is not None:
+        text += f"; first: {_place(first)}: {first.message}"
+        if first.answer:
+            text += f": {first.answer}"
+    return text[:FAILURE_REASON_LIMIT]
+
+
+def _place(failure: ObjectFailure) -> str:
+    if failure.record is None:
+        return failure.key
+    at = "" if failure.offset is None else f" at byte {failure.offset}"
+    return f"{failure.key}, record {failure.record}{at}"

@@ -1,0 +1,35 @@
+"""Engine: where agents run."""
+
+from typing import Protocol
+
+from millrace.ports.jobs import AgentRecord, InstanceRef
+
+__all__ = ["Engine"]
+
+
+class Engine(Protocol):
+    """Starts agents and tells whether they live. An agent outlives the process that started it."""
+
+    async def start(self, ref: InstanceRef) -> None:
+        """Start an agent for an opened attempt; a second agent for the same attempt ends by itself."""
+        ...
+
+    def is_starting(self, ref: InstanceRef) -> bool:
+        """Whether an agent that this engine started for the attempt may still register."""
+        ...
+
+    def is_alive(self, agent: AgentRecord) -> bool | None:
+        """Whether the agent's process runs; None if that can't be told from here."""
+        ...
+
+    def nudge(self, agent: AgentRecord) -> None:
+        """Make an agent look at once whether it is wanted to stop; may do nothing."""
+        ...
+
+    async def remove_work(self, job_id: int, index: int | None) -> None:
+        """Remove working files of an instance, or of a whole job."""
+        ...
+
+    async def close(self) -> None:
+        """Forget the agents without ending them."""
+        ...

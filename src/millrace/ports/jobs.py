@@ -1,0 +1,204 @@
+"""JobStore: jobs, their instances and what happened to them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from millrace.jobs.job import Event, Job, JobKind, JobStatus
+
+__all__ = [
+    "AgentRecord",
+    "InstanceRef",
+    "JobExists",
+    "JobPage",
+    "JobQuery",
+    "JobStore",
+    "JobSummary",
+    "NoSuchJob",
+    "Posted",
+    "SortBy",
+    "StaleJob",
+]
+
+SortBy = str
+"""One of "name", "created_at", "status"."""
+
+
+class NoSuchJob(Exception):
+    """There is no such job."""
+
+
+class JobExists(Exception):
+    """The kind has a job of that name in the region; `arn` is its ARN."""
+
+    def __init__(self, arn: str) -> None:
+        super().__init__(arn)
+        self.arn = arn
+
+
+class StaleJob(Exception):
+    """The job was moved by somebody else since it was read; nothing was saved."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceRef:
+    """One attempt of one instance: the fencing token of its agent."""
+
+    job_id: int
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentRecord:
+    """What an agent keeps telling about itself."""
+
+    ref: InstanceRef
+    agent_id: str
+    process_id: int
+    host: str
+    registered_at: datetime
+    heartbeat_at: datetime
+    stop_wanted: bool
+    progress: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Posted:
+    """An event that an agent or a handler posted, not yet applied."""
+
+    id: int
+    job_id: int
+    event: Event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSummary:
+    """One entry of a listing."""
+
+    name: str
+    arn: str
+    status: JobStatus
+    created_at: datetime
+    modified_at: datetime
+    ended_at: datetime | None
+    failure_reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobQuery:
+    """Which jobs to list; all conditions must hold, time bounds are exclusive."""
+
+    kind: JobKind
+    region: str
+    name_contains: str | None = None
+    status: JobStatus | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    modified_after: datetime | None = None
+    modified_before: datetime | None = None
+    sort_by: SortBy = "created_at"
+    descending: bool = True
+    limit: int = 10
+    after: tuple[Any, int] | None = None
+    """Sort value and id of the last entry of the page before."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobPage:
+    """One page of a listing; `after` continues it if there is more."""
+
+    summaries: Sequence[JobSummary]
+    after: tuple[Any, int] | None = None
+
+
+class JobStore(Protocol):
+    """Jobs by kind, region and name. Safe for many processes at a time; every method is one transaction.
+
+    Only the scheduler that holds the jobs' lease saves jobs; handlers and agents post events.
+    """
+
+    async def add(self, kind: JobKind, job: Job, request: Mapping[str, Any]) -> Job:
+        """Insert a new job and return it with its id. `request` is echoed by Describe. Raises JobExists."""
+        ...
+
+    async def get(self, kind: JobKind, region: str, name: str) -> Job:
+        """Return a job; raises NoSuchJob."""
+        ...
+
+    async def get_with_request(self, kind: JobKind, region: str, name: str) -> tuple[Job, Mapping[str, Any]]:
+        """Return a job and the request that made it; raises NoSuchJob."""
+        ...
+
+    async def get_by_id(self, job_id: int) -> Job:
+        """Return a job; raises NoSuchJob."""
+        ...
+
+    async def list_jobs(self, query: JobQuery) -> JobPage: ...
+
+    async def list_unfinished(self) -> list[int]:
+        """Return the ids of all jobs that are not terminal, oldest first (endpoints included)."""
+        ...
+
+    async def save(self, job: Job, applied: Sequence[int] = ()) -> Job:
+        """Save a job that moved, and mark the posted events that moved it; raises StaleJob if another move was first.
+
+        Returns the job with its new version.
+        """
+        ...
+
+    async def forget(self, job_id: int) -> None:
+        """Delete a job's record and all about it."""
+        ...
+
+    async def update_request(self, job_id: int, members: Mapping[str, Any]) -> None:
+        """Replace members of the request that Describe echoes."""
+        ...
+
+    async def post(self, job_id: int, event: Event, *, by: InstanceRef | None = None) -> None:
+        """Add an event to be applied in order; `by` refuses it (LeaseLost) unless that attempt is still the latest."""
+        ...
+
+    async def list_posted(self) -> list[Posted]:
+        """Return the events that wait to be applied, oldest first."""
+        ...
+
+    async def history(self, job_id: int) -> list[tuple[datetime, str, Mapping[str, Any]]]:
+        """Return the applied events of a job: time, type, document."""
+        ...
+
+    async def open_instance(self, ref: InstanceRef) -> None:
+        """Make room for an agent to register; closes all earlier attempts. Harmless when repeated."""
+        ...
+
+    async def register_agent(self, ref: InstanceRef, *, agent_id: str, process_id: int, host: str) -> bool:
+        """Take an opened attempt for an agent; False if another agent has it or it is closed."""
+        ...
+
+    async def heartbeat(self, ref: InstanceRef, agent_id: str, progress: Mapping[str, Any] | None) -> bool:
+        """Renew an agent's lease and report progress; return whether it is wanted to stop.
+
+        Raises LeaseLost if the attempt is closed or another agent has it.
+        """
+        ...
+
+    async def is_stop_wanted(self, ref: InstanceRef) -> bool:
+        """Return whether the instance is to stop; cheap enough to ask often."""
+        ...
+
+    async def want_stop(self, job_id: int, index: int) -> None:
+        """Tell an instance's agent, present or to come, to stop."""
+        ...
+
+    async def get_agent(self, ref: InstanceRef) -> AgentRecord | None:
+        """Return the agent at work on an attempt, or None."""
+        ...
+
+    async def list_agents(self, job_id: int) -> list[AgentRecord]:
+        """Return the newest agent record of each instance of a job, by index, also after its end."""
+        ...
+
+    async def wait_for_change(self, timeout_seconds: float) -> bool:
+        """Return True as soon as somebody (in any process) has changed the store, False after the timeout."""
+        ...
