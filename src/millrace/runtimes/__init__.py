@@ -1,0 +1,1 @@
+"""The Runtime port for real, and the images that containers start from."""

@@ -1,0 +1,215 @@
+"""Containers as plain processes: for images whose programs take their paths and port from the environment.
+
+There is no isolation here beyond a process group, a working directory and an environment of their own. The program
+finds its /opt/ml under $SAGEMAKER_BASE_DIR/opt/ml and its port in SAGEMAKER_BIND_TO_PORT (containers.md 9.6).
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from millrace.errors import ImageUnavailable, RuntimeUnavailable
+from millrace.ports.runtime import Address, ContainerSpec, ExitStatus, RuntimeReport
+
+__all__ = ["ProcessRuntime"]
+
+MAX_LINE_BYTES = 256 * 1024
+"""A longer log line is split: the limit of a CloudWatch Logs event."""
+
+_PR_SET_PDEATHSIG = 1
+_SOCKET_PATH_LIMIT = 100
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR")
+
+
+class ProcessRuntime:
+    """Starts containers as child processes that die with their parent."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """Take the environment from which PATH and its like are handed on; nothing else of it is."""
+        self._inherited = {name: environ[name] for name in _INHERITED if name in environ}
+
+    @property
+    def name(self) -> str:
+        return "process"
+
+    async def launch(self, spec: ContainerSpec) -> "ProcessContainer":
+        """Start the program in a session of its own.
+
+        Raises:
+            ImageUnavailable: The program of the image can't be started.
+            RuntimeUnavailable: The image needs isolation that this runtime has not.
+        """
+        if not spec.image.honours_base_dir:
+            raise RuntimeUnavailable(
+                f"image {spec.image.uri} needs /opt/ml and port 8080 of its own, which the process runtime can't give"
+            )
+        base = spec.opt_ml.parent.parent
+        environment = {
+            **self._inherited,
+            "PYTHONUNBUFFERED": "1",
+            **spec.image.environment,
+            **spec.environment,
+            "SAGEMAKER_BASE_DIR": str(base),
+        }
+        address = _take_address(base, environment, unix=spec.image.built_in is not None) if spec.serves else None
+        loop = asyncio.get_running_loop()
+        lines = _LineProtocol(spec.on_line)
+        try:
+            transport, _ = await loop.subprocess_exec(
+                lambda: lines,
+                *spec.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=environment,
+                cwd=base,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(os.getpid()),
+            )
+        except OSError as exc:
+            raise ImageUnavailable(f"image {spec.image.uri}: can't start {spec.command[0]!r}: {exc}") from exc
+        return ProcessContainer(transport, lines, address)
+
+    async def probe(self) -> RuntimeReport:
+        return RuntimeReport(
+            name=self.name,
+            works=sys.platform == "linux",
+            detail="runs built-in algorithms and host images as plain processes, without isolation",
+        )
+
+
+class ProcessContainer:
+    """A child process and all that it started."""
+
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, lines: "_LineProtocol", address: Address | None
+    ) -> None:
+        self._transport = transport
+        self._lines = lines
+        self._address = address
+        self._pid = transport.get_pid()
+
+    @property
+    def address(self) -> Address | None:
+        return self._address
+
+    @property
+    def process_id(self) -> int:
+        return self._pid
+
+    async def wait(self) -> ExitStatus:
+        """Return once the process has ended and its last line was delivered."""
+        code = await asyncio.shield(self._lines.ended)
+        # What the program left running in its group would hold ports and files for ever.
+        _signal_group(self._pid, signal.SIGKILL)
+        await asyncio.shield(self._lines.drained)
+        self._transport.close()
+        return ExitStatus(128 - code if code < 0 else code)
+
+    async def stop(self, grace_seconds: float) -> ExitStatus:
+        """Send SIGTERM to the group, SIGKILL after the grace."""
+        if not self._lines.ended.done():
+            _signal_group(self._pid, signal.SIGTERM)
+            done, _ = await asyncio.wait({self._lines.ended}, timeout=grace_seconds)
+            if not done:
+                _signal_group(self._pid, signal.SIGKILL)
+        return await self.wait()
+
+
+class _LineProtocol(asyncio.SubprocessProtocol):
+    """Cuts output into lines and hands each on with its time of arrival."""
+
+    def __init__(self, on_line: Callable[[int, str], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[int] = loop.create_future()
+        self.drained: asyncio.Future[None] = loop.create_future()
+        self._on_line = on_line
+        self._partial = b""
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._transport = transport
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        now = time.time_ns() // 1_000_000
+        for line in lines:
+            self._deliver(now, line)
+        while len(self._partial) >= MAX_LINE_BYTES:
+            self._deliver(now, self._partial[:MAX_LINE_BYTES])
+            self._partial = self._partial[MAX_LINE_BYTES:]
+
+    def _deliver(self, now: int, line: bytes) -> None:
+        for start in range(0, len(line) or 1, MAX_LINE_BYTES):
+            self._on_line(now, line[start : start + MAX_LINE_BYTES].decode("utf-8", "replace"))
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._finish_output()
+
+    def process_exited(self) -> None:
+        assert self._transport is not None
+        code = self._transport.get_returncode()
+        if not self.ended.done():
+            self.ended.set_result(code if code is not None else 0)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._finish_output()
+
+    def _finish_output(self) -> None:
+        if self._partial:
+            self._deliver(time.time_ns() // 1_000_000, self._partial)
+            self._partial = b""
+        if not self.drained.done():
+            self.drained.set_result(None)
+
+
+def _take_address(base: Path, environment: dict[str, str], *, unix: bool) -> Address:
+    """Choose where the program is to listen and tell it in the environment."""
+    path = str(base / "serve.sock")
+    if unix and len(path) < _SOCKET_PATH_LIMIT:
+        Path(path).unlink(missing_ok=True)
+        environment["MILLRACE_BIND_UNIX"] = path
+        return Address(path=path)
+    port = _free_port()
+    environment["SAGEMAKER_BIND_TO_PORT"] = str(port)
+    environment["SAGEMAKER_BIND_ADDRESS"] = "127.0.0.1"
+    environment["SAGEMAKER_SAFE_PORT_RANGE"] = f"{port}-{port}"
+    return Address(port=port)
+
+
+def _free_port() -> int:
+    """Return a port that was free a moment ago; a program that loses the race fails to bind and says so."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    """Return what the child does before it becomes the program: ask the kernel for SIGKILL when the parent ends."""
+
+    def prepare() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # the parent ended between fork and prctl
+            os._exit(137)
+
+    return prepare
+
+

@@ -1,0 +1,176 @@
+"""The SQLite file: connections, migrations, named queries, and word of changes.
+
+Reads run where they are called, on one connection: in WAL mode they wait for nobody. Writes run on a thread of their
+own, one at a time, on another connection, so that waiting for another process's write lock never stops the event loop.
+"""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from millrace.errors import StoreUnavailable
+
+__all__ = ["Database", "queries"]
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_SECONDS = 30.0
+POLL_SECONDS = 0.01
+"""How often another process's changes are looked for; one look costs about 10 microseconds."""
+
+
+@cache
+def queries(name: str) -> Mapping[str, str]:
+    """Return the named queries of one file under queries/."""
+    text = resources.files("millrace.store").joinpath("queries", f"{name}.sql").read_text("utf-8")
+    found = {}
+    for part in re.split(r"^-- name: ", text, flags=re.MULTILINE)[1:]:
+        title, _, statement = part.partition("\n")
+        found[title.strip()] = statement.strip().rstrip(";")
+    return found
+
+
+class Database:
+    """One state file, opened by one process; others may have it open too."""
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        """Open the file, making or migrating it first.
+
+        Args:
+            durable: Whether a write is on disk when it returns. Agents, whose work can be redone, do without.
+
+        Raises:
+            StoreUnavailable: The file can't be opened, or is of a newer release.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._durable = durable
+        try:
+            with _closing(self._connect()) as connection:
+                _migrate(connection)
+            self._reader = self._connect()
+        except sqlite3.Error as exc:
+            raise StoreUnavailable(f"state file {path}: {exc}") from exc
+        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="millrace-db")
+        self._writer: sqlite3.Connection | None = None
+        self._seen_version = self._data_version()
+        self._changed = asyncio.Event()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    def one(self, statement: str, parameters: Mapping[str, Any]) -> sqlite3.Row | None:
+        """Return the first row of a read, or None."""
+        row: sqlite3.Row | None = self._reader.execute(statement, parameters).fetchone()
+        return row
+
+    def all(self, statement: str, parameters: Mapping[str, Any]) -> list[sqlite3.Row]:
+        """Return all rows of a read."""
+        return self._reader.execute(statement, parameters).fetchall()
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction on the writer's thread; an exception rolls it back."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._writer_thread, self._write, work)
+        finally:
+            self._changed.set()
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._writer is None:
+            self._writer = self._connect()
+        connection = self._writer
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            result = work(connection)
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+        return result
+
+    async def wait_for_change(self, timeout_seconds: float) -> bool:
+        """Return True once anything was written, by this process or another, else False after the timeout."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_seconds
+        while True:
+            if self._changed.is_set():
+                self._changed.clear()
+                self._seen_version = self._data_version()
+                return True
+            version = self._data_version()
+            if version != self._seen_version:
+                self._seen_version = version
+                return True
+            left = deadline - loop.time()
+            if left <= 0:
+                return False
+            try:
+                await asyncio.wait_for(self._changed.wait(), min(POLL_SECONDS, left))
+            except TimeoutError:
+                continue
+
+    def _data_version(self) -> int:
+        return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Finish the write under way and close the file."""
+        self._writer_thread.shutdown(wait=True)
+        if self._writer is not None:
+            self._writer.close()
+        self._reader.close()
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date; each step is one transaction, numbered by user_version."""
+    folder = resources.files("millrace.store").joinpath("migrations")
+    steps = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    if connection.execute("PRAGMA user_version").fetchone()[0] == len(steps):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(steps):
+            raise StoreUnavailable(f"schema version {version} is newer than this release's {len(steps)}")
+        for number, name in enumerate(steps[version:], start=version + 1):
+            for statement in _statements(folder.joinpath(name).read_text("utf-8")):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _statements(text: str) -> Iterator[str]:
+    """Split a script at the semicolons that end statements (executescript would commit the transaction)."""
+    pending = ""
+    for line in text.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    if pending.strip():
+        yield pending
+
+
+@contextmanager
+def _closing(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    try:
+        yield connection
+    finally:
+        connection.close()

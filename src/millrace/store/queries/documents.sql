@@ -1,0 +1,22 @@
+-- name: find_document
+-- One document.
+SELECT * FROM documents WHERE kind = :kind AND region = :region AND name = :name;
+
+-- name: insert_document
+-- Add a document; the primary key refuses a taken name.
+INSERT INTO documents (kind, region, name, created_at, modified_at, body)
+VALUES (:kind, :region, :name, :at, :at, :body);
+
+-- name: put_document
+-- Add or replace a document; its creation time stays.
+INSERT INTO documents (kind, region, name, created_at, modified_at, body)
+VALUES (:kind, :region, :name, :at, :at, :body)
+ON CONFLICT (kind, region, name) DO UPDATE SET modified_at = excluded.modified_at, body = excluded.body;
+
+-- name: delete_document
+-- Remove a document.
+DELETE FROM documents WHERE kind = :kind AND region = :region AND name = :name;
+
+-- name: list_documents
+-- All documents of a kind, by name.
+SELECT * FROM documents WHERE kind = :kind AND region = :region ORDER BY name;

@@ -1,0 +1,285 @@
+"""JobStore on SQL."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from millrace.clock import Clock
+from millrace.errors import LeaseLost
+from millrace.jobs import job as vocabulary
+from millrace.jobs.documents import from_document, to_document
+from millrace.jobs.job import EndpointJob, Event, Job, JobKind, JobStatus, TrainingJob, TransformJob
+from millrace.ports.jobs import (
+    AgentRecord,
+    InstanceRef,
+    JobExists,
+    JobPage,
+    JobQuery,
+    JobSummary,
+    NoSuchJob,
+    Posted,
+    StaleJob,
+)
+from millrace.store.database import Database, queries
+
+__all__ = ["SqlJobStore"]
+
+_Q = queries("jobs")
+_TYPES: Mapping[str, type[Job]] = {
+    JobKind.TRANSFORM: TransformJob,
+    JobKind.TRAINING: TrainingJob,
+    JobKind.ENDPOINT: EndpointJob,
+}
+_SORT_COLUMNS = {"name": "name", "created_at": "created_at", "status": "status"}
+
+
+class SqlJobStore:
+    """Jobs in the tables jobs, job_events and agents."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._db = database
+        self._clock = clock
+
+    async def add(self, kind: JobKind, job: Job, request: Mapping[str, Any]) -> Job:
+        row = {
+            "kind": kind.value,
+            "region": job.region,
+            "name": job.name,
+            "arn": str(job.arn),
+            "status": job.status.value,
+            "created_at": _micros(job.created_at),
+            "modified_at": _micros(job.modified_at),
+            "body": orjson.dumps(to_document(job)),
+            "request": orjson.dumps(to_document(request)),
+        }
+
+        def insert(connection: sqlite3.Connection) -> int:
+            try:
+                return connection.execute(_Q["insert_job"], row).lastrowid or 0
+            except sqlite3.IntegrityError:
+                raise JobExists(str(job.arn)) from None
+
+        job_id = await self._db.write(insert)
+        return await self.get_by_id(job_id)
+
+    async def get(self, kind: JobKind, region: str, name: str) -> Job:
+        row = self._db.one(_Q["find_job"], {"kind": kind.value, "region": region, "name": name})
+        if row is None:
+            raise NoSuchJob(name)
+        return _job(row)
+
+    async def get_with_request(self, kind: JobKind, region: str, name: str) -> tuple[Job, Mapping[str, Any]]:
+        row = self._db.one(_Q["find_job_with_request"], {"kind": kind.value, "region": region, "name": name})
+        if row is None:
+            raise NoSuchJob(name)
+        return _job(row), orjson.loads(row["request"])
+
+    async def get_by_id(self, job_id: int) -> Job:
+        row = self._db.one(_Q["find_job_by_id"], {"id": job_id})
+        if row is None:
+            raise NoSuchJob(str(job_id))
+        return _job(row)
+
+    async def list_jobs(self, query: JobQuery) -> JobPage:
+        statement, parameters = _listing(query)
+        rows = self._db.all(statement, parameters)
+        column = _SORT_COLUMNS[query.sort_by]
+        after = None
+        if len(rows) > query.limit:
+            rows = rows[: query.limit]
+            after = (rows[-1][column], rows[-1]["id"])
+        return JobPage(summaries=[_summary(row) for row in rows], after=after)
+
+    async def list_unfinished(self) -> list[int]:
+        return [row["id"] for row in self._db.all(_Q["list_unfinished"], {})]
+
+    async def save(self, job: Job, applied: Sequence[int] = ()) -> Job:
+        row = {
+            "id": job.id,
+            "version": job.version,
+            "status": job.status.value,
+            "finished": int(job.is_terminal and not isinstance(job, EndpointJob)),
+            "modified_at": _micros(job.modified_at),
+            "ended_at": None if job.ended_at is None else _micros(job.ended_at),
+            "failure_reason": job.failure_reason,
+            "body": orjson.dumps(to_document(job)),
+        }
+        now = _micros(self._clock.now())
+
+        def update(connection: sqlite3.Connection) -> None:
+            if connection.execute(_Q["save_job"], row).rowcount != 1:
+                raise StaleJob(f"{job.arn} version {job.version}")
+            for event_id in applied:
+                connection.execute(_Q["mark_applied"], {"id": event_id, "at": now})
+
+        await self._db.write(update)
+        return await self.get_by_id(job.id)
+
+    async def forget(self, job_id: int) -> None:
+        await self._db.write(lambda connection: connection.execute(_Q["delete_job"], {"id": job_id}))
+
+    async def update_request(self, job_id: int, members: Mapping[str, Any]) -> None:
+        def update(connection: sqlite3.Connection) -> None:
+            row = connection.execute(_Q["find_request"], {"id": job_id}).fetchone()
+            if row is None:
+                raise NoSuchJob(str(job_id))
+            request = {**orjson.loads(row["request"]), **to_document(members)}
+            connection.execute(_Q["update_request"], {"id": job_id, "request": orjson.dumps(request)})
+
+        await self._db.write(update)
+
+    async def post(self, job_id: int, event: Event, *, by: InstanceRef | None = None) -> None:
+        row: dict[str, Any] = {
+            "job_id": job_id,
+            "at": _micros(self._clock.now()),
+            "type": type(event).__name__,
+            "body": orjson.dumps(to_document(event)),
+        }
+        if by is None:
+            added = await self._db.write(lambda connection: connection.execute(_Q["post_event"], row).rowcount)
+            if not added:
+                raise NoSuchJob(str(job_id))
+            return
+        row |= {"instance": by.index, "attempt": by.attempt}
+        added = await self._db.write(lambda connection: connection.execute(_Q["post_event_of_agent"], row).rowcount)
+        if not added:
+            raise LeaseLost(f"instance {by.index} of job {job_id}: attempt {by.attempt} is closed")
+
+    async def list_posted(self) -> list[Posted]:
+        return [
+            Posted(id=row["id"], job_id=row["job_id"], event=_event(row)) for row in self._db.all(_Q["list_posted"], {})
+        ]
+
+    async def history(self, job_id: int) -> list[tuple[datetime, str, Mapping[str, Any]]]:
+        rows = self._db.all(_Q["history"], {"job_id": job_id})
+        return [(_time(row["applied_at"]), row["type"], orjson.loads(row["body"])) for row in rows]
+
+    async def open_instance(self, ref: InstanceRef) -> None:
+        await self._db.write(lambda connection: connection.execute(_Q["open_instance"], _keys(ref)))
+
+    async def register_agent(self, ref: InstanceRef, *, agent_id: str, process_id: int, host: str) -> bool:
+        row = {
+            **_keys(ref),
+            "agent_id": agent_id,
+            "process_id": process_id,
+            "host": host,
+            "at": _micros(self._clock.now()),
+        }
+        return await self._db.write(lambda connection: connection.execute(_Q["register_agent"], row).rowcount) == 1
+
+    async def heartbeat(self, ref: InstanceRef, agent_id: str, progress: Mapping[str, Any] | None) -> bool:
+        row = {
+            **_keys(ref),
+            "agent_id": agent_id,
+            "at": _micros(self._clock.now()),
+            "progress": None if progress is None else orjson.dumps(progress),
+        }
+
+        def beat(connection: sqlite3.Connection) -> bool:
+            if connection.execute(_Q["heartbeat"], row).rowcount != 1:
+                raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is closed")
+            return bool(connection.execute(_Q["is_stop_wanted"], _keys(ref)).fetchone()[0])
+
+        return await self._db.write(beat)
+
+    async def is_stop_wanted(self, ref: InstanceRef) -> bool:
+        row = self._db.one(_Q["is_stop_wanted"], _keys(ref))
+        return row is None or bool(row["stop_wanted"])
+
+    async def want_stop(self, job_id: int, index: int) -> None:
+        row = {"job_id": job_id, "instance": index}
+        await self._db.write(lambda connection: connection.execute(_Q["want_stop"], row))
+
+    async def get_agent(self, ref: InstanceRef) -> AgentRecord | None:
+        row = self._db.one(_Q["find_agent"], _keys(ref))
+        return None if row is None else _agent(row)
+
+    async def list_agents(self, job_id: int) -> list[AgentRecord]:
+        return [_agent(row) for row in self._db.all(_Q["list_agents"], {"job_id": job_id})]
+
+    async def wait_for_change(self, timeout_seconds: float) -> bool:
+        return await self._db.wait_for_change(timeout_seconds)
+
+
+def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
+    """Return statement and parameters of a listing; one row more than the limit tells whether there is more."""
+    column = _SORT_COLUMNS[query.sort_by]
+    order, beyond = ("DESC", "<") if query.descending else ("ASC", ">")
+    conditions = ["kind = :kind", "region = :region"]
+    parameters: dict[str, Any] = {"kind": query.kind.value, "region": query.region, "limit": query.limit + 1}
+    bounds = {
+        "created_at > :created_after": ("created_after", query.created_after),
+        "created_at < :created_before": ("created_before", query.created_before),
+        "modified_at > :modified_after": ("modified_after", query.modified_after),
+        "modified_at < :modified_before": ("modified_before", query.modified_before),
+    }
+    for condition, (name, bound) in bounds.items():
+        if bound is not None:
+            conditions.append(condition)
+            parameters[name] = _micros(bound)
+    if query.status is not None:
+        conditions.append("status = :status")
+        parameters["status"] = query.status.value
+    if query.name_contains is not None:
+        conditions.append("instr(lower(name), :part) > 0")
+        parameters["part"] = query.name_contains.lower()
+    if query.after is not None:
+        conditions.append(f"({column}, id) {beyond} (:after_value, :after_id)")
+        parameters["after_value"], parameters["after_id"] = query.after
+    statement = (
+        "SELECT id, name, arn, status, created_at, modified_at, ended_at, failure_reason FROM jobs"
+        f" WHERE {' AND '.join(conditions)} ORDER BY {column} {order}, id {order} LIMIT :limit"
+    )
+    return statement, parameters
+
+
+def _job(row: sqlite3.Row) -> Job:
+    document = orjson.loads(row["body"])
+    document["id"] = row["id"]
+    document["version"] = row["version"]
+    return from_document(_TYPES[row["kind"]], document)
+
+
+def _event(row: sqlite3.Row) -> Event:
+    event: Event = from_document(getattr(vocabulary, row["type"]), orjson.loads(row["body"]))
+    return event
+
+
+def _summary(row: sqlite3.Row) -> JobSummary:
+    return JobSummary(
+        name=row["name"],
+        arn=row["arn"],
+        status=JobStatus(row["status"]),
+        created_at=_time(row["created_at"]),
+        modified_at=_time(row["modified_at"]),
+        ended_at=None if row["ended_at"] is None else _time(row["ended_at"]),
+        failure_reason=row["failure_reason"],
+    )
+
+
+def _agent(row: sqlite3.Row) -> AgentRecord:
+    return AgentRecord(
+        ref=InstanceRef(job_id=row["job_id"], index=row["instance"], attempt=row["attempt"]),
+        agent_id=row["agent_id"],
+        process_id=row["process_id"],
+        host=row["host"],
+        registered_at=_time(row["registered_at"]),
+        heartbeat_at=_time(row["heartbeat_at"]),
+        stop_wanted=bool(row["stop_wanted"]),
+        progress=None if row["progress"] is None else orjson.loads(row["progress"]),
+    )
+
+
+def _keys(ref: InstanceRef) -> dict[str, int]:
+    return {"job_id": ref.job_id, "instance": ref.index, "attempt": ref.attempt}
+
+
+def _micros(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000_000)
+
+
+def _time(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros / 1_000_000, UTC)
