@@ -24,6 +24,7 @@ __all__ = [
     "ObjectStoreError",
     "ObjectWriter",
     "PartInfo",
+    "PartTooSmall",
     "PreconditionFailed",
     "UploadInfo",
 ]
@@ -62,6 +63,10 @@ class InvalidPart(ObjectStoreError):
     """A part named in a completion is missing, has another ETag, or is too small."""
 
 
+class PartTooSmall(InvalidPart):
+    """A part other than the last has fewer bytes than the store takes."""
+
+
 class PreconditionFailed(ObjectStoreError):
     """A condition on the object's ETag or existence does not hold."""
 
@@ -96,6 +101,8 @@ class ObjectInfo:
     etag: str
     modified_at: datetime
     meta: ObjectMeta = field(default_factory=ObjectMeta)
+    part_sizes: Sequence[int] = ()
+    """Sizes of the parts of a completed multipart upload, in order; empty where the store does not keep them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,7 +229,8 @@ class ObjectStore(Protocol):
 
         `if_none_match` refuses an existing key, `if_match` another ETag (PreconditionFailed); `expect_md5` and the
         values already in `meta.checksums` are verified against the bytes (BadDigest); `checksum_algorithms` are
-        computed and stored.
+        computed and stored. `meta.checksums` is read after the last chunk: a value that comes as a trailer of the body
+        may be added while the chunks are taken, if its algorithm is among `checksum_algorithms`.
         """
         ...
 
@@ -263,8 +271,12 @@ class ObjectStore(Protocol):
         *,
         expect_md5: bytes | None = None,
         checksums: Mapping[str, str] | None = None,
+        checksum_algorithms: Sequence[str] = (),
     ) -> PartInfo:
-        """Store one part (1 to 10,000), replacing an older one of that number; verifies digests (BadDigest)."""
+        """Store one part (1 to 10,000), replacing an older one of that number; verifies digests (BadDigest).
+
+        `checksums` and `checksum_algorithms` are as for `put`: the former is read after the last chunk.
+        """
         ...
 
     async def list_parts(self, ref: ObjectRef, upload_id: str) -> list[PartInfo]: ...

@@ -1,0 +1,164 @@
+"""Keep what is known about a stored file beside its bytes.
+
+The facts of an object (ETag, headers, user metadata, tags, checksums) are compact JSON in the extended attribute
+`user.millrace` of its file. It is set on the temporary file before the rename that makes the object visible, so bytes
+and facts change together. Where a file system has no such attributes, or they do not fit (ext4 has one block of 4 kB
+for all of a file's), the JSON is a *sidecar* file instead, named by the inode, size and time of the file it describes:
+it too is complete before the rename, and can never be taken for the facts of another file.
+
+Facts name the size and time of the bytes that they were made for. A file that somebody edited in place keeps its
+headers, user metadata and tags, but loses its ETag and checksums.
+
+A file without facts of its own has an ETag made of its inode, size and time. Reading all of it for an MD5 would make
+the first listing of a data folder put there by hand as slow as reading it. The form `<32 hex>-1` is that of a multipart
+upload, which clients never compare with an MD5.
+"""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from millrace.ports.objects import ObjectMeta
+
+__all__ = ["ATTRIBUTE", "Facts", "FactsStore", "identity_etag"]
+
+ATTRIBUTE = "user.millrace"
+
+_NO_ROOM_OR_NO_SUPPORT = frozenset({errno.ENOTSUP, errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EPERM, errno.EACCES})
+_ABSENT = frozenset({errno.ENODATA, errno.ENOTSUP, errno.EACCES, errno.EPERM})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What is known about one version of an object beyond its bytes."""
+
+    etag: str
+    meta: ObjectMeta = field(default_factory=ObjectMeta)
+    part_sizes: Sequence[int] = ()
+    """Sizes of the parts of a multipart upload, in order; empty for an object that was put at once."""
+    upload_id: str = ""
+    """The multipart upload that made the object, so that its completion can be asked for twice."""
+
+    def encode(self, stat: os.stat_result) -> bytes:
+        """Return the facts as JSON, bound to the file's present size and time."""
+        document: dict[str, Any] = {"s": stat.st_size, "m": stat.st_mtime_ns, "e": self.etag}
+        for letter, value in (
+            ("h", self.meta.headers),
+            ("u", self.meta.user),
+            ("t", self.meta.tags),
+            ("c", self.meta.checksums),
+        ):
+            if value:
+                document[letter] = dict(value)
+        if self.part_sizes:
+            document["p"] = list(self.part_sizes)
+        if self.upload_id:
+            document["i"] = self.upload_id
+        if self.meta.checksum_type != "FULL_OBJECT":
+            document["y"] = self.meta.checksum_type
+        return orjson.dumps(document)
+
+    @classmethod
+    def decode(cls, text: bytes, stat: os.stat_result) -> "Facts":
+        """Read facts for a file; those about its bytes only hold if size and time are still the same.
+
+        Raises:
+            ValueError: The text is not what encode() writes.
+        """
+        document = orjson.loads(text)
+        try:
+            headers, user = document.get("h") or {}, document.get("u") or {}
+            tags = document.get("t") or {}
+            if document["s"] != stat.st_size or document["m"] != stat.st_mtime_ns:
+                return cls(etag=identity_etag(stat), meta=ObjectMeta(headers=headers, user=user, tags=tags))
+            meta = ObjectMeta(
+                headers=headers,
+                user=user,
+                tags=tags,
+                checksums=document.get("c") or {},
+                checksum_type=document.get("y", "FULL_OBJECT"),
+            )
+            return cls(etag=document["e"], meta=meta, part_sizes=document.get("p", ()), upload_id=document.get("i", ""))
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"expected facts about an object, got {text[:80]!r}") from error
+
+
+def identity_etag(stat: os.stat_result) -> str:
+    """Return an ETag for a file that nobody hashed: it changes when the file does."""
+    identity = f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}".encode()
+    return f"{hashlib.md5(identity, usedforsecurity=False).hexdigest()}-1"
+
+
+class FactsStore:
+    """Facts of the files of one bucket: in attributes where they fit, else in sidecar files below `sidecars`."""
+
+    def __init__(self, sidecars: Path, *, use_attributes: bool = True) -> None:
+        self._sidecars = sidecars
+        self._use_attributes = use_attributes
+
+    def read(self, target: int | bytes, stat: os.stat_result) -> Facts:
+        """Return the facts of a file given by descriptor or path (a symlink is not followed), and its stat."""
+        text = self._attribute(target)
+        if text is None:
+            text = self._sidecar(stat)
+        if text is not None:
+            with suppress(ValueError):  # damaged, or another program's: the file counts as put there by hand
+                return Facts.decode(text, stat)
+        return Facts(etag=identity_etag(stat))
+
+    def write(self, descriptor: int, facts: Facts) -> None:
+        """Attach facts to an open file whose bytes are complete."""
+        stat = os.fstat(descriptor)
+        text = facts.encode(stat)
+        if self._use_attributes:
+            try:
+                os.setxattr(descriptor, ATTRIBUTE, text)
+            except OSError as error:
+                if error.errno not in _NO_ROOM_OR_NO_SUPPORT:
+                    raise
+            else:
+                self.forget(stat)
+                return
+        place = self._sidecars / self._name(stat)
+        temporary = place.with_name(f"{place.name}.{secrets.token_hex(4)}.new")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(text)
+        temporary.replace(place)
+        if self._use_attributes:  # the sidecar holds from here on: the attribute would be read first
+            with suppress(OSError):
+                os.removexattr(descriptor, ATTRIBUTE)
+
+    def forget(self, stat: os.stat_result) -> None:
+        """Remove the sidecar of a file that is gone, if it had one."""
+        with suppress(OSError):
+            (self._sidecars / self._name(stat)).unlink()
+
+    def _attribute(self, target: int | bytes) -> bytes | None:
+        if not self._use_attributes:
+            return None
+        try:
+            if isinstance(target, int):
+                return os.getxattr(target, ATTRIBUTE)
+            return os.getxattr(target, ATTRIBUTE, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return None
+            raise
+
+    def _sidecar(self, stat: os.stat_result) -> bytes | None:
+        try:
+            return (self._sidecars / self._name(stat)).read_bytes()
+        except OSError:
+            return None
+
+    @staticmethod
+    def _name(stat: os.stat_result) -> str:
+        return f"{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}.json"

@@ -1,0 +1,606 @@
+"""Keep objects as plain files: a bucket is a folder, an object a file that a person can open.
+
+Safe for several processes at once (server and agents); there is no database, and nothing is remembered that another
+process could make untrue. How a key finds its file is in key_paths, what else is known about an object in facts, how
+files appear and vanish in bucket_folder, the order of listing in key_walk, multipart uploads in uploads.
+"""
+
+# Paths are bytes here, as keys are, and pathlib knows only text.
+# ruff: noqa: PTH102, PTH105, PTH106, PTH116, PTH118
+
+import asyncio
+import fcntl
+import itertools
+import os
+import shutil
+import stat as stat_bits
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+
+import orjson
+
+from millrace.clock import Clock, SystemClock
+from millrace.names import DEFAULT_ACCOUNT, DEFAULT_REGION, ObjectRef
+from millrace.ports.objects import (
+    BucketExists,
+    BucketInfo,
+    BucketNotEmpty,
+    ListPage,
+    NoSuchBucket,
+    NoSuchKey,
+    ObjectInfo,
+    ObjectMeta,
+    PartInfo,
+    PreconditionFailed,
+    UploadInfo,
+)
+from millrace.store.bucket_folder import BucketFolder, OpenFile
+from millrace.store.checksums import Digests
+from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
+from millrace.store.facts import Facts
+from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
+from millrace.store.uploads import Uploads
+
+__all__ = ["FilesystemObjects"]
+
+_PRIVATE = ".millrace"
+_ALIAS_PRIVATE = ".millrace-tmp"
+_INLINE_READ_BYTES = 64 * 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_META = ObjectMeta()
+
+
+class FilesystemObjects:
+    """An ObjectStore over folders.
+
+    Args:
+        root: Folder of all buckets; made if it is missing.
+        chunk_bytes: Bytes that are read or written at a time; two chunks are held per object being read or written.
+        durable: Wait until a written object would survive a power failure. Deletions are not waited for.
+        use_attributes: Keep facts in extended attributes where the file system has them, rather than in sidecar files.
+        min_part_bytes: Least size of every part but the last of a multipart upload.
+        max_cached_names: File names that are kept, over all folders, to continue listings quickly (about 100 bytes
+            each).
+        aliases: Buckets that are folders elsewhere, such as a user's input folder. Symlinks to files are objects there.
+        scratch: Private folders of aliases, by bucket, each on the file system of its alias; by default
+            `.millrace-tmp` in the folder, removed at close() if nothing is left in it.
+        clock: Tells when buckets and uploads were made, and what is a leftover.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        chunk_bytes: int = 1024 * 1024,
+        durable: bool = True,
+        use_attributes: bool = True,
+        min_part_bytes: int = 5 * 1024 * 1024,
+        max_cached_names: int = 500_000,
+        aliases: Mapping[str, Path] = MappingProxyType({}),
+        scratch: Mapping[str, Path] = MappingProxyType({}),
+        clock: Clock | None = None,
+    ) -> None:
+        self._root = root.absolute()
+        self._chunk_bytes = chunk_bytes
+        self._durable = durable
+        self._use_attributes = use_attributes
+        self._clock = clock or SystemClock()
+        self._names = FolderNames(max_cached_names)
+        self._aliases = {name: self._alias(name, folder, scratch.get(name)) for name, folder in aliases.items()}
+        self._uploads = Uploads(
+            batch_bytes=chunk_bytes, durable=durable, min_part_bytes=min_part_bytes, clock=self._clock
+        )
+
+    # --- buckets
+
+    async def create_bucket(self, name: str, *, region: str, owner: str) -> BucketInfo:
+        """Make a bucket; raises BucketExists, or ValueError if no folder can have this name."""
+        if not _is_folder_name(name):
+            raise ValueError(
+                f"a bucket's name must be that of a folder, without slashes or a leading dot, got {name!r}"
+            )
+        bucket = self._bucket(name)
+        if name in self._aliases:
+            raise BucketExists(name)
+        self._root.mkdir(parents=True, exist_ok=True)
+        try:
+            os.mkdir(bucket.folder)
+        except FileExistsError:
+            raise BucketExists(name) from None
+        shutil.rmtree(bucket.private, ignore_errors=True)  # of a deleted bucket of this name, after a crash
+        info = BucketInfo(name=name, region=region, owner=owner, created_at=self._clock.now())
+        document = {"region": region, "owner": owner, "created": info.created_at.isoformat()}
+        self._write_document(bucket, bucket.private / "bucket.json", orjson.dumps(document))
+        return info
+
+    async def delete_bucket(self, name: str) -> None:
+        """Remove an empty bucket, with its uploads in progress; raises BucketNotEmpty."""
+        bucket = self._existing(name)
+        if name in self._aliases or not await asyncio.to_thread(bucket.clear):
+            raise BucketNotEmpty(name)
+
+    async def get_bucket(self, name: str) -> BucketInfo:
+        """Return a bucket's facts; a folder made by hand is a bucket of the default region."""
+        bucket = self._existing(name)
+        try:
+            document = orjson.loads((bucket.private / "bucket.json").read_bytes())
+            return BucketInfo(
+                name=name,
+                region=document["region"],
+                owner=document["owner"],
+                created_at=datetime.fromisoformat(document["created"]),
+            )
+        except (FileNotFoundError, ValueError, KeyError):
+            made_at = _time(os.stat(bucket.folder).st_ctime_ns)
+            return BucketInfo(name=name, region=DEFAULT_REGION, owner=DEFAULT_ACCOUNT, created_at=made_at)
+
+    async def list_buckets(self) -> list[BucketInfo]:
+        """Return all buckets by name."""
+        try:
+            with os.scandir(self._root) as entries:
+                names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        except FileNotFoundError:
+            names = set()
+        found = []
+        for name in sorted(filter(_is_folder_name, names | set(self._aliases))):
+            with suppress(NoSuchBucket):  # deleted since
+                found.append(await self.get_bucket(name))
+        return found
+
+    async def get_bucket_document(self, name: str, kind: str) -> str | None:
+        """Return a stored bucket configuration, or None."""
+        try:
+            return self._document_path(self._existing(name), kind).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    async def put_bucket_document(self, name: str, kind: str, text: str | None) -> None:
+        """Store a bucket configuration; None removes it."""
+        bucket = self._existing(name)
+        path = self._document_path(bucket, kind)
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            self._write_document(bucket, path, text.encode())
+
+    # --- objects
+
+    async def get(self, ref: ObjectRef) -> ObjectInfo:
+        """Return one object's facts; raises NoSuchKey."""
+        bucket = self._bucket(ref.bucket)
+        file = self._open(bucket, ref)
+        try:
+            return _info(ref, file.stat, bucket.facts.read(file.descriptor, file.stat))
+        finally:
+            os.close(file.descriptor)
+
+    async def read(self, ref: ObjectRef, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the object's bytes in chunks of at most `chunk_bytes`, all of one version of it."""
+        file = self._open(self._bucket(ref.bucket), ref)
+        try:
+            end = file.stat.st_size if length is None else min(file.stat.st_size, start + length)
+            while start < end:
+                size = min(self._chunk_bytes, end - start)
+                if size <= _INLINE_READ_BYTES:
+                    chunk = os.pread(file.descriptor, size, start)
+                else:
+                    chunk = await asyncio.to_thread(os.pread, file.descriptor, size, start)
+                if not chunk:
+                    raise OSError(f"{ref}: the file was cut to {start} of {file.stat.st_size} bytes while it was read")
+                start += len(chunk)
+                yield chunk
+        finally:
+            os.close(file.descriptor)
+
+    async def open_local(self, ref: ObjectRef) -> tuple[ObjectInfo, Path, int] | None:
+        """Return facts, path and an open descriptor, which the caller closes; raises NoSuchKey."""
+        bucket = self._bucket(ref.bucket)
+        file = self._open(bucket, ref)
+        try:
+            info = _info(ref, file.stat, bucket.facts.read(file.descriptor, file.stat))
+        except BaseException:
+            os.close(file.descriptor)
+            raise
+        return info, Path(os.fsdecode(file.path)), file.descriptor
+
+    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> "FileWriter":
+        """Start an object for the output of a job. Its ETag is random, in the form of a multipart upload's."""
+        _require_key(ref)
+        bucket = self._existing(ref.bucket)
+        return FileWriter(self, bucket, ref, meta or _NO_META, self._chunk_bytes)
+
+    async def put(
+        self,
+        ref: ObjectRef,
+        chunks: AsyncIterable[bytes],
+        meta: ObjectMeta | None = None,
+        *,
+        if_none_match: bool = False,
+        if_match: str | None = None,
+        expect_md5: bytes | None = None,
+        checksum_algorithms: Sequence[str] = (),
+    ) -> ObjectInfo:
+        """Store an object whose ETag is its MD5; see the port for conditions and digests."""
+        _require_key(ref)
+        meta = meta or _NO_META
+        bucket = self._existing(ref.bucket)
+        guard = self._guard(bucket, ref, if_none_match=if_none_match, if_match=if_match)
+        guard()  # refuse before the body is read; it counts when asked again under the lock
+        draft = Draft(bucket, Digests({*meta.checksums, *checksum_algorithms}))
+        try:
+            await receive(draft, chunks, batch_bytes=self._chunk_bytes)
+            md5, checksums = verify_digests(draft, ref, expect_md5=expect_md5, expected=meta.checksums)
+            facts = Facts(etag=md5.hex(), meta=replace(meta, checksums=checksums))
+            return await self._install(bucket, draft, ref, facts, guard)
+        finally:
+            draft.close()
+
+    async def update_meta(self, ref: ObjectRef, meta: ObjectMeta) -> None:
+        """Replace what is attached to an object, keeping bytes, ETag and time."""
+        bucket = self._bucket(ref.bucket)
+        with bucket.lock(_key(ref)):
+            file = self._open(bucket, ref)
+            try:
+                facts = bucket.facts.read(file.descriptor, file.stat)
+                bucket.facts.write(file.descriptor, replace(facts, meta=meta))
+            finally:
+                os.close(file.descriptor)
+
+    async def copy(self, source: ObjectRef, target: ObjectRef, meta: ObjectMeta | None = None) -> ObjectInfo:
+        """Copy an object within the file system: same bytes, same ETag. `meta` None keeps the source's."""
+        _require_key(target)
+        from_bucket, to_bucket = self._bucket(source.bucket), self._existing(target.bucket)
+        file = self._open(from_bucket, source)
+        try:
+            facts = from_bucket.facts.read(file.descriptor, file.stat)
+            if meta is not None:
+                facts = replace(facts, meta=meta)
+            draft = Draft(to_bucket)
+            try:
+                await asyncio.to_thread(copy_bytes, file.descriptor, draft.descriptor, file.stat.st_size)
+                return await self._install(to_bucket, draft, target, replace(facts, upload_id=""), _no_guard)
+            finally:
+                draft.close()
+        finally:
+            os.close(file.descriptor)
+
+    async def delete(self, ref: ObjectRef) -> bool:
+        """Remove an object, and folders that it leaves empty; return whether it existed."""
+        bucket = self._existing(ref.bucket)
+        if not ref.key:
+            return False
+        # In a thread: a file system takes long to free the blocks of a large file.
+        return await asyncio.to_thread(bucket.remove, _key(ref))
+
+    async def list_objects(
+        self, bucket: str, *, prefix: str = "", after: str = "", delimiter: str = "", limit: int = 1000
+    ) -> ListPage:
+        """Return the next at most `limit` keys and common prefixes after `after` (exclusive)."""
+        folder = self._existing(bucket)
+        return await asyncio.to_thread(self._page, folder, prefix, after, delimiter, limit)
+
+    # --- multipart uploads
+
+    async def create_upload(
+        self, ref: ObjectRef, meta: ObjectMeta | None = None, *, checksum_algorithm: str | None = None
+    ) -> UploadInfo:
+        """Begin a multipart upload. `meta.checksum_type` says which type of checksum its object is to have."""
+        _require_key(ref)
+        return self._uploads.create(self._existing(ref.bucket), ref, meta or _NO_META, checksum_algorithm)
+
+    async def get_upload(self, ref: ObjectRef, upload_id: str) -> UploadInfo:
+        """Return an upload in progress; raises NoSuchUpload."""
+        return self._uploads.get(self._existing(ref.bucket), ref, upload_id)
+
+    async def list_uploads(self, bucket: str, *, prefix: str = "") -> list[UploadInfo]:
+        """Return uploads in progress by key, then by time."""
+        return await asyncio.to_thread(self._uploads.list_all, self._existing(bucket), prefix)
+
+    async def put_part(
+        self,
+        ref: ObjectRef,
+        upload_id: str,
+        number: int,
+        chunks: AsyncIterable[bytes],
+        *,
+        expect_md5: bytes | None = None,
+        checksums: Mapping[str, str] | None = None,
+        checksum_algorithms: Sequence[str] = (),
+    ) -> PartInfo:
+        """Store one part, replacing an older one of that number; see the port for digests."""
+        return await self._uploads.put_part(
+            self._existing(ref.bucket),
+            ref,
+            upload_id,
+            number,
+            chunks,
+            expect_md5=expect_md5,
+            checksums=checksums or {},
+            checksum_algorithms=checksum_algorithms,
+        )
+
+    async def list_parts(self, ref: ObjectRef, upload_id: str) -> list[PartInfo]:
+        """Return the parts stored so far, by number."""
+        return await asyncio.to_thread(self._uploads.list_parts, self._existing(ref.bucket), ref, upload_id)
+
+    async def complete_upload(
+        self,
+        ref: ObjectRef,
+        upload_id: str,
+        parts: Sequence[tuple[int, str]],
+        *,
+        if_none_match: bool = False,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        """Join parts into the object. Asked again for the same upload, tell the same again, as S3 does."""
+        bucket = self._existing(ref.bucket)
+        guard = self._guard(bucket, ref, if_none_match=if_none_match, if_match=if_match)
+        stat, facts = await asyncio.to_thread(self._uploads.complete, bucket, ref, upload_id, parts, guard)
+        return _info(ref, stat, facts)
+
+    async def abort_upload(self, ref: ObjectRef, upload_id: str) -> None:
+        """Forget an upload and its parts; raises NoSuchUpload."""
+        await asyncio.to_thread(self._uploads.abort, self._existing(ref.bucket), ref, upload_id)
+
+    # --- housekeeping
+
+    async def sweep(self, *, older_than: timedelta = timedelta(days=1)) -> int:
+        """Remove what killed writers left behind and return the number of files; what is being written stays."""
+        before = self._clock.now() - older_than
+        buckets = [self._bucket(info.name) for info in await self.list_buckets()]
+        return await asyncio.to_thread(lambda: sum(_sweep(bucket, before) for bucket in buckets))
+
+    def close(self) -> None:
+        """Remove the private folders of aliases where nothing is left in them."""
+        for bucket in self._aliases.values():
+            for path, _, _ in os.walk(bucket.private, topdown=False):
+                with suppress(OSError):
+                    os.rmdir(path)
+
+    # --- inside
+
+    def _alias(self, name: str, folder: Path, scratch: Path | None) -> BucketFolder:
+        folder = folder.resolve()
+        return BucketFolder(
+            name,
+            folder,
+            scratch or folder / _ALIAS_PRIVATE,
+            reserved=_ALIAS_PRIVATE.encode(),
+            follow_file_links=True,
+            use_attributes=self._use_attributes,
+            durable=self._durable,
+        )
+
+    def _bucket(self, name: str) -> BucketFolder:
+        if name in self._aliases:
+            return self._aliases[name]
+        if not _is_folder_name(name):
+            raise NoSuchBucket(name)
+        return BucketFolder(
+            name,
+            self._root / name,
+            self._root / _PRIVATE / name,
+            use_attributes=self._use_attributes,
+            durable=self._durable,
+        )
+
+    def _existing(self, name: str) -> BucketFolder:
+        bucket = self._bucket(name)
+        if not bucket.exists():
+            raise NoSuchBucket(name)
+        return bucket
+
+    def _open(self, bucket: BucketFolder, ref: ObjectRef) -> OpenFile:
+        file = bucket.find(_key(ref)) if ref.key else None
+        if file is None:
+            raise NoSuchKey(ref) if bucket.exists() else NoSuchBucket(ref.bucket)
+        return file
+
+    def _guard(
+        self, bucket: BucketFolder, ref: ObjectRef, *, if_none_match: bool, if_match: str | None
+    ) -> Callable[[], None]:
+        if not if_none_match and if_match is None:
+            return _no_guard
+
+        def check() -> None:
+            file = bucket.find(_key(ref))
+            if file is None:
+                if if_match is not None:
+                    raise NoSuchKey(ref)
+                return
+            try:
+                etag = bucket.facts.read(file.descriptor, file.stat).etag
+            finally:
+                os.close(file.descriptor)
+            if if_none_match:
+                raise PreconditionFailed(ref, "it exists")
+            if etag != if_match:
+                raise PreconditionFailed(ref, f"its ETag is {etag}, not {if_match}")
+
+        return check
+
+    async def _install(
+        self, bucket: BucketFolder, draft: Draft, ref: ObjectRef, facts: Facts, guard: Callable[[], None]
+    ) -> ObjectInfo:
+        def install() -> os.stat_result:
+            if self._durable:
+                os.fsync(draft.descriptor)
+            bucket.facts.write(draft.descriptor, facts)
+            bucket.install(draft.path, _key(ref), guard=guard)
+            return draft.stat()
+
+        stat = await asyncio.to_thread(install) if self._durable else install()
+        return _info(ref, stat, facts)
+
+    def _page(self, bucket: BucketFolder, prefix: str, after: str, delimiter: str, limit: int) -> ListPage:
+        if limit <= 0:
+            return ListPage(objects=())
+        prefix_bytes, mark, floor = prefix.encode(), delimiter.encode(), after.encode()
+        if mark and floor.startswith(prefix_bytes):
+            cut = floor.find(mark, len(prefix_bytes))
+            if cut >= 0:  # `after` is a common prefix or a key in one, which an earlier page has given
+                floor = floor[: cut + len(mark)] + BEYOND
+        walk = KeyWalk(
+            names=self._names,
+            folder=bucket.folder,
+            alternates=bucket.alternates,
+            reserved=bucket.reserved,
+            follow_file_links=bucket.follow_file_links,
+            prefix=prefix_bytes,
+            after=floor,
+            fold=delimiter == "/",
+        )
+        objects: list[ObjectInfo] = []
+        common: list[str] = []
+        last: bytes | None = None
+        given = None
+        for place in walk.places():
+            key = place.key
+            cut = key.find(mark, len(prefix_bytes)) if mark else -1
+            if cut >= 0:
+                folded = key[: cut + len(mark)]
+                if folded == last:
+                    continue
+            if len(objects) + len(common) == limit:
+                return ListPage(objects=objects, common_prefixes=common, next_after=given)
+            if cut >= 0:
+                last = folded
+                given = folded.decode()
+                common.append(given)
+                continue
+            assert place.path is not None, "a folder's key ends with the delimiter, so it was folded"
+            try:
+                stat = os.stat(place.path, follow_symlinks=bucket.follow_file_links)
+                facts = bucket.facts.read(place.path, stat)
+            except FileNotFoundError:
+                continue  # deleted since its name was read
+            given = key.decode()
+            objects.append(_info(ObjectRef(bucket.name, given), stat, facts))
+        return ListPage(objects=objects, common_prefixes=common)
+
+    def _document_path(self, bucket: BucketFolder, kind: str) -> Path:
+        if not _is_folder_name(kind):
+            raise ValueError(f"the kind of a bucket configuration must be a plain word, got {kind!r}")
+        return bucket.private / "config" / kind
+
+    def _write_document(self, bucket: BucketFolder, path: Path, text: bytes) -> None:
+        draft = Draft(bucket)
+        try:
+            draft.append([text])
+            if self._durable:
+                os.fsync(draft.descriptor)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(draft.path, path)
+        finally:
+            draft.close()
+
+
+class FileWriter:
+    """An ObjectWriter: gathers small writes and hands whole chunks to a thread."""
+
+    def __init__(
+        self, store: FilesystemObjects, bucket: BucketFolder, ref: ObjectRef, meta: ObjectMeta, chunk_bytes: int
+    ) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._ref = ref
+        self._meta = meta
+        self._chunk_bytes = chunk_bytes
+        self._draft = Draft(bucket)
+        self._gathered = bytearray()
+
+    async def write(self, chunk: bytes | memoryview) -> None:
+        """Append bytes; they may be reused once this returns."""
+        self._gathered += chunk
+        if len(self._gathered) >= self._chunk_bytes:
+            gathered, self._gathered = self._gathered, bytearray()
+            await asyncio.to_thread(self._draft.append, [gathered])
+
+    async def commit(self) -> ObjectInfo:
+        """Make the object visible at once and durable, replacing an older one."""
+        try:
+            if self._gathered:
+                gathered, self._gathered = self._gathered, bytearray()
+                await asyncio.to_thread(self._draft.append, [gathered])
+            facts = Facts(etag=f"{os.urandom(16).hex()}-1", meta=self._meta)
+            return await self._store._install(self._bucket, self._draft, self._ref, facts, _no_guard)
+        finally:
+            self._draft.close()
+
+    async def abort(self) -> None:
+        """Forget what was written; harmless after commit or a second time."""
+        self._draft.close()
+
+
+def _sweep(bucket: BucketFolder, before: datetime) -> int:
+    limit_ns = int(before.timestamp() * 1_000_000_000)
+    uploads = bucket.private / "uploads"
+    removed = 0
+    for folder in itertools.chain([bucket.private / "tmp"], uploads.glob("*/tmp")):
+        for path in folder.glob("*"):
+            with suppress(OSError):  # gone meanwhile, or locked: its writer lives
+                if path.stat().st_mtime_ns >= limit_ns:
+                    continue
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                    removed += 1
+                finally:
+                    os.close(descriptor)
+    return removed + _sweep_sidecars(bucket, limit_ns)
+
+
+def _sweep_sidecars(bucket: BucketFolder, limit_ns: int) -> int:
+    """Remove sidecars of files that are no more, as when a person deleted them."""
+    sidecars = [path for path in (bucket.private / "meta").glob("*") if path.stat().st_ctime_ns < limit_ns]
+    if not sidecars:
+        return 0
+    inodes = set()
+    for top in (bucket.folder, os.fsencode(bucket.private)):
+        for folder, _, files in os.walk(top):
+            for name in files:
+                with suppress(OSError):
+                    stat = os.lstat(os.path.join(folder, name))
+                    if stat_bits.S_ISREG(stat.st_mode):
+                        inodes.add(f"{stat.st_ino:x}")
+    stale = [path for path in sidecars if path.name.partition("-")[0] not in inodes]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def _info(ref: ObjectRef, stat: os.stat_result, facts: Facts) -> ObjectInfo:
+    return ObjectInfo(
+        ref=ref,
+        size=stat.st_size,
+        etag=facts.etag,
+        modified_at=_time(stat.st_mtime_ns),
+        meta=facts.meta,
+        part_sizes=facts.part_sizes,
+    )
+
+
+def _time(nanoseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
+
+
+def _key(ref: ObjectRef) -> bytes:
+    return ref.key.encode()
+
+
+def _require_key(ref: ObjectRef) -> None:
+    if not 1 <= len(_key(ref)) <= 1024:
+        raise ValueError(f"a key must have 1 to 1024 bytes of UTF-8, got {len(_key(ref))}: {ref.key[:80]!r}")
+
+
+def _is_folder_name(name: str) -> bool:
+    return bool(name) and name[0] != "." and "/" not in name and "\0" not in name and len(name.encode()) <= 255
+
+
+def _no_guard() -> None:
+    """Let any write pass."""

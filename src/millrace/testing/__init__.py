@@ -1,0 +1,1 @@
+"""Shipped fakes, and the contract of each port as a test class."""
