@@ -1,0 +1,212 @@
+"""The agent: one process per job instance. This composition root puts it together and runs it to its end.
+
+    python -m millrace.agent JOB_ID INSTANCE ATTEMPT
+
+Settings come from the environment, everything else from the state store, so that a local process and an actor on
+another machine run the same code. The exit code is 0 if the agent reported how its work ended, 3 if it lost its lease,
+1 if it ended without a word (the scheduler then starts another attempt).
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+import uvloop
+
+from millrace import settings as settings_module
+from millrace.agents.endpoint import EndpointAgent
+from millrace.agents.session import AgentSession
+from millrace.agents.training import TrainingAgent
+from millrace.agents.transform import TransformAgent
+from millrace.clock import SystemClock
+from millrace.dataplane.run import Limits
+from millrace.engines.local import instance_folder
+from millrace.errors import InternalFailure, JobFailure, LeaseLost
+from millrace.jobs.job import EndpointJob, InstanceFinished, Job, TrainingJob, TransformJob
+from millrace.jobs.training import TrainingOutcome
+from millrace.jobs.transform import InstanceOutcome
+from millrace.ports.jobs import InstanceRef, NoSuchJob
+from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
+from millrace.runtimes.process import ProcessRuntime
+from millrace.settings import Settings
+from millrace.store.database import Database
+from millrace.store.filesystem import FilesystemObjects
+from millrace.store.log_files import LogFiles
+from millrace.store.sql_jobs import SqlJobStore
+from millrace.store.sql_keys import SqlKeyStore
+from millrace_algorithms import registry
+
+__all__ = ["ENDPOINT_VARIABLE", "find_built_in", "limits", "main"]
+
+log = logging.getLogger("millrace.agent")
+
+ENDPOINT_VARIABLE = "MILLRACE_ENDPOINT_URL"
+"""Where containers reach the server; the server sets it for its agents."""
+
+CREDENTIAL_SECONDS = 36 * 3600
+
+EXIT_LEASE_LOST = 3
+
+
+def find_built_in(uri: str) -> str | None:
+    """Return the name of the built-in algorithm behind an image URI, or None."""
+    algorithm = registry.find(uri)
+    return None if algorithm is None else algorithm.name
+
+
+def limits(settings: Settings) -> Limits:
+    """Return the data plane's bounds out of the settings."""
+    return Limits(chunk_bytes=settings.max_read_chunk_bytes, bytes_in_flight=settings.max_inflight_bytes)
+
+
+class Agent:
+    """All parts of one agent."""
+
+    def __init__(self, settings: Settings, ref: InstanceRef, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._ref = ref
+        self._clock = SystemClock()
+        self._database = Database(settings.database_path, durable=False)
+        self._jobs = SqlJobStore(self._database, clock=self._clock)
+        self._keys = SqlKeyStore(self._database, clock=self._clock, account=settings.account)
+        self._objects = FilesystemObjects(settings.objects_dir, clock=self._clock)
+        self._logs = LogFiles(settings.logs_dir)
+        self._images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
+        self._runtime = ProcessRuntime(environ)
+        self._endpoint_url = environ.get(ENDPOINT_VARIABLE)
+        self._folder = instance_folder(settings.work_dir, ref.job_id, ref.index)
+
+    async def run(self) -> None:
+        """Register, work, report."""
+        opening = AgentSession.open(
+            self._ref, jobs=self._jobs, clock=self._clock, heartbeat_seconds=self._settings.heartbeat_seconds
+        )
+        async with opening as session:
+            job = await self._jobs.get_by_id(self._ref.job_id)
+            finished = await self._work(job, session)
+            await session.report_progress()
+            await session.post(finished)
+
+    async def _work(self, job: Job, session: AgentSession) -> InstanceFinished:
+        """Do the instance's work and say how it ended."""
+        training = outcome = reason = None
+        try:
+            match job:
+                case TrainingJob():
+                    training = await self._training(job, session)
+                case TransformJob():
+                    outcome = await self._transform(job, session)
+                case EndpointJob():
+                    reason = await self._endpoint(job, session)
+        except LeaseLost:
+            raise
+        except JobFailure as failure:
+            reason = failure.reason
+        except Exception as exc:
+            log.exception("agent failed")
+            reason = InternalFailure(
+                f"We encountered an internal error.  Please try again. ({type(exc).__name__}: {exc})"
+            ).reason
+        return InstanceFinished(
+            at=self._clock.now(),
+            index=self._ref.index,
+            attempt=self._ref.attempt,
+            outcome=outcome,
+            training=training,
+            failure_reason=reason,
+        )
+
+    async def _training(self, job: TrainingJob, session: AgentSession) -> TrainingOutcome:
+        agent = TrainingAgent(
+            job,
+            self._folder,
+            session=session,
+            objects=self._objects,
+            logs=self._logs,
+            images=self._images,
+            runtime=self._runtime,
+            endpoint_url=self._endpoint_url,
+            mint_credentials=self._mint_credentials,
+            stop_grace_seconds=self._settings.stop_grace_seconds,
+        )
+        return await agent.run()
+
+    async def _transform(self, job: TransformJob, session: AgentSession) -> InstanceOutcome:
+        agent = TransformAgent(
+            job.spec,
+            job.containers[0],
+            job.arn,
+            job.created_at,
+            self._folder,
+            session=session,
+            objects=self._objects,
+            logs=self._logs,
+            images=self._images,
+            runtime=self._runtime,
+            endpoint_url=self._endpoint_url,
+            mint_credentials=self._mint_credentials,
+            grace_seconds=self._settings.serve_stop_grace_seconds,
+            ping_window_seconds=self._settings.ping_window_seconds,
+            limits=limits(self._settings),
+        )
+        return await agent.run()
+
+    async def _endpoint(self, job: EndpointJob, session: AgentSession) -> str | None:
+        instance = job.instance(self._ref.index)
+        if instance is None:
+            raise LeaseLost(f"endpoint {job.name} has no instance {self._ref.index} any more")
+        agent = EndpointAgent(
+            job,
+            instance,
+            self._folder,
+            session=session,
+            objects=self._objects,
+            logs=self._logs,
+            images=self._images,
+            runtime=self._runtime,
+            endpoint_url=self._endpoint_url,
+            mint_credentials=self._mint_credentials,
+            grace_seconds=self._settings.serve_stop_grace_seconds,
+        )
+        return await agent.run()
+
+    async def _mint_credentials(self, session_name: str) -> dict[str, str]:
+        """Return temporary keys of the execution role, as the variables that AWS clients read."""
+        key = await self._keys.create_session_key(
+            role=self._settings.role_name, session_name=session_name[:64], duration_seconds=CREDENTIAL_SECONDS
+        )
+        return {
+            "AWS_ACCESS_KEY_ID": key.id,
+            "AWS_SECRET_ACCESS_KEY": key.secret,
+            "AWS_SESSION_TOKEN": key.session_token or "",
+        }
+
+    def close(self) -> None:
+        """Close the state file."""
+        self._database.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the agent that the arguments name and return its exit code."""
+    job_id, index, attempt = (int(word) for word in (sys.argv[1:] if arguments is None else arguments))
+    settings = settings_module.load()
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    agent = Agent(settings, InstanceRef(job_id=job_id, index=index, attempt=attempt), os.environ)
+    try:
+        uvloop.run(agent.run())
+    except LeaseLost as exc:
+        log.error("lease lost: %s", exc)
+        return EXIT_LEASE_LOST
+    except NoSuchJob:
+        log.error("the job is gone")
+        return EXIT_LEASE_LOST
+    finally:
+        agent.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

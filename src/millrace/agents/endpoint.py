@@ -1,0 +1,129 @@
+"""One instance of an endpoint: a model server that is kept up until it is wanted to stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from millrace.agents.log_stream import LogStream
+from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
+from millrace.agents.session import AgentSession
+from millrace.dataplane.container import PingFailed, wait_until_healthy
+from millrace.errors import FAILURE_REASON_LIMIT, JobFailure
+from millrace.jobs.job import EndpointJob, Instance, InstanceReady, InstanceStarted
+from millrace.ports.logs import LogStore
+from millrace.ports.objects import ObjectStore
+from millrace.ports.runtime import ImageCatalog, Runtime
+
+__all__ = ["EndpointAgent", "instance_id"]
+
+LOG_GROUP_PREFIX = "/aws/sagemaker/Endpoints/"
+
+
+def instance_id(arn: str, index: int) -> str:
+    """Return the name of an instance in log streams: steady over attempts, shaped as EC2's."""
+    return "i-" + sha256(f"{arn}/{index}".encode()).hexdigest()[:17]
+
+
+class EndpointAgent:
+    """Serves one instance of an endpoint."""
+
+    def __init__(
+        self,
+        job: EndpointJob,
+        instance: Instance,
+        folder: Path,
+        *,
+        session: AgentSession,
+        objects: ObjectStore,
+        logs: LogStore,
+        images: ImageCatalog,
+        runtime: Runtime,
+        endpoint_url: str | None,
+        mint_credentials: Callable[[str], Awaitable[Mapping[str, str]]],
+        grace_seconds: float,
+    ) -> None:
+        self._job = job
+        self._instance = instance
+        self._folder = folder
+        self._session = session
+        self._objects = objects
+        self._images = images
+        self._runtime = runtime
+        self._endpoint_url = endpoint_url
+        self._mint_credentials = mint_credentials
+        self._grace = grace_seconds
+        name = f"{instance.variant}/{instance_id(str(job.arn), instance.index)}"
+        self._stream = LogStream(logs, LOG_GROUP_PREFIX + job.name, name)
+
+    async def run(self) -> str | None:
+        """Serve until wanted to stop; return why the instance failed, or None after a stop."""
+        session = self._session
+        ref = session.ref
+        await session.post(InstanceStarted(at=session.clock.now(), index=ref.index, attempt=ref.attempt))
+        model = self._instance.containers[0]
+        try:
+            environment = serving_environment(
+                model,
+                region=self._job.region,
+                endpoint_url=self._endpoint_url,
+                credentials=await self._mint_credentials(self._job.name),
+            )
+            async with serve_model(
+                model,
+                self._folder,
+                name=f"{self._job.name}-{ref.index}",
+                environment=environment,
+                stream=self._stream,
+                objects=self._objects,
+                images=self._images,
+                runtime=self._runtime,
+                grace_seconds=self._grace,
+            ) as served:
+                await self._serve(served)
+        except JobFailure as failure:
+            return self._reason(failure)
+        return None
+
+    async def _serve(self, served: ServedModel) -> None:
+        """Wait for health, report it, then wait for a stop or for the container's end (which is a failure)."""
+        ended = asyncio.create_task(served.container.wait())
+        stop = asyncio.create_task(self._session.stop.wait())
+        healthy = asyncio.create_task(
+            wait_until_healthy(
+                served.address, window_seconds=self._instance.startup_timeout_seconds, clock=self._session.clock
+            )
+        )
+        try:
+            await asyncio.wait({ended, stop, healthy}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                return
+            if ended.done():
+                raise await exit_failure(served, "before it answered /ping")
+            healthy.result()
+            ref = self._session.ref
+            await self._session.post(
+                InstanceReady(
+                    at=self._session.clock.now(), index=ref.index, attempt=ref.attempt, address=str(served.address)
+                )
+            )
+            await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.done():
+                raise await exit_failure(served, "while it was in service")
+        except PingFailed as exc:
+            raise JobFailure(str(exc)) from exc
+        finally:
+            for task in (ended, stop, healthy):
+                task.cancel()
+
+    def _reason(self, failure: JobFailure) -> str:
+        """Word the endpoint's FailureReason as the service does, and add the cause.
+
+        Source:
+            containers.md 5.4; clients look for "ping health check".
+        """
+        text = (
+            f"The primary container for production variant {self._instance.variant} did not pass the ping health "
+            f"check. Please check CloudWatch logs for this endpoint. Cause: {failure}"
+        )
+        return text[:FAILURE_REASON_LIMIT]

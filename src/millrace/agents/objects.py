@@ -1,0 +1,124 @@
+"""Move whole objects and trees between the store and an instance's folder."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from millrace.errors import ClientFailure
+from millrace.names import ObjectPrefix, ObjectRef
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectInfo, ObjectStore
+
+__all__ = ["download", "iter_objects", "upload_stream", "upload_tree"]
+
+PIPE_BYTES = 1024 * 1024
+
+
+async def iter_objects(objects: ObjectStore, source: ObjectPrefix) -> AsyncIterator[ObjectInfo]:
+    """Yield the objects of a prefix in key order, folder markers left out.
+
+    Raises:
+        ClientFailure: The bucket does not exist.
+    """
+    after = ""
+    while True:
+        try:
+            page = await objects.list_objects(source.bucket, prefix=source.prefix, after=after)
+        except NoSuchBucket as exc:
+            raise ClientFailure(f"bucket {source.bucket} does not exist") from exc
+        for info in page.objects:
+            if not info.ref.key.endswith("/"):
+                yield info
+        if page.next_after is None:
+            return
+        after = page.next_after
+
+
+async def download(objects: ObjectStore, ref: ObjectRef, target: Path, *, link: bool) -> None:
+    """Put an object into a file.
+
+    Args:
+        link: Whether the file may be a hard link to the stored object: for programs that are trusted not to write
+            into their input.
+
+    Raises:
+        ClientFailure: The object does not exist.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        local = await objects.open_local(ref)
+        if local is None:
+            with target.open("wb") as file:
+                async for chunk in objects.read(ref):
+                    file.write(chunk)
+            return
+    except (NoSuchKey, NoSuchBucket) as exc:
+        raise ClientFailure(f"{ref} does not exist") from exc
+    _, path, descriptor = local
+    try:
+        if link:
+            try:
+                os.link(path, target)
+                return
+            except OSError:
+                pass  # another file system, or one without links: copy
+        await asyncio.to_thread(_copy, descriptor, target)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(descriptor: int, target: Path) -> None:
+    with target.open("wb") as file:
+        offset = 0
+        while sent := os.sendfile(file.fileno(), descriptor, offset, 1 << 30):
+            offset += sent
+
+
+async def upload_tree(objects: ObjectStore, tree: Path, target: ObjectPrefix) -> int:
+    """Store every file below a folder under its relative name; return how many there were."""
+    count = 0
+    for folder, folders, files in os.walk(tree):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(folder) / name
+            if path.is_file() and path.resolve().is_relative_to(tree.resolve()):
+                await upload_file(objects, path, target.join(path.relative_to(tree).as_posix()))
+                count += 1
+    return count
+
+
+async def upload_file(objects: ObjectStore, path: Path, ref: ObjectRef) -> None:
+    """Store one file."""
+    with path.open("rb") as file:
+        writer = await objects.open_writer(ref)
+        try:
+            while chunk := file.read(PIPE_BYTES):
+                await writer.write(chunk)
+            await writer.commit()
+        except BaseException:
+            await writer.abort()
+            raise
+
+
+async def upload_stream(objects: ObjectStore, ref: ObjectRef, produce: Callable[[BinaryIO], None]) -> None:
+    """Store what a function writes, while it writes it in a thread; memory holds one pipe buffer."""
+    read_end, write_end = os.pipe()
+
+    def run() -> None:
+        with os.fdopen(write_end, "wb") as sink:
+            produce(sink)
+
+    producing = asyncio.create_task(asyncio.to_thread(run))
+    writer = None
+    try:
+        writer = await objects.open_writer(ref)
+        with os.fdopen(read_end, "rb") as source:
+            while chunk := await asyncio.to_thread(source.read, PIPE_BYTES):
+                await writer.write(chunk)
+        await producing
+        await writer.commit()
+    except BaseException:
+        if writer is not None:
+            await writer.abort()
+        raise

@@ -1,0 +1,133 @@
+"""Start a model's container and wait until it is healthy; what transform jobs and endpoints have in common."""
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from millrace.agents.archives import unpack
+from millrace.agents.log_stream import LogStream
+from millrace.agents.objects import download, iter_objects
+from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, RuntimeUnavailable
+from millrace.jobs.endpoint import ModelContainer, ModelData
+from millrace.names import ObjectPrefix, ObjectRef, relative_key
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.ports.runtime import Address, Container, ContainerSpec, ImageCatalog, Runtime
+
+__all__ = ["ServedModel", "exit_failure", "serve_model", "serving_environment"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedModel:
+    """A started model server."""
+
+    container: Container
+    address: Address
+    stream: LogStream
+
+
+@asynccontextmanager
+async def serve_model(
+    model: ModelContainer,
+    folder: Path,
+    *,
+    name: str,
+    environment: Mapping[str, str],
+    stream: LogStream,
+    objects: ObjectStore,
+    images: ImageCatalog,
+    runtime: Runtime,
+    grace_seconds: float,
+) -> AsyncIterator[ServedModel]:
+    """Unpack the model and run its container with `serve` while the block runs; it is stopped at the end.
+
+    Raises:
+        ClientFailure: Image or model data are not to be had.
+    """
+    opt_ml = folder / "opt" / "ml"
+    shutil.rmtree(folder / "opt", ignore_errors=True)
+    (opt_ml / "model").mkdir(parents=True)
+    try:
+        image = images.resolve(model.image)
+        await _bring_model(objects, model.data, opt_ml / "model", link=image.built_in is not None)
+        container = await runtime.launch(
+            ContainerSpec(
+                name=name,
+                image=image,
+                command=(*image.command, "serve"),
+                environment=environment,
+                opt_ml=opt_ml,
+                serves=True,
+                on_line=stream.write,
+            )
+        )
+    except (ImageUnavailable, RuntimeUnavailable) as exc:
+        raise ClientFailure(str(exc)) from exc
+    assert container.address is not None
+    try:
+        yield ServedModel(container=container, address=container.address, stream=stream)
+    finally:
+        await container.stop(grace_seconds)
+        stream.flush()
+
+
+async def _bring_model(objects: ObjectStore, data: ModelData | None, folder: Path, *, link: bool) -> None:
+    """Put a model's files into its folder.
+
+    Source:
+        containers.md 5.2.
+    """
+    if data is None:
+        return
+    if data.is_prefix:
+        source = ObjectPrefix.parse(data.uri)
+        async for info in iter_objects(objects, source):
+            await download(objects, info.ref, folder / relative_key(source.prefix, info.ref.key), link=link)
+        return
+    ref = ObjectRef.parse(data.uri)
+    if not data.is_gzip:
+        await download(objects, ref, folder / ref.key.rpartition("/")[2], link=link)
+        return
+    try:
+        local = await objects.open_local(ref)
+    except (NoSuchKey, NoSuchBucket) as exc:
+        raise ClientFailure(f"model data {ref} does not exist") from exc
+    if local is not None:
+        _, _, descriptor = local
+    else:
+        archive = folder.parent / "model.tar.gz"
+        await download(objects, ref, archive, link=False)
+        descriptor = os.open(archive, os.O_RDONLY)
+        archive.unlink()
+    with os.fdopen(descriptor, "rb") as source_file:
+        await asyncio.to_thread(unpack, source_file, folder, name=f"model data {ref}")
+
+
+def serving_environment(
+    model: ModelContainer, *, region: str, endpoint_url: str | None, credentials: Mapping[str, str]
+) -> dict[str, str]:
+    """Return a model server's variables; the model's own win over the platform's.
+
+    Source:
+        containers.md 5.1.
+    """
+    return {
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        **({"AWS_ENDPOINT_URL": endpoint_url} if endpoint_url else {}),
+        **credentials,
+        **model.environment,
+    }
+
+
+async def exit_failure(served: ServedModel, doing: str) -> AlgorithmFailure:
+    """Return the failure of a container that ended by itself, with the last of what it said."""
+    status = await served.container.wait()
+    said = "; last log lines: " + " | ".join(served.stream.tail) if served.stream.tail else ""
+    return AlgorithmFailure(f"Model container exited with {status} {doing}{said}")

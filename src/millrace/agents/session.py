@@ -1,0 +1,95 @@
+"""An agent's standing: its lease on one attempt of an instance, kept by heartbeats, and whether it is wanted to stop.
+
+The attempt number fences: once the scheduler has opened a later attempt, heartbeats and events of this one are refused
+with LeaseLost, and the agent ends at once without writing anything more.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from millrace.clock import Clock
+from millrace.errors import LeaseLost
+from millrace.jobs.job import Event
+from millrace.ports.jobs import InstanceRef, JobStore
+
+__all__ = ["AgentSession"]
+
+log = logging.getLogger(__name__)
+
+
+class AgentSession:
+    """A registered agent. `stop` is set once the instance is wanted to stop; `lost` once the lease is lost."""
+
+    def __init__(
+        self, ref: InstanceRef, *, jobs: JobStore, clock: Clock, heartbeat_seconds: float, agent_id: str
+    ) -> None:
+        self.ref = ref
+        self.clock = clock
+        self.stop = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.read_progress: Callable[[], Mapping[str, Any] | None] = lambda: None
+        self._jobs = jobs
+        self._agent_id = agent_id
+        self._interval = heartbeat_seconds
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, ref: InstanceRef, *, jobs: JobStore, clock: Clock, heartbeat_seconds: float
+    ) -> AsyncIterator["AgentSession"]:
+        """Register for an attempt and keep the lease while the block runs.
+
+        Raises:
+            LeaseLost: Another agent has the attempt, or it is closed.
+        """
+        agent_id = uuid.uuid4().hex
+        if not await jobs.register_agent(ref, agent_id=agent_id, process_id=os.getpid(), host=socket.gethostname()):
+            raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is taken or closed")
+        session = cls(ref, jobs=jobs, clock=clock, heartbeat_seconds=heartbeat_seconds, agent_id=agent_id)
+        if await jobs.is_stop_wanted(ref):
+            session.stop.set()
+        nudge = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, nudge.set)
+        beating = asyncio.create_task(session._beat(nudge))
+        try:
+            yield session
+        finally:
+            beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beating
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+    async def _beat(self, nudge: asyncio.Event) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(nudge.wait(), self._interval)
+            nudge.clear()
+            try:
+                if await self._jobs.heartbeat(self.ref, self._agent_id, self.read_progress()):
+                    self.stop.set()
+            except LeaseLost as exc:
+                log.error("lease lost", extra={"detail": str(exc)})
+                self.lost.set()
+                self.stop.set()
+                return
+
+    async def check_lease(self) -> None:
+        """Return if the lease still holds, now; raise LeaseLost if not. To be awaited before anything is committed."""
+        await self._jobs.heartbeat(self.ref, self._agent_id, None)
+
+    async def post(self, event: Event) -> None:
+        """Report an event; raises LeaseLost if the attempt was closed meanwhile."""
+        await self._jobs.post(self.ref.job_id, event, by=self.ref)
+
+    async def report_progress(self) -> None:
+        """Write the counters now, as at the end of the work."""
+        await self._jobs.heartbeat(self.ref, self._agent_id, self.read_progress())

@@ -1,0 +1,188 @@
+"""One instance of a transform job: a model server, and the data plane that feeds it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from millrace.agents.endpoint import instance_id
+from millrace.agents.log_stream import LogStream
+from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
+from millrace.agents.session import AgentSession
+from millrace.dataplane.container import PingFailed, wait_until_healthy
+from millrace.dataplane.execution_parameters import container_environment, effective_settings
+from millrace.dataplane.plan import InputObject, assign, list_inputs
+from millrace.dataplane.run import Limits, run_transform
+from millrace.errors import AlgorithmFailure
+from millrace.jobs.endpoint import ModelContainer
+from millrace.jobs.job import InstanceStarted
+from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
+from millrace.names import Arn
+from millrace.ports.logs import LogStore
+from millrace.ports.objects import ObjectStore
+from millrace.ports.runtime import ImageCatalog, Runtime
+
+__all__ = ["LOG_GROUP", "TransformAgent"]
+
+log = logging.getLogger(__name__)
+
+LOG_GROUP = "/aws/sagemaker/TransformJobs"
+
+
+class TransformAgent:
+    """Runs one instance's share of a transform job."""
+
+    def __init__(
+        self,
+        spec: TransformSpec,
+        model: ModelContainer,
+        arn: Arn,
+        created_at: datetime,
+        folder: Path,
+        *,
+        session: AgentSession,
+        objects: ObjectStore,
+        logs: LogStore,
+        images: ImageCatalog,
+        runtime: Runtime,
+        endpoint_url: str | None,
+        mint_credentials: Callable[[str], Awaitable[Mapping[str, str]]],
+        grace_seconds: float,
+        ping_window_seconds: float,
+        limits: Limits,
+    ) -> None:
+        self._spec = spec
+        self._model = model
+        self._arn = arn
+        self._folder = folder
+        self._session = session
+        self._objects = objects
+        self._images = images
+        self._runtime = runtime
+        self._endpoint_url = endpoint_url
+        self._mint_credentials = mint_credentials
+        self._grace = grace_seconds
+        self._ping_window = ping_window_seconds
+        self._limits = limits
+        self._progress = Progress()
+        name = f"{arn.name}/{instance_id(str(arn), session.ref.index)}-{int(created_at.timestamp() * 1000)}"
+        self._stream = LogStream(logs, LOG_GROUP, name)
+        self._data_log = LogStream(logs, LOG_GROUP, f"{name}/data-log")
+        session.read_progress = self._read_progress
+
+    async def run(self) -> InstanceOutcome:
+        """Do this instance's share.
+
+        Raises:
+            JobFailure: The instance as a whole failed: input, model or container.
+            LeaseLost: Another agent has taken over.
+        """
+        session = self._session
+        ref = session.ref
+        await session.post(InstanceStarted(at=session.clock.now(), index=ref.index, attempt=ref.attempt))
+        try:
+            inputs = assign(await list_inputs(self._objects, self._spec), ref.index, self._spec.instance_count)
+            self._progress = Progress(objects_total=len(inputs), bytes_total=sum(entry.size for entry in inputs))
+            if not inputs:
+                return InstanceOutcome(progress=self._progress, stopped=session.stop.is_set())
+            async with serve_model(
+                self._model,
+                self._folder,
+                name=f"{self._arn.name}-{ref.index}",
+                environment=await self._environment(),
+                stream=self._stream,
+                objects=self._objects,
+                images=self._images,
+                runtime=self._runtime,
+                grace_seconds=self._grace,
+            ) as served:
+                outcome = await self._transform(served, inputs)
+            self._progress = outcome.progress
+            return outcome
+        finally:
+            self._data_log.flush()
+            self._stream.flush()
+
+    async def _environment(self) -> dict[str, str]:
+        platform = serving_environment(
+            self._model,
+            region=self._arn.region,
+            endpoint_url=self._endpoint_url,
+            credentials=await self._mint_credentials(self._arn.name),
+        )
+        return container_environment(self._spec, platform)
+
+    async def _transform(self, served: ServedModel, inputs: list[InputObject]) -> InstanceOutcome:
+        """Wait for health, run the data plane; a container that ends meanwhile ends the instance."""
+        ended = asyncio.create_task(served.container.wait())
+        stop_waiting = asyncio.create_task(self._session.stop.wait())
+        halt = asyncio.Event()
+        work: asyncio.Task[InstanceOutcome] | None = None
+        try:
+            if not await self._healthy(served, ended, stop_waiting):
+                return InstanceOutcome(progress=self._progress, stopped=True)
+            work = asyncio.create_task(self._run_data_plane(served, inputs, halt))
+            await asyncio.wait({work, ended, stop_waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                halt.set()
+                if ended.done() and not stop_waiting.done():
+                    done, total = self._progress.objects_done, self._progress.objects_total
+                    raise await exit_failure(served, f"after {done} of {total} objects")
+            return await work
+        finally:
+            if work is not None and not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+            for task in (ended, stop_waiting):
+                task.cancel()
+
+    async def _healthy(
+        self, served: ServedModel, ended: "asyncio.Task[Any]", stop: "asyncio.Task[Any]"
+    ) -> bool:
+        """Return once /ping answers 200; False if a stop came first.
+
+        Raises:
+            AlgorithmFailure: The container ended, or the window passed.
+        """
+        healthy = asyncio.create_task(
+            wait_until_healthy(served.address, window_seconds=self._ping_window, clock=self._session.clock)
+        )
+        await asyncio.wait({healthy, ended, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not healthy.done():
+            healthy.cancel()
+        if stop.done():
+            return False
+        if ended.done():
+            raise await exit_failure(served, "before it answered /ping")
+        try:
+            healthy.result()
+        except PingFailed as exc:
+            raise AlgorithmFailure(f"Model container failed to respond to ping: {exc}") from exc
+        return True
+
+    async def _run_data_plane(
+        self, served: ServedModel, inputs: list[InputObject], halt: asyncio.Event
+    ) -> InstanceOutcome:
+        effective = await effective_settings(served.address, self._spec)
+        return await run_transform(
+            self._spec,
+            inputs,
+            objects=self._objects,
+            address=served.address,
+            effective=effective,
+            data_log=self._data_log.write_now,
+            on_progress=self._note_progress,
+            stop=halt,
+            commit_guard=self._session.check_lease,
+            clock=self._session.clock,
+            limits=self._limits,
+        )
+
+    def _note_progress(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def _read_progress(self) -> Mapping[str, Any]:
+        return {**asdict(self._progress), "at": self._session.clock.now().timestamp()}

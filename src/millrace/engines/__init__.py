@@ -1,0 +1,1 @@
+"""The Engine port for real: where agents run."""

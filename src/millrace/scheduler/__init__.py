@@ -1,0 +1,1 @@
+"""Claims jobs, asks `jobs` what comes next, performs it."""

@@ -1,0 +1,231 @@
+"""The loop that moves all jobs.
+
+One pass: apply posted events in order, start what there is room for, look after every instance at work. A pass derives
+everything from the store, so it does not matter whether the pass before it came to its end: a command that was not
+performed is seen again as an instance that is wanted but has no agent.
+
+A server that was killed is replaced by one that finds the agents at work (they heartbeat into the store) and goes on.
+An agent that was killed is found by its process (at once, on this machine) or by its silence (after the lease).
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from millrace.clock import Clock
+from millrace.jobs.job import (
+    Command,
+    EndpointJob,
+    Event,
+    ForgetJob,
+    IllegalTransition,
+    Instance,
+    InstanceLost,
+    InstanceState,
+    Job,
+    JobStatus,
+    RemoveWork,
+    Scheduled,
+    StartInstance,
+    StopInstance,
+)
+from millrace.jobs.lifecycle import advance
+from millrace.ports.engine import Engine
+from millrace.ports.jobs import AgentRecord, InstanceRef, JobStore, NoSuchJob, Posted, StaleJob
+
+__all__ = ["Scheduler"]
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.5
+"""The longest time between two passes: silence is noticed by looking, not by being told."""
+
+MAX_UNREGISTERED_STARTS = 3
+"""How often an agent may end before it registers until its instance counts as lost."""
+
+MAX_RESTART_DELAY_SECONDS = 30.0
+
+
+class Scheduler:
+    """Moves the jobs of one store. `pump` may be called by others to have their event applied at once."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobStore,
+        engine: Engine,
+        clock: Clock,
+        max_jobs: int,
+        max_attempts: int,
+        lease_seconds: float,
+        on_moved: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        """Take the ports, the bounds, and whom to tell of each job that moved."""
+        self._jobs = jobs
+        self._engine = engine
+        self._clock = clock
+        self._max_jobs = max_jobs
+        self._max_attempts = max_attempts
+        self._lease = timedelta(seconds=lease_seconds)
+        self._on_moved = on_moved
+        self._active: dict[int, Job] = {}
+        self._queued_kinds: dict[int, type[Job]] = {}
+        self._starts: dict[InstanceRef, int] = defaultdict(int)
+        self._not_before: dict[InstanceRef, float] = {}
+        self._lock = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Pass after pass, whenever the store changes and at least every half second, until cancelled."""
+        while True:
+            try:
+                await self.pump()
+            except Exception:  # the loop must outlive a bad moment of disk or database
+                log.exception("scheduler pass failed; trying again")
+                await self._clock.sleep(IDLE_SECONDS)
+            await self._jobs.wait_for_change(IDLE_SECONDS)
+
+    async def pump(self) -> None:
+        """Make one pass."""
+        async with self._lock:
+            await self._apply_posted()
+            await self._start_queued()
+            for job in list(self._active.values()):
+                await self._look_after(job)
+
+    async def _apply_posted(self) -> None:
+        waiting: dict[int, list[Posted]] = defaultdict(list)
+        for posted in await self._jobs.list_posted():
+            waiting[posted.job_id].append(posted)
+        for job_id, events in waiting.items():
+            try:
+                job = await self._jobs.get_by_id(job_id)
+            except NoSuchJob:
+                continue  # forgotten between the two reads, and its events with it
+            await self._move(job, [posted.event for posted in events], [posted.id for posted in events])
+
+    async def _move(self, job: Job, events: Sequence[Event], applied: Sequence[int] = ()) -> Job:
+        """Apply events, save once, perform what follows."""
+        moved = job
+        commands: list[Command] = []
+        for event in events:
+            try:
+                moved, further = advance(moved, event, max_attempts=self._max_attempts)
+            except IllegalTransition as exc:
+                log.info("event came too late", extra={"job": str(job.arn), "event": str(exc)})
+                continue
+            commands += further
+        try:
+            saved = await self._jobs.save(moved, applied)
+        except StaleJob:
+            log.info("job was moved by another scheduler", extra={"job": str(job.arn)})
+            return job
+        self._remember(saved)
+        for command in commands:
+            await self._perform(saved, command)
+        self._on_moved(saved)
+        return saved
+
+    def _remember(self, job: Job) -> None:
+        if job.is_terminal and not (isinstance(job, EndpointJob) and job.instances):
+            self._active.pop(job.id, None)
+        elif any(instance.state is not InstanceState.WAITING for instance in job.instances):
+            self._active[job.id] = job
+
+    async def _start_queued(self) -> None:
+        """Start jobs in order of creation while there is room; endpoints always."""
+        unfinished = await self._jobs.list_unfinished()
+        room = self._max_jobs - sum(not isinstance(job, EndpointJob) for job in self._active.values())
+        for job_id in unfinished:
+            if job_id in self._active or (room <= 0 and self._queued_kinds.get(job_id, EndpointJob) != EndpointJob):
+                continue
+            try:
+                job = await self._jobs.get_by_id(job_id)
+            except NoSuchJob:
+                continue
+            self._queued_kinds[job_id] = type(job)
+            if job.status is JobStatus.DELETING and not job.instances:
+                await self._perform(job, ForgetJob())  # a crash came between the last move and this
+                continue
+            self._remember(job)
+            if job_id in self._active:  # at work before this server started
+                room -= not isinstance(job, EndpointJob)
+            elif isinstance(job, EndpointJob) or room > 0:
+                if job.is_terminal or (isinstance(job, EndpointJob) and job.instances):
+                    continue
+                moved = await self._move(job, [Scheduled(at=self._clock.now())])
+                room -= moved.id in self._active and not isinstance(moved, EndpointJob)
+
+    async def _look_after(self, job: Job) -> None:
+        for instance in job.instances:
+            if instance.state in (InstanceState.WAITING, InstanceState.DONE):
+                continue
+            ref = InstanceRef(job_id=job.id, index=instance.index, attempt=instance.attempt)
+            agent = await self._jobs.get_agent(ref)
+            if agent is None:
+                lost = await self._start_agent(job, instance, ref)
+            else:
+                lost = self._find_loss(agent)
+            if lost is None:
+                continue
+            if any(posted.job_id == job.id for posted in await self._jobs.list_posted()):
+                return  # it said how it ended just before it did; the next pass applies that
+            log.warning("instance lost", extra={"job": str(job.arn), "instance": instance.index, "detail": lost.detail})
+            await self._move(job, [lost])
+            return
+
+    def _find_loss(self, agent: AgentRecord) -> InstanceLost | None:
+        """Tell whether an agent that once registered is gone."""
+        now = self._clock.now()
+        alive = self._engine.is_alive(agent)
+        if alive is False:
+            detail = f"agent process {agent.process_id} ended"
+        elif now - agent.heartbeat_at > self._lease:
+            detail = f"no heartbeat for {(now - agent.heartbeat_at).total_seconds():.0f} s"
+        else:
+            return None
+        return InstanceLost(at=now, index=agent.ref.index, attempt=agent.ref.attempt, detail=detail)
+
+    async def _start_agent(self, job: Job, instance: Instance, ref: InstanceRef) -> InstanceLost | None:
+        """Start an agent for an attempt that has none; after some that never came, the instance is lost."""
+        if self._engine.is_starting(ref):
+            return None
+        now = self._clock.monotonic()
+        if self._starts[ref] >= MAX_UNREGISTERED_STARTS or instance.state is InstanceState.STOPPING:
+            return InstanceLost(
+                at=self._clock.now(), index=ref.index, attempt=ref.attempt, detail="its agent never registered"
+            )
+        if isinstance(job, EndpointJob) and ref.attempt > 1:
+            due = self._not_before.setdefault(ref, now + min(MAX_RESTART_DELAY_SECONDS, 0.5 * 2 ** (ref.attempt - 2)))
+            if now < due:
+                return None
+        await self._jobs.open_instance(ref)
+        self._starts[ref] += 1
+        await self._engine.start(ref)
+        return None
+
+    async def _perform(self, job: Job, command: Command) -> None:
+        match command:
+            case StartInstance():
+                instance = job.instance(command.index)
+                ref = InstanceRef(job_id=job.id, index=command.index, attempt=command.attempt)
+                if instance is not None and instance.attempt == command.attempt:
+                    await self._start_agent(job, instance, ref)
+            case StopInstance():
+                await self._jobs.want_stop(job.id, command.index)
+                for agent in await self._jobs.list_agents(job.id):
+                    if agent.ref.index == command.index:
+                        self._engine.nudge(agent)
+            case RemoveWork():
+                self._forget_starts(job.id, command.index)
+                await self._engine.remove_work(job.id, command.index)
+            case ForgetJob():
+                self._active.pop(job.id, None)
+                await self._jobs.forget(job.id)
+
+    def _forget_starts(self, job_id: int, index: int | None) -> None:
+        self._queued_kinds.pop(job_id, None)
+        for memory in (self._starts, self._not_before):
+            for ref in [ref for ref in memory if ref.job_id == job_id and index in (None, ref.index)]:
+                del memory[ref]
