@@ -1,0 +1,1 @@
+"""SageMaker's built-in algorithms as ordinary containers: `python -m millrace_algorithms <name> train|serve`."""

@@ -1,0 +1,66 @@
+"""Parse rows of comma-separated JSON numbers at compiled speed.
+
+Theory. A compiled JSON parser reads one flat array of numbers faster than any CSV reader reads rows, but a flat array
+forgets where rows end. So each row separator is replaced by a sentinel number between two commas: if every row has w
+numbers, the array reshapes into rows of w + 1 whose last column is all sentinel, and only then, because there are
+exactly as many sentinels as separators. Text that holds the sentinel itself fails that count and is left to the
+caller's slower reader, as is all that JSON does not take for a number. So the result is either exact or None.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import simdjson
+
+__all__ = ["BLOCK_BYTES", "DelimitedParser", "split_at"]
+
+BLOCK_BYTES = 256 * 1024
+"""Text handed to the parser at once: text, tape and numbers stay within a core's cache (1 MB blocks took 1.3x)."""
+
+_SENTINEL = b"-1.25e-77"
+_SENTINEL_VALUE = float(_SENTINEL)
+
+
+class DelimitedParser:
+    """Keeps one parser's buffers for many blocks; not for use by several threads at once."""
+
+    def __init__(self) -> None:
+        self._parser = simdjson.Parser()
+
+    def parse(self, block: bytes, separator: bytes) -> npt.NDArray[np.float64] | None:
+        """Return float64 of shape (rows, width), or None if the block needs a slower reader.
+
+        Args:
+            block: Rows with `separator` between them, none at either end; not empty.
+            separator: What ends a row.
+        """
+        text = b"[" + block.replace(separator, b"," + _SENTINEL + b",") + b"," + _SENTINEL + b"]"
+        if text.find(b"[", 1) >= 0:  # nested arrays would be flattened without a word
+            return None
+        try:
+            array = self._parser.parse(text)
+            if not isinstance(array, simdjson.Array):
+                return None
+            flat = np.frombuffer(array.as_buffer(of_type="d"), np.float64)
+        except (ValueError, TypeError, RuntimeError):
+            return None
+        rows = block.count(separator) + 1
+        if flat.size % rows or flat.size == rows:
+            return None
+        table = flat.reshape(rows, -1)
+        if not (table[:, -1] == _SENTINEL_VALUE).all() or np.count_nonzero(flat == _SENTINEL_VALUE) != rows:
+            return None
+        return table[:, :-1]
+
+
+def split_at(text: bytes, separator: bytes, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield the text in blocks of about `block_bytes` cut at separators, which are dropped at the cuts."""
+    start = 0
+    while True:
+        cut = text.find(separator, start + block_bytes)
+        if cut < 0:
+            yield text[start:] if start else text
+            return
+        yield text[start:cut]
+        start = cut + len(separator)

@@ -1,0 +1,43 @@
+"""Cut a stream of text into blocks of whole lines."""
+
+from collections.abc import Iterable, Iterator
+
+__all__ = ["line_blocks"]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def line_blocks(chunks: Iterable[bytes], block_bytes: int) -> Iterator[bytes]:
+    """Yield blocks of about `block_bytes`, lines separated by LF, none at either end; CRLF becomes LF.
+
+    Blank lines at the end of the stream are dropped. Others are kept, at the beginning of the next block, because a
+    blank line between rows is for the reader of rows to refuse. One line may be longer than a block.
+    """
+    rest = b""
+    first = True
+    for chunk in chunks:
+        if first and chunk:
+            chunk = chunk.removeprefix(_BYTE_ORDER_MARK)
+            first = False
+        text = rest + chunk if rest else chunk
+        start = 0
+        while (cut := text.find(b"\n", start + block_bytes)) >= 0:
+            block = text[start:cut]
+            stripped = block.rstrip(b"\r\n")
+            if not stripped:  # blank so far, perhaps to the end of the stream: keep one blank line of them
+                start = cut
+                continue
+            yield _with_lf(stripped)
+            ending = block[len(stripped) :]
+            if ending in (b"", b"\r"):
+                start = cut + 1
+            else:
+                start += len(stripped) + (2 if ending.startswith(b"\r\n") else 1)
+        rest = text[start:] if start else text
+    stripped = rest.rstrip(b"\r\n")
+    if stripped:
+        yield _with_lf(stripped)
+
+
+def _with_lf(block: bytes) -> bytes:
+    return block.replace(b"\r\n", b"\n") if b"\r" in block else block

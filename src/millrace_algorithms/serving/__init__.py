@@ -1,0 +1,1 @@
+"""The serving side of the container contract: /ping, /invocations and /execution-parameters."""
