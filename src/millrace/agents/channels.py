@@ -48,11 +48,9 @@ async def list_channel(objects: ObjectStore, channel: Channel) -> list[Member]:
 
 async def _list_manifest(objects: ObjectStore, channel: Channel) -> list[Member]:
     ref = ObjectRef(channel.source.bucket, channel.source.prefix)
-    members: list[Member] = []
     try:
         text = b"".join([chunk async for chunk in objects.read(ref, length=MAX_MANIFEST_BYTES)])
-        for entry in parse_manifest(text, name=str(ref)):
-            members.append((entry.ref, (await objects.get(entry.ref)).size, entry.relative))
+        members = [(it.ref, (await objects.get(it.ref)).size, it.relative) for it in parse_manifest(text, name=str(ref))]
     except (NoSuchKey, NoSuchBucket) as exc:
         raise ClientFailure(f"channel '{channel.name}': {exc}") from exc
     return members

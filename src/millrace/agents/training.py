@@ -79,10 +79,10 @@ class TrainingAgent:
 
     async def run(self) -> TrainingOutcome:
         """Do the whole job; failures of the job are in the outcome, LeaseLost passes through."""
-        await self._session.post(
-            InstanceStarted(at=self._session.clock.now(), index=self._session.ref.index, attempt=self._session.ref.attempt)
-        )
-        started = self._session.clock.monotonic()
+        session = self._session
+        ref = session.ref
+        await session.post(InstanceStarted(at=session.clock.now(), index=ref.index, attempt=ref.attempt))
+        started = session.clock.monotonic()
         hosts: list[_Host] = []
         try:
             image = self._images.resolve(self._spec.image)

@@ -18,5 +18,7 @@ ON CONFLICT (kind, region, name) DO UPDATE SET modified_at = excluded.modified_a
 DELETE FROM documents WHERE kind = :kind AND region = :region AND name = :name;
 
 -- name: list_documents
--- All documents of a kind, by name.
-SELECT * FROM documents WHERE kind = :kind AND region = :region ORDER BY name;
+-- Documents of a kind whose names start with a prefix, after a name, in order of name; limit -1 is none.
+SELECT * FROM documents
+WHERE kind = :kind AND region = :region AND name > :after AND substr(name, 1, length(:prefix)) = :prefix
+ORDER BY name LIMIT :limit;

@@ -1,0 +1,1 @@
+"""One package per AWS service, one module per resource."""

@@ -1,0 +1,42 @@
+"""Turn parts of requests into our own values; errors name the member, the rule and the value."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from millrace.errors import ValidationError
+from millrace.names import ObjectPrefix
+from millrace.ports.objects import NoSuchBucket, ObjectStore
+
+__all__ = ["no_objects_error", "object_prefix", "refuse_members", "require_bucket"]
+
+
+def object_prefix(uri: str, member: str) -> ObjectPrefix:
+    """Parse an S3 URI (`https://` forms are refused, for no such host is ours)."""
+    try:
+        return ObjectPrefix.parse(uri)
+    except ValueError:
+        raise ValidationError(f"{member}: expected s3://bucket/prefix, got {uri!r}") from None
+
+
+async def require_bucket(objects: ObjectStore, prefix: ObjectPrefix, member: str) -> None:
+    """Refuse a URI whose bucket does not exist."""
+    try:
+        await objects.get_bucket(prefix.bucket)
+    except NoSuchBucket:
+        raise ValidationError(f"{member}: the bucket {prefix.bucket!r} does not exist") from None
+
+
+def no_objects_error(uri: str, region: str, role: str, bucket: str) -> ValidationError:
+    """Return the service's own error for an input without objects."""
+    return ValidationError(
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists '
+        f"in the selected region ({region}), that objects exist under that S3 prefix, and that the role "
+        f'"{role}" has "s3:ListBucket" permissions on bucket "{bucket}".'
+    )
+
+
+def refuse_members(params: Mapping[str, Any], members: Mapping[str, str]) -> None:
+    """Refuse members that we don't serve, rather than ignore what the client asked for."""
+    for member, why in members.items():
+        if params.get(member):
+            raise ValidationError(f"{member} is not supported by Millrace yet: {why}")

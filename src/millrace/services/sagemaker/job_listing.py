@@ -1,0 +1,54 @@
+"""List operations of jobs: parameters to a query, a page to a result."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from millrace.jobs.job import JobKind, JobStatus
+from millrace.ports.jobs import JobQuery, JobStore, JobSummary
+from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.services.sagemaker.paging import DEFAULT_PAGE, parse_token, print_token
+
+__all__ = ["list_handler"]
+
+_SORT_BY: Mapping[str, str] = {"Name": "name", "CreationTime": "created_at", "Status": "status"}
+
+
+def list_handler(
+    jobs: JobStore, kind: JobKind, member: str, summarize: Callable[[JobSummary], Result]
+) -> Handler:
+    """Return the handler of a List operation whose entries stand under `member`."""
+
+    async def list_jobs(context: Context, params: Params) -> Result:
+        page = await jobs.list_jobs(_query(kind, context, params))
+        return {
+            member: [summarize(summary) for summary in page.summaries],
+            "NextToken": print_token(page.after, params),
+        }
+
+    return list_jobs
+
+
+def _query(kind: JobKind, context: Context, params: Params) -> JobQuery:
+    status: Any = params.get("StatusEquals")
+    return JobQuery(
+        kind=kind,
+        region=context.region,
+        name_contains=params.get("NameContains"),
+        status=None if status is None else _status(status),
+        created_after=params.get("CreationTimeAfter"),
+        created_before=params.get("CreationTimeBefore"),
+        modified_after=params.get("LastModifiedTimeAfter"),
+        modified_before=params.get("LastModifiedTimeBefore"),
+        sort_by=_SORT_BY.get(params.get("SortBy", "CreationTime"), "created_at"),
+        descending=params.get("SortOrder", "Descending") == "Descending",
+        limit=params.get("MaxResults", DEFAULT_PAGE),
+        after=parse_token(params),
+    )
+
+
+def _status(value: str) -> JobStatus | None:
+    """Return the status; a status of the model that no job of ours ever has is kept as one that matches nothing."""
+    try:
+        return JobStatus(value)
+    except ValueError:
+        return JobStatus.DELETING if value == "Deleting" else None

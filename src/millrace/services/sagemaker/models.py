@@ -1,0 +1,129 @@
+"""Models: images, model data and environment under a name."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from millrace.errors import ValidationError
+from millrace.jobs.endpoint import ModelContainer, ModelData
+from millrace.names import sagemaker_arn
+from millrace.ports.documents import Document, DocumentExists
+from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.services.sagemaker.arguments import object_prefix
+from millrace.services.sagemaker.backends import Backends
+from millrace.services.sagemaker.document_listing import list_documents
+from millrace.services.sagemaker.tags import delete_all_tags, set_tags
+
+__all__ = ["KIND", "find_model", "handlers", "model_containers"]
+
+KIND = "model"
+
+
+def handlers(backends: Backends) -> Mapping[str, Handler]:
+    """Return the handlers of the model operations."""
+    documents = backends.documents
+
+    async def create_model(context: Context, params: Params) -> Result:
+        name: str = params["ModelName"]
+        arn = str(sagemaker_arn(KIND, name, region=context.region, account=context.account))
+        body = {key: value for key, value in params.items() if key != "Tags"}
+        model_containers(body)
+        try:
+            await documents.put(KIND, context.region, name, body, create=True)
+        except DocumentExists:
+            raise ValidationError(f'Cannot create already existing model "{arn}".') from None
+        await set_tags(documents, context.region, arn, params.get("Tags"))
+        return {"ModelArn": arn}
+
+    async def describe_model(context: Context, params: Params) -> Result:
+        document = await find_model(backends, context, params["ModelName"])
+        return {
+            "EnableNetworkIsolation": False,
+            **document.content,
+            "ModelArn": _arn(context, document.name),
+            "CreationTime": document.created_at,
+        }
+
+    async def delete_model(context: Context, params: Params) -> None:
+        document = await find_model(backends, context, params["ModelName"])
+        await documents.delete(KIND, context.region, document.name)
+        await delete_all_tags(documents, context.region, _arn(context, document.name))
+
+    async def list_models(context: Context, params: Params) -> Result:
+        page, token = list_documents(await documents.list(KIND, context.region), params)
+        return {
+            "Models": [
+                {"ModelName": it.name, "ModelArn": _arn(context, it.name), "CreationTime": it.created_at} for it in page
+            ],
+            "NextToken": token,
+        }
+
+    return {
+        "CreateModel": create_model,
+        "DescribeModel": describe_model,
+        "DeleteModel": delete_model,
+        "ListModels": list_models,
+    }
+
+
+async def find_model(backends: Backends, context: Context, name: str) -> Document:
+    """Return a model's document; raises the service's own error if there is none."""
+    document = await backends.documents.find(KIND, context.region, name)
+    if document is None:
+        raise ValidationError(f'Could not find model "{_arn(context, name)}".')
+    return document
+
+
+def model_containers(body: Mapping[str, Any]) -> tuple[ModelContainer, ...]:
+    """Return the containers of a model's request.
+
+    Raises:
+        ValidationError: There is none, both forms are given, or one is not complete.
+    """
+    primary, several = body.get("PrimaryContainer"), body.get("Containers")
+    if primary and several:
+        raise ValidationError("You must provide either PrimaryContainer or Containers, not both.")
+    definitions: Sequence[Mapping[str, Any]] = [primary] if primary else several or []
+    if not definitions:
+        raise ValidationError("A model needs PrimaryContainer or Containers.")
+    member = "primaryContainer" if primary else "containers.{}.member"
+    return tuple(_container(it, member.format(number)) for number, it in enumerate(definitions, start=1))
+
+
+def _container(definition: Mapping[str, Any], member: str) -> ModelContainer:
+    if definition.get("ModelPackageName"):
+        raise ValidationError(f"{member}.modelPackageName is not supported by Millrace yet: name an Image")
+    if definition.get("Mode") == "MultiModel":
+        raise ValidationError(f"{member}.mode 'MultiModel' is not supported by Millrace yet")
+    image = definition.get("Image")
+    if not image:
+        raise ValidationError(f"{member}: a container definition needs Image")
+    return ModelContainer(
+        image=image,
+        data=_model_data(definition, member),
+        environment=dict(definition.get("Environment") or {}),
+        hostname=definition.get("ContainerHostname"),
+    )
+
+
+def _model_data(definition: Mapping[str, Any], member: str) -> ModelData | None:
+    url, source = definition.get("ModelDataUrl"), definition.get("ModelDataSource")
+    if url and source:
+        raise ValidationError(f"{member}: ModelDataUrl and ModelDataSource exclude each other")
+    if url:
+        object_prefix(url, f"{member}.modelDataUrl")
+        return ModelData(uri=url)
+    if not source:
+        return None
+    s3 = source.get("S3DataSource") or {}
+    kind, compression = s3.get("S3DataType"), s3.get("CompressionType")
+    object_prefix(s3.get("S3Uri", ""), f"{member}.modelDataSource.s3DataSource.s3Uri")
+    if (kind, compression) == ("S3Prefix", "Gzip"):
+        raise ValidationError(f"{member}.modelDataSource: S3DataType S3Prefix goes with CompressionType None only")
+    if kind == "S3Prefix" and not s3["S3Uri"].endswith("/"):
+        path = f"{member}.modelDataSource.s3DataSource.s3Uri"
+        raise ValidationError(f"{path}: a prefix must end in '/', got {s3['S3Uri']}")
+    return ModelData(uri=s3["S3Uri"], is_prefix=kind == "S3Prefix", is_gzip=compression == "Gzip")
+
+
+def _arn(context: Context, name: str) -> str:
+    return str(sagemaker_arn(KIND, name, region=context.region, account=context.account))

@@ -1,0 +1,179 @@
+"""Training jobs: create, describe, stop, list."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from millrace.errors import ImageUnavailable, ResourceInUse, ValidationError
+from millrace.jobs.finite_lifecycle import enter
+from millrace.jobs.job import Instance, JobKind, JobStatus, SecondaryStatus, StopRequested, TrainingJob
+from millrace.jobs.training import Channel, ChannelSource, TrainingSpec
+from millrace.names import ObjectRef, sagemaker_arn
+from millrace.ports.jobs import JobExists, JobSummary, NoSuchJob
+from millrace.ports.objects import ObjectStore, ObjectStoreError
+from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.services.sagemaker.arguments import no_objects_error, require_bucket
+from millrace.services.sagemaker.backends import Backends
+from millrace.services.sagemaker.held_describe import hold_for_sdk
+from millrace.services.sagemaker.job_listing import list_handler
+from millrace.services.sagemaker.tags import set_tags
+from millrace.services.sagemaker.training_spec import training_spec
+
+__all__ = ["handlers"]
+
+
+def handlers(backends: Backends) -> Mapping[str, Handler]:
+    """Return the handlers of the training job operations."""
+    jobs = backends.jobs
+
+    async def create_training_job(context: Context, params: Params) -> Result:
+        name: str = params["TrainingJobName"]
+        arn = sagemaker_arn(JobKind.TRAINING, name, region=context.region, account=context.account)
+        spec = _resolved_spec(backends, params)
+        await require_bucket(backends.objects, spec.output, "outputDataConfig.s3OutputPath")
+        for channel in spec.channels:
+            if not await _has_objects(backends.objects, channel):
+                raise no_objects_error(str(channel.source), context.region, spec.role, channel.source.bucket)
+        now = backends.clock.now()
+        job = TrainingJob(
+            name=name,
+            arn=arn,
+            status=JobStatus.IN_PROGRESS,
+            created_at=now,
+            modified_at=now,
+            spec=spec,
+            instances=(Instance(index=0),),
+        )
+        try:
+            await jobs.add(
+                JobKind.TRAINING,
+                enter(job, SecondaryStatus.STARTING, now, "Starting the training job"),
+                {key: value for key, value in params.items() if key != "Tags"},
+            )
+        except JobExists as exc:
+            raise ResourceInUse(
+                "Training job names must be unique within an AWS account and region, and a training job with this "
+                f"name already exists ({exc.arn})"
+            ) from None
+        await set_tags(backends.documents, context.region, str(arn), params.get("Tags"))
+        return {"TrainingJobArn": str(arn)}
+
+    async def describe_training_job(context: Context, params: Params) -> Result:
+        job, request = await _find(backends, context, params["TrainingJobName"])
+        if not job.is_terminal:
+            await hold_for_sdk(backends, context, job)
+            job, request = await _find(backends, context, job.name)
+        return _description(job, request)
+
+    async def stop_training_job(context: Context, params: Params) -> None:
+        job, _ = await _find(backends, context, params["TrainingJobName"])
+        if job.status is not JobStatus.IN_PROGRESS:
+            raise ValidationError(f"The request was rejected because the training job is in status {job.status.value}.")
+        await jobs.post(job.id, StopRequested(at=backends.clock.now()))
+        await backends.pump()
+
+    return {
+        "CreateTrainingJob": create_training_job,
+        "DescribeTrainingJob": describe_training_job,
+        "StopTrainingJob": stop_training_job,
+        "ListTrainingJobs": list_handler(jobs, JobKind.TRAINING, "TrainingJobSummaries", _summary),
+    }
+
+
+def _resolved_spec(backends: Backends, params: Params) -> TrainingSpec:
+    """Build the spec; an image that can't run here is refused now, not later."""
+    uri = (params.get("AlgorithmSpecification") or {}).get("TrainingImage", "")
+    if not uri:
+        return training_spec(params, ())  # raises: it is required
+    try:
+        image = backends.images.resolve(uri)
+    except ImageUnavailable as exc:
+        raise ValidationError(str(exc)) from exc
+    metrics = backends.built_in_metrics(image.built_in) if image.built_in is not None else ()
+    return training_spec(params, metrics)
+
+
+async def _has_objects(objects: ObjectStore, channel: Channel) -> bool:
+    source = channel.source
+    try:
+        if channel.source_type is ChannelSource.MANIFEST:
+            await objects.get(ObjectRef(source.bucket, source.prefix))
+            return True
+        after = ""
+        while True:
+            page = await objects.list_objects(source.bucket, prefix=source.prefix, after=after, limit=100)
+            if any(not info.ref.key.endswith("/") for info in page.objects):
+                return True
+            if page.next_after is None:
+                return False
+            after = page.next_after
+    except ObjectStoreError:
+        return False
+
+
+async def _find(backends: Backends, context: Context, name: str) -> tuple[TrainingJob, Mapping[str, Any]]:
+    try:
+        job, request = await backends.jobs.get_with_request(JobKind.TRAINING, context.region, name)
+    except NoSuchJob:
+        raise ValidationError("Requested resource not found.") from None
+    assert isinstance(job, TrainingJob)
+    return job, request
+
+
+def _description(job: TrainingJob, request: Mapping[str, Any]) -> Result:
+    """Return what Describe tells; the SDK indexes several members without looking whether they are there.
+
+    Source:
+        api-surface.md 6.1.
+    """
+    seconds = next((it.training.training_seconds for it in job.instances if it.training is not None), None)
+    return {
+        "EnableNetworkIsolation": False,
+        "EnableInterContainerTrafficEncryption": False,
+        "EnableManagedSpotTraining": False,
+        **request,
+        "TrainingJobArn": str(job.arn),
+        "TrainingJobStatus": job.status.value,
+        "SecondaryStatus": job.secondary.value,
+        "SecondaryStatusTransitions": [
+            {
+                "Status": it.status.value,
+                "StartTime": it.started_at,
+                "EndTime": it.ended_at or (job.ended_at if job.is_terminal else None),
+                "StatusMessage": it.message,
+            }
+            for it in job.transitions
+        ],
+        "FailureReason": job.failure_reason,
+        "ModelArtifacts": {"S3ModelArtifacts": job.model} if job.model else None,
+        "AlgorithmSpecification": {
+            **request["AlgorithmSpecification"],
+            "MetricDefinitions": [{"Name": it.name, "Regex": it.regex} for it in job.spec.metrics] or None,
+        },
+        "OutputDataConfig": {"KmsKeyId": "", "CompressionType": "GZIP", **request["OutputDataConfig"]},
+        "StoppingCondition": {
+            "MaxRuntimeInSeconds": job.spec.max_runtime_seconds,
+            **(request.get("StoppingCondition") or {}),
+        },
+        "CreationTime": job.created_at,
+        "TrainingStartTime": job.started_at,
+        "TrainingEndTime": job.ended_at,
+        "LastModifiedTime": job.modified_at,
+        "FinalMetricDataList": [
+            {"MetricName": it.name, "Value": it.value, "Timestamp": it.timestamp} for it in job.metrics
+        ]
+        or None,
+        "TrainingTimeInSeconds": seconds,
+        "BillableTimeInSeconds": seconds,
+        "ProfilingStatus": "Disabled",
+    }
+
+
+def _summary(summary: JobSummary) -> Result:
+    return {
+        "TrainingJobName": summary.name,
+        "TrainingJobArn": summary.arn,
+        "CreationTime": summary.created_at,
+        "TrainingEndTime": summary.ended_at,
+        "LastModifiedTime": summary.modified_at,
+        "TrainingJobStatus": summary.status.value,
+    }

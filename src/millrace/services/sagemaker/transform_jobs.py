@@ -1,0 +1,232 @@
+"""Transform jobs: from the request to a TransformSpec, and from the job to what Describe tells."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from millrace.dataplane.plan import has_input
+from millrace.dataplane.validate import validate_spec
+from millrace.errors import ClientFailure, ImageUnavailable, ResourceInUse, ValidationError
+from millrace.jobs.endpoint import ModelContainer
+from millrace.jobs.job import Instance, Job, JobKind, JobStatus, StopRequested, TransformJob
+from millrace.jobs.transform import (
+    AssembleWith,
+    BatchStrategy,
+    Compression,
+    DataProcessing,
+    JoinSource,
+    SourceType,
+    SplitType,
+    TransformSpec,
+)
+from millrace.names import Arn, sagemaker_arn
+from millrace.ports.jobs import JobExists, JobSummary, NoSuchJob
+from millrace.ports.objects import ObjectStoreError
+from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.services.sagemaker.arguments import (
+    no_objects_error,
+    object_prefix,
+    refuse_members,
+    require_bucket,
+)
+from millrace.services.sagemaker.backends import Backends
+from millrace.services.sagemaker.held_describe import hold_for_sdk
+from millrace.services.sagemaker.job_listing import list_handler
+from millrace.services.sagemaker.models import find_model, model_containers
+from millrace.services.sagemaker.tags import set_tags
+
+__all__ = ["handlers", "transform_spec"]
+
+MIB = 1024 * 1024
+
+_ECHOED = (
+    "TransformJobName",
+    "ModelName",
+    "MaxConcurrentTransforms",
+    "ModelClientConfig",
+    "MaxPayloadInMB",
+    "BatchStrategy",
+    "Environment",
+    "TransformResources",
+    "ExperimentConfig",
+)
+
+
+def handlers(backends: Backends) -> Mapping[str, Handler]:
+    """Return the handlers of the transform job operations."""
+    jobs = backends.jobs
+
+    async def create_transform_job(context: Context, params: Params) -> Result:
+        name: str = params["TransformJobName"]
+        arn = sagemaker_arn(JobKind.TRANSFORM, name, region=context.region, account=context.account)
+        refuse_members(params, {"DataCaptureConfig": "nothing would be captured"})
+        spec = transform_spec(params)
+        validate_spec(spec)
+        containers = await _resolve_model(backends, context, spec.model)
+        await _require_input(backends, context, params, spec)
+        await require_bucket(backends.objects, spec.output, "transformOutput.s3OutputPath")
+        job = _new_job(backends, arn, spec, containers)
+        try:
+            await jobs.add(JobKind.TRANSFORM, job, {k: v for k, v in params.items() if k != "Tags"})
+        except JobExists as exc:
+            raise ResourceInUse(
+                "Transform job names must be unique within an AWS account and region, and a transform job with this "
+                f"name already exists ({exc.arn})"
+            ) from None
+        await set_tags(backends.documents, context.region, str(arn), params.get("Tags"))
+        return {"TransformJobArn": str(arn)}
+
+    async def describe_transform_job(context: Context, params: Params) -> Result:
+        job, request = await _find(backends, context, params["TransformJobName"])
+        await hold_for_sdk(backends, context, job)
+        if not job.is_terminal:
+            job, request = await _find(backends, context, job.name)
+        return _description(job, request)
+
+    async def stop_transform_job(context: Context, params: Params) -> None:
+        job, _ = await _find(backends, context, params["TransformJobName"])
+        if job.status is not JobStatus.IN_PROGRESS:
+            raise ValidationError(
+                f"The request was rejected because the transform job is in status {job.status.value}."
+            )
+        await jobs.post(job.id, StopRequested(at=backends.clock.now()))
+        await backends.pump()
+
+    return {
+        "CreateTransformJob": create_transform_job,
+        "DescribeTransformJob": describe_transform_job,
+        "StopTransformJob": stop_transform_job,
+        "ListTransformJobs": list_handler(jobs, JobKind.TRANSFORM, "TransformJobSummaries", _summary),
+    }
+
+
+def transform_spec(params: Mapping[str, Any]) -> TransformSpec:
+    """Return what a CreateTransformJob request asks for, with every default filled in."""
+    source_params = params["TransformInput"]
+    s3 = source_params["DataSource"].get("S3DataSource")
+    if not s3:
+        raise ValidationError("TransformInput.DataSource needs S3DataSource.")
+    if s3["S3DataType"] not in (SourceType.PREFIX, SourceType.MANIFEST):
+        raise ValidationError(
+            f'S3DataType "{s3["S3DataType"]}" is not supported for transform jobs. Supported: [ManifestFile, S3Prefix].'
+        )
+    output = params["TransformOutput"]
+    client = params.get("ModelClientConfig") or {}
+    processing = params.get("DataProcessing") or {}
+    payload = params.get("MaxPayloadInMB")
+    strategy = params.get("BatchStrategy")
+    return TransformSpec(
+        model=params["ModelName"],
+        source=object_prefix(s3["S3Uri"], "transformInput.dataSource.s3DataSource.s3Uri"),
+        source_type=SourceType(s3["S3DataType"]),
+        output=object_prefix(output["S3OutputPath"], "transformOutput.s3OutputPath"),
+        split=SplitType(source_params.get("SplitType", "None")),
+        compression=Compression(source_params.get("CompressionType", "None")),
+        assemble_with=AssembleWith(output.get("AssembleWith", "None")),
+        content_type=source_params.get("ContentType"),
+        accept=output.get("Accept"),
+        # 0 counts as unset: batch-transform.md 1.1
+        max_concurrent_transforms=params.get("MaxConcurrentTransforms") or None,
+        max_payload_bytes=None if payload is None else payload * MIB,
+        strategy=None if strategy is None else BatchStrategy(strategy),
+        invocation_timeout_seconds=float(client.get("InvocationsTimeoutInSeconds", 600)),
+        invocation_max_retries=client.get("InvocationsMaxRetries", 3),
+        processing=DataProcessing(
+            input_filter=processing.get("InputFilter", "$"),
+            output_filter=processing.get("OutputFilter", "$"),
+            join_source=JoinSource(processing.get("JoinSource", "None")),
+        ),
+        instance_type=params["TransformResources"]["InstanceType"],
+        instance_count=params["TransformResources"]["InstanceCount"],
+        environment=dict(params.get("Environment") or {}),
+        output_kms_key=output.get("KmsKeyId", ""),
+    )
+
+
+async def _resolve_model(backends: Backends, context: Context, name: str) -> tuple[ModelContainer, ...]:
+    document = await find_model(backends, context, name)
+    containers = model_containers(document.content)
+    if len(containers) > 1:
+        raise ValidationError(f"Model {name} has {len(containers)} containers; batch transform takes one as yet.")
+    if (document.content.get("PrimaryContainer") or document.content["Containers"][0]).get("ModelDataSource"):
+        raise ValidationError(
+            "SageMaker Batch currently doesn't support Model entity with container definitions which use "
+            "ModelDataSource attribute."
+        )
+    try:
+        backends.images.resolve(containers[0].image)
+    except ImageUnavailable as exc:
+        raise ValidationError(str(exc)) from exc
+    return containers
+
+
+async def _require_input(backends: Backends, context: Context, params: Params, spec: TransformSpec) -> None:
+    try:
+        found = await has_input(backends.objects, spec)
+    except (ObjectStoreError, ClientFailure):
+        found = False
+    if not found:
+        role = (await find_model(backends, context, spec.model)).content.get("ExecutionRoleArn", "")
+        uri = params["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
+        raise no_objects_error(uri, context.region, role, spec.source.bucket)
+
+
+def _new_job(
+    backends: Backends, arn: Arn, spec: TransformSpec, containers: tuple[ModelContainer, ...]
+) -> TransformJob:
+    now = backends.clock.now()
+    return TransformJob(
+        name=arn.name,
+        arn=arn,
+        status=JobStatus.IN_PROGRESS,
+        created_at=now,
+        modified_at=now,
+        spec=spec,
+        containers=containers,
+        instances=tuple(Instance(index=index) for index in range(spec.instance_count)),
+    )
+
+
+async def _find(backends: Backends, context: Context, name: str) -> tuple[Job, Mapping[str, Any]]:
+    try:
+        return await backends.jobs.get_with_request(JobKind.TRANSFORM, context.region, name)
+    except NoSuchJob:
+        arn = sagemaker_arn(JobKind.TRANSFORM, name, region=context.region, account=context.account)
+        raise ValidationError(f"Could not find transform job '{arn}'.") from None
+
+
+def _description(job: Job, request: Mapping[str, Any]) -> Result:
+    """Return what Describe tells.
+
+    Source:
+        batch-transform.md 1.4: what was not said is told only where the service fills it in.
+    """
+    source, output = request["TransformInput"], request["TransformOutput"]
+    return {
+        **{member: request[member] for member in _ECHOED if member in request},
+        "TransformJobArn": str(job.arn),
+        "TransformJobStatus": job.status.value,
+        "FailureReason": job.failure_reason,
+        "TransformInput": {"CompressionType": "None", "SplitType": "None", **source},
+        "TransformOutput": {"AssembleWith": "None", "KmsKeyId": "", **output},
+        "DataProcessing": {
+            "InputFilter": "$",
+            "OutputFilter": "$",
+            "JoinSource": "None",
+            **(request.get("DataProcessing") or {}),
+        },
+        "CreationTime": job.created_at,
+        "TransformStartTime": job.started_at,
+        "TransformEndTime": job.ended_at,
+    }
+
+
+def _summary(summary: JobSummary) -> Result:
+    return {
+        "TransformJobName": summary.name,
+        "TransformJobArn": summary.arn,
+        "CreationTime": summary.created_at,
+        "TransformEndTime": summary.ended_at,
+        "LastModifiedTime": summary.modified_at,
+        "TransformJobStatus": summary.status.value,
+        "FailureReason": summary.failure_reason,
+    }
