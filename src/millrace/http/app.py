@@ -1,0 +1,175 @@
+"""The ASGI application: a request's life from bytes to bytes, as one list of stages."""
+
+import base64
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from millrace.clock import Clock
+from millrace.errors import ApiError, S3Error
+from millrace.http.bodies import Receive, ReceivedBody, Send
+from millrace.http.sending import send_response
+from millrace.http.stages import (
+    Handlers,
+    assign_request_id,
+    find_handler,
+    find_operation,
+    find_service,
+    make_context,
+    parse,
+    serialize,
+    verify,
+)
+from millrace.ports.keys import KeyStore
+from millrace.protocol.dispatch import guess_protocol
+from millrace.protocol.faults import InternalError, Speaker, fault_response, wire_fault
+from millrace.protocol.message import Request, Response
+from millrace.protocol.models import WireProtocol
+from millrace.settings import Settings
+
+__all__ = ["OWN_PREFIX", "ASGIApp", "PlainHandler", "app"]
+
+log = logging.getLogger(__name__)
+
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+PlainHandler = Callable[[Request], Awaitable[Response]]
+
+OWN_PREFIX = b"/_millrace/"
+"""Paths below this are the server's own; no bucket can have the name."""
+
+
+def app(
+    handlers: Handlers,
+    *,
+    keys: KeyStore,
+    settings: Settings,
+    clock: Clock,
+    extra: Mapping[str, PlainHandler] | None = None,
+) -> ASGIApp:
+    """Return the application.
+
+    Args:
+        handlers: Operation name to handler, by botocore's service name ("sagemaker", "s3").
+        keys: Who may sign.
+        settings: Its account, clock skew and limit of bodies in memory are used.
+        clock: Tells whether signatures are current.
+        extra: Handlers of raw paths below /_millrace/, unsigned; one that ends in a slash takes all below it.
+    """
+    return _App(handlers, keys, settings, clock, {path.encode(): handler for path, handler in (extra or {}).items()})
+
+
+class _App:
+    def __init__(
+        self, handlers: Handlers, keys: KeyStore, settings: Settings, clock: Clock, extra: Mapping[bytes, PlainHandler]
+    ) -> None:
+        self._handlers = handlers
+        self._keys = keys
+        self._settings = settings
+        self._clock = clock
+        self._extra = extra
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            raise ValueError(f"scope type must be http or lifespan, got {scope['type']!r}")
+        body = ReceivedBody(receive, _announced_length(scope["headers"]))
+        request = Request(
+            method=scope["method"],
+            path=scope["raw_path"],
+            query=scope["query_string"],
+            headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
+            body=body,
+            scheme=scope.get("scheme", "http"),
+        )
+        response = await self._answer(request)
+        await send_response(response, method=request.method, body=body, send=send)
+
+    async def _answer(self, request: Request) -> Response:
+        request_id = assign_request_id()
+        speaker = Speaker(protocol=WireProtocol.REST_JSON)
+        try:
+            if request.path.startswith(OWN_PREFIX):
+                return await self._own(request)
+            speaker = Speaker(protocol=guess_protocol(request))
+            limit = self._settings.max_body_bytes
+            addressed = await find_service(request, self._handlers, limit)
+            speaker = addressed.speaker
+            operation, labels = find_operation(addressed)
+            verified = await verify(
+                addressed,
+                operation,
+                keys=self._keys,
+                now=self._clock.now(),
+                skew_seconds=self._settings.clock_skew_seconds,
+                limit=limit,
+            )
+            handler = find_handler(operation, self._handlers)
+            params = await parse(addressed, operation, labels, verified)
+            operation.validate(params)
+            context = make_context(addressed, operation, verified, request_id, self._settings.account)
+            answer = await handler(context, params)
+            response = serialize(operation, answer, request_id)
+        except ApiError as error:
+            response = _refuse(error, speaker, request, request_id)
+        except Exception:
+            # The last stop: whatever a handler raises becomes a 500, its traceback goes to the log.
+            log.exception("request failed", extra={"request_id": request_id, "path": request.path, "speaker": speaker})
+            response = _refuse(_internal(request_id), speaker, request, request_id)
+        return replace(response, headers=(*response.headers, *_identify(speaker, request_id)))
+
+    async def _own(self, request: Request) -> Response:
+        handler = self._extra.get(request.path)
+        if handler is None:
+            folders = [path for path in self._extra if path.endswith(b"/") and request.path.startswith(path)]
+            if not folders:
+                return Response(status=404, headers=(("content-type", "text/plain"),), body=b"not found\n")
+            handler = self._extra[max(folders, key=len)]
+        return await handler(request)
+
+
+def _announced_length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """Return the body's length if it is known before it arrives: 0 without any header that announces one."""
+    length: int | None = 0
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length":
+            length = int(value)
+    return length
+
+
+def _internal(request_id: str) -> InternalError:
+    return InternalError(f"We encountered an internal error. The server's log has it under request id {request_id}.")
+
+
+def _refuse(error: ApiError, speaker: Speaker, request: Request, request_id: str) -> Response:
+    fault = wire_fault(error, speaker)
+    resource = request.path.decode("latin-1")
+    try:
+        response = fault_response(fault, speaker, request_id=request_id, resource=resource)
+    except Exception:
+        # Members that do not serialize are left out rather than hide the error itself.
+        log.exception("error could not be written", extra={"request_id": request_id, "code": fault.code})
+        response = fault_response(replace(fault, members={}), speaker, request_id=request_id, resource=resource)
+    if fault.status >= 500 and not isinstance(error, InternalError | S3Error):
+        log.warning("request refused", extra={"request_id": request_id, "code": fault.code, "reason": fault.message})
+    # 405 and 411 are complete without more; a refused HEAD has a status only.
+    return replace(response, body=b"") if request.method == "HEAD" else response
+
+
+def _identify(speaker: Speaker, request_id: str) -> tuple[tuple[str, str], ...]:
+    if speaker.service == "s3":
+        host_id = base64.b64encode(request_id.encode()).decode()
+        return (("x-amz-request-id", request_id), ("x-amz-id-2", host_id))
+    return (("x-amzn-requestid", request_id),)
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

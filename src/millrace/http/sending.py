@@ -1,0 +1,89 @@
+"""Answers into ASGI messages."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+from millrace.http.bodies import ReceivedBody, Send, close_unsent, iter_file
+from millrace.protocol.message import FileRegion, Response
+
+__all__ = ["send_response"]
+
+WATCHED_BYTES = 4 * 1024 * 1024
+"""Bytes from which on a file's sending watches for the client to go away; less is sent as quickly as that costs."""
+
+_NO_BODY = frozenset({204, 304})
+# Metadata and the response-* parameters of S3 come from clients; a line break in them would start a header.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]+")
+
+
+async def send_response(response: Response, *, method: str, body: ReceivedBody, send: Send) -> None:
+    """Send an answer: exact Content-Length where it is known, no body for HEAD, 204 and 304."""
+    bodiless = method == "HEAD" or response.status in _NO_BODY
+    await send(
+        {
+            "type": "http.response.start",
+            "status": response.status,
+            "headers": _headers(response, keep_length=method == "HEAD"),
+        }
+    )
+    if bodiless:
+        await _discard(response.body)
+        await send({"type": "http.response.body", "body": b""})
+    elif isinstance(response.body, bytes):
+        await send({"type": "http.response.body", "body": response.body})
+    elif isinstance(response.body, FileRegion):
+        await _send_stream(iter_file(response.body), response.body.length >= WATCHED_BYTES, body, send)
+    else:
+        await _send_stream(response.body, True, body, send)
+
+
+def _headers(response: Response, *, keep_length: bool) -> list[tuple[bytes, bytes]]:
+    headers = [(name.encode("latin-1", "replace"), _value(value)) for name, value in response.headers]
+    if response.status in _NO_BODY:
+        return [header for header in headers if header[0].lower() != b"content-length"]
+    length = _length(response.body)
+    stated = any(name.lower() == b"content-length" for name, _ in headers)
+    if length is None or (keep_length and stated):
+        return headers
+    if stated:
+        headers = [header for header in headers if header[0].lower() != b"content-length"]
+    headers.append((b"content-length", b"%d" % length))
+    return headers
+
+
+def _value(text: str) -> bytes:
+    if _CONTROL.search(text):
+        text = _CONTROL.sub(" ", text)
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def _length(body: object) -> int | None:
+    if isinstance(body, bytes):
+        return len(body)
+    return body.length if isinstance(body, FileRegion) else None
+
+
+async def _discard(body: object) -> None:
+    close_unsent(body)
+    if hasattr(body, "aclose"):
+        await body.aclose()
+
+
+async def _send_stream(pieces: AsyncIterator[bytes], watched: bool, body: ReceivedBody, send: Send) -> None:
+    # Sending to a client that has gone is silently nothing: without the watch a 100 GB file would be read to its end.
+    watch = asyncio.ensure_future(body.wait_disconnect()) if watched and body.finished else None
+    try:
+        async for piece in pieces:
+            if watch is not None and watch.done():
+                return
+            if piece:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        if watch is not None:
+            watch.cancel()
+        await _discard(pieces)

@@ -1,0 +1,94 @@
+"""STS: who the caller is, and temporary keys."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from millrace.errors import AccessDenied, ValidationError
+from millrace.names import Arn
+from millrace.ports.keys import AccessKey, KeyStore
+from millrace.protocol.message import Context, Handler, Params, Principal, Result
+
+__all__ = ["handlers"]
+
+DEFAULT_ROLE_SECONDS = 3600
+DEFAULT_SESSION_SECONDS = 43_200
+
+
+def handlers(*, keys: KeyStore) -> Mapping[str, Handler]:
+    """Return STS's operations over a key store."""
+
+    async def assume_role(ctx: Context, params: Params) -> Result:
+        role = _role_name(params["RoleArn"])
+        session = params["RoleSessionName"]
+        key = await keys.create_session_key(
+            role=role,
+            session_name=session,
+            duration_seconds=params.get("DurationSeconds", DEFAULT_ROLE_SECONDS),
+        )
+        assumed = Principal(access_key=key.id, account=key.account, role=role, session=session)
+        return {
+            "Credentials": _credentials(key),
+            "AssumedRoleUser": {"AssumedRoleId": f"{_unique_id(role)}:{session}", "Arn": assumed.arn},
+            "PackedPolicySize": 0,
+            "SourceIdentity": params.get("SourceIdentity"),
+        }
+
+    async def get_session_token(ctx: Context, params: Params) -> Result:
+        caller = _caller(ctx)
+        key = await keys.create_session_key(
+            role=caller.role,
+            session_name=caller.session,
+            duration_seconds=params.get("DurationSeconds", DEFAULT_SESSION_SECONDS),
+        )
+        return {"Credentials": _credentials(key)}
+
+    return {
+        "AssumeRole": assume_role,
+        "GetAccessKeyInfo": get_access_key_info,
+        "GetCallerIdentity": get_caller_identity,
+        "GetSessionToken": get_session_token,
+    }
+
+
+async def get_caller_identity(ctx: Context, params: Params) -> Result:
+    """Answer an assumed role: the SDK's get_execution_role() makes the role's name of it, and refuses a user."""
+    caller = _caller(ctx)
+    return {
+        "UserId": f"{_unique_id(caller.role)}:{caller.session}",
+        "Account": caller.account,
+        "Arn": caller.arn,
+    }
+
+
+async def get_access_key_info(ctx: Context, params: Params) -> Result:
+    """Answer the account: all keys here are of one."""
+    return {"Account": ctx.account}
+
+
+def _caller(ctx: Context) -> Principal:
+    if ctx.principal is None:
+        raise AccessDenied("Only a signed request has a caller")
+    return ctx.principal
+
+
+def _role_name(text: str) -> str:
+    try:
+        arn = Arn.parse(text)
+    except ValueError as exc:
+        raise ValidationError(f"RoleArn: {exc}") from None
+    if arn.service != "iam" or not arn.resource.startswith("role/"):
+        raise ValidationError(f"RoleArn: expected arn:aws:iam::<account>:role/<name>, got {text!r}")
+    return arn.resource.rpartition("/")[2]
+
+
+def _credentials(key: AccessKey) -> dict[str, Any]:
+    return {
+        "AccessKeyId": key.id,
+        "SecretAccessKey": key.secret,
+        "SessionToken": key.session_token,
+        "Expiration": key.expires_at,
+    }
+
+
+def _unique_id(role: str) -> str:
+    return "AROA" + role.upper().encode().hex().upper()[:17].ljust(17, "A")
