@@ -1,0 +1,234 @@
+"""Form the payloads of invocations from the chunks of one object. Pure.
+
+A former is fed chunks and gives payloads only when asked: what nobody has room for is not formed. A payload's `size`
+is its bytes as they stand in the (decompressed) object, which is what MaxPayloadInMB limits.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from millrace.dataplane.split import SPLITTERS, Splitter
+from millrace.jobs.transform import BatchStrategy, SplitType
+
+__all__ = [
+    "ManyLines",
+    "Payload",
+    "PayloadFormer",
+    "PayloadTooLarge",
+    "SingleRecords",
+    "WholePayload",
+    "payload_former",
+]
+
+
+class PayloadTooLarge(Exception):
+    """A record does not fit in one payload; `record` counts from 1, `offset` is its first byte."""
+
+    def __init__(self, record: int, offset: int) -> None:
+        super().__init__("Too much data for max payload size")
+        self.record = record
+        self.offset = offset
+
+
+class Payload:
+    """The body of one invocation and where it comes from. Mutable and plain: there is one for every request.
+
+    `record` is the number (from 1) of its first record, `offset` that record's first byte in the object. `raw` is the
+    original text where a join needs it. `index` and `failed_attempts` belong to the run.
+    """
+
+    __slots__ = ("body", "failed_attempts", "index", "offset", "raw", "record", "records", "sent_size", "size")
+
+    def __init__(
+        self, body: bytes | Sequence[bytes | memoryview], size: int, record: int, offset: int, records: int
+    ) -> None:
+        self.body = body
+        self.size = size
+        self.sent_size = size
+        self.record = record
+        self.offset = offset
+        self.records = records
+        self.raw = b""
+        self.index = 0
+        self.failed_attempts = 0
+
+    def joined(self) -> bytes:
+        """Return the body as one bytes object."""
+        return self.body if isinstance(self.body, bytes) else b"".join(self.body)
+
+
+class PayloadFormer(Protocol):
+    """Makes payloads of one object's chunks."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes fed and not yet handed out in a payload."""
+        ...
+
+    def feed(self, chunk: bytes) -> None:
+        """Add the next bytes of the object."""
+        ...
+
+    def finish(self) -> None:
+        """Tell that the object has ended."""
+        ...
+
+    def take(self) -> Payload | None:
+        """Return the next payload, or None if more must be fed or nothing is left; raises PayloadTooLarge."""
+        ...
+
+
+class SingleRecords:
+    """One record per payload."""
+
+    def __init__(self, splitter: Splitter, limit: int) -> None:
+        self._splitter = splitter
+        self._limit = limit
+        self._records: list[bytes] = []
+        self._record = 1
+        self._offset = 0
+        self.buffered = 0
+
+    def feed(self, chunk: bytes) -> None:
+        self.buffered += len(chunk)
+        self._splitter.feed(chunk)
+
+    def finish(self) -> None:
+        self._splitter.finish()
+
+    def take(self) -> Payload | None:
+        if not self._records:
+            self._records = self._splitter.next_records()
+            self._records.reverse()
+            if not self._records:
+                if self._limit and self._splitter.unfinished > self._limit:
+                    raise PayloadTooLarge(self._record, self._offset)
+                return None
+        body = self._records.pop()
+        size = len(body)
+        if self._limit and size > self._limit:
+            raise PayloadTooLarge(self._record, self._offset)
+        payload = Payload(body, size, self._record, self._offset, 1)
+        self._record += 1
+        self._offset += size
+        self.buffered -= size
+        return payload
+
+
+class ManyLines:
+    """As many consecutive lines per payload as fit in the limit; one payload per object if there is none.
+
+    Lines are never split from each other: the last line feed before the limit is searched from behind, and a payload
+    is a list of views on the chunks as they were read.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._chunks: deque[bytes] = deque()
+        self._start = 0
+        """Where the first chunk's unused bytes begin."""
+        self._record = 1
+        self._offset = 0
+        self._ended = False
+        self.buffered = 0
+
+    def feed(self, chunk: bytes) -> None:
+        if chunk:
+            self._chunks.append(chunk)
+            self.buffered += len(chunk)
+
+    def finish(self) -> None:
+        self._ended = True
+
+    def take(self) -> Payload | None:
+        limit = self._limit
+        if not self.buffered or ((not limit or self.buffered < limit) and not self._ended):
+            return None
+        if not limit or (self._ended and self.buffered <= limit):
+            return self._cut(self.buffered)
+        size = self._last_line_end(limit)
+        if size:
+            return self._cut(size)
+        if self.buffered > limit:
+            raise PayloadTooLarge(self._record, self._offset)
+        return None
+
+    def _last_line_end(self, limit: int) -> int:
+        """Return the size of the longest run of whole lines within the first `limit` bytes."""
+        ends = []
+        end = -self._start
+        for chunk in self._chunks:
+            end += len(chunk)
+            ends.append((chunk, end))
+            if end >= limit:
+                break
+        for chunk, end in reversed(ends):
+            beyond = max(0, end - limit)
+            found = chunk.rfind(b"\n", 0, len(chunk) - beyond)
+            size = end - len(chunk) + found + 1
+            if found >= 0:
+                return max(0, size)
+        return 0
+
+    def _cut(self, size: int) -> Payload:
+        chunks = self._chunks
+        parts: list[bytes | memoryview] = []
+        wanted = size
+        newlines = 0
+        terminated = False
+        while wanted:
+            chunk, start = chunks[0], self._start
+            end = min(len(chunk), start + wanted)
+            newlines += chunk.count(b"\n", start, end)
+            terminated = chunk[end - 1] == 10
+            parts.append(chunk if end - start == len(chunk) else memoryview(chunk)[start:end])
+            wanted -= end - start
+            if end == len(chunk):
+                chunks.popleft()
+                self._start = 0
+            else:
+                self._start = end
+        records = newlines if terminated else newlines + 1
+        payload = Payload(parts, size, self._record, self._offset, records)
+        self._record += records
+        self._offset += size
+        self.buffered -= size
+        return payload
+
+
+class WholePayload:
+    """The whole object is one payload; an empty object has none."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._chunks: list[bytes] = []
+        self._ended = False
+        self.buffered = 0
+
+    def feed(self, chunk: bytes) -> None:
+        if chunk:
+            self._chunks.append(chunk)
+            self.buffered += len(chunk)
+
+    def finish(self) -> None:
+        self._ended = True
+
+    def take(self) -> Payload | None:
+        if self._limit and self.buffered > self._limit:
+            raise PayloadTooLarge(1, 0)
+        if not self._ended or not self._chunks:
+            return None
+        chunks, size = self._chunks, self.buffered
+        self._chunks = []
+        self.buffered = 0
+        return Payload(chunks[0] if len(chunks) == 1 else chunks, size, 1, 0, 1)
+
+
+def payload_former(split: SplitType, strategy: BatchStrategy, limit: int) -> PayloadFormer:
+    """Return a new former for one object; `limit` is in bytes, 0 means none."""
+    if split is SplitType.NONE:
+        return WholePayload(limit)
+    if strategy is BatchStrategy.MULTI_RECORD:
+        return ManyLines(limit)
+    return SingleRecords(SPLITTERS[split](), limit)

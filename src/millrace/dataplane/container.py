@@ -1,0 +1,77 @@
+"""Wait until a container answers /ping."""
+
+import asyncio
+from collections.abc import Awaitable
+
+from millrace.clock import Clock
+from millrace.dataplane.client import Client, ClientError
+from millrace.errors import AlgorithmFailure
+from millrace.ports.runtime import Address
+
+__all__ = ["PING_TIMEOUT_SECONDS", "ping", "wait_until_healthy"]
+
+PING_TIMEOUT_SECONDS = 2.0
+"""Source: batch-transform.md 4.3."""
+
+FIRST_PING_SECONDS = 0.02
+LAST_PING_SECONDS = 1.0
+PING_GROWTH = 1.3
+"""From 20 ms the wait grows to a second in about 15 pings: a quick model is found at once, a slow one not pestered."""
+
+
+async def ping(client: Client) -> str | None:
+    """Ask once; return None if the container is healthy, else what was wrong.
+
+    The body of a good answer may be anything. Each ping has a connection of its own: a server with one thread would
+    otherwise wait for the next request on this one and never accept another.
+    """
+    try:
+        answer = await client.invoke("GET", "/ping", (("Connection", "close"),), timeout_seconds=PING_TIMEOUT_SECONDS)
+    except ClientError as exc:
+        return str(exc)
+    return None if answer.status == 200 else f"status {answer.status}"
+
+
+async def wait_until_healthy(
+    address: Address, *, window_seconds: float, clock: Clock, exited: Awaitable[object] | None = None
+) -> None:
+    """Return once /ping answers 200.
+
+    Args:
+        address: Where the container listens.
+        window_seconds: How long it may take.
+        clock: Measures the window.
+        exited: Completes if the container ends; its result is quoted.
+
+    Raises:
+        AlgorithmFailure: Not healthy within the window, or the container ended before.
+    """
+    pinging: asyncio.Future[object] = asyncio.ensure_future(_ping_until_healthy(address, window_seconds, clock))
+    if exited is None:
+        await pinging
+        return
+    ended = asyncio.ensure_future(exited)
+    try:
+        await asyncio.wait((pinging, ended), return_when=asyncio.FIRST_COMPLETED)
+        if not pinging.done():
+            raise AlgorithmFailure(
+                f"Model container failed to respond to ping: it exited with {ended.result()} before it was healthy"
+            )
+        await pinging
+    finally:
+        pinging.cancel()
+        if ended is not exited:
+            ended.cancel()
+
+
+async def _ping_until_healthy(address: Address, window_seconds: float, clock: Clock) -> None:
+    deadline = clock.monotonic() + window_seconds
+    pause = FIRST_PING_SECONDS
+    async with Client(address) as client:
+        while (trouble := await ping(client)) is not None:
+            if clock.monotonic() + pause >= deadline:
+                raise AlgorithmFailure(
+                    f"Model container failed to respond to ping within {window_seconds:g} seconds; last: {trouble}"
+                )
+            await clock.sleep(pause)
+            pause = min(pause * PING_GROWTH, LAST_PING_SECONDS)

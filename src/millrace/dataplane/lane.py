@@ -1,0 +1,100 @@
+"""Hold the state of one object on its way through the transform loop."""
+
+import asyncio
+
+from millrace.dataplane.batch import Payload, PayloadFormer
+from millrace.dataplane.plan import InputObject
+from millrace.dataplane.resequence import Resequencer
+from millrace.jobs.transform import ObjectFailure
+
+__all__ = ["Lane"]
+
+Answer = bytes | list[bytes]
+
+
+class Lane:
+    """One object: payloads not yet formed, results not yet written, and whether it failed.
+
+    `wake` tells the writer to look: there is enough to write, the object is complete, or its failure is settled.
+    """
+
+    __slots__ = (
+        "answers",
+        "ended",
+        "exhausted",
+        "failure",
+        "failure_index",
+        "failure_log",
+        "former",
+        "input",
+        "next_index",
+        "results",
+        "room",
+        "settled",
+        "starved",
+        "wake",
+    )
+
+    def __init__(self, entry: InputObject, former: PayloadFormer) -> None:
+        self.input = entry
+        self.former = former
+        self.results: Resequencer[tuple[Answer, int]] = Resequencer()
+        self.answers: list[Answer] = []
+        """Answers that may be written, in input order."""
+        self.room = 0
+        """Bytes of room that are given back once `answers` are written."""
+        self.next_index = 0
+        """Index of the next payload."""
+        self.starved = True
+        """The former can give no payload before it is fed again."""
+        self.ended = False
+        """All chunks were fed."""
+        self.exhausted = False
+        """All payloads were formed."""
+        self.wake = asyncio.Event()
+        self.failure: ObjectFailure | None = None
+        self.failure_index = 0
+        self.failure_log = ""
+        self.settled = False
+        """No request is under way any more that could show an earlier failure."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every payload has its result."""
+        return self.exhausted and self.results.next_index == self.next_index
+
+    def finish(self, payload: Payload, answer: Answer, room: int) -> None:
+        """Record the result of one payload."""
+        for ready, freed in self.results.finish(payload.index, (answer, room)):
+            self.answers.append(ready)
+            self.room += freed
+
+    def take_answers(self) -> tuple[list[Answer], int]:
+        """Return what may be written and the room it holds, and forget it."""
+        taken = self.answers, self.room
+        self.answers, self.room = [], 0
+        return taken
+
+    def drop(self) -> tuple[int, int]:
+        """Forget everything that is held; return the number of results and the bytes of room that frees."""
+        held = self.results.drop()
+        results = len(self.answers) + len(held)
+        room = self.room + sum(freed for _, freed in held) + self.former.buffered
+        self.answers, self.room = [], 0
+        self.former = _Nothing()
+        return results, room
+
+
+class _Nothing:
+    """The former of an object that failed."""
+
+    buffered = 0
+
+    def feed(self, chunk: bytes) -> None:
+        """Ignore the chunk."""
+
+    def finish(self) -> None:
+        """Ignore the end."""
+
+    def take(self) -> None:
+        """Give nothing."""

@@ -1,0 +1,57 @@
+"""Bound what one instance holds in memory."""
+
+from dataclasses import dataclass
+
+from millrace.jobs.transform import MIB
+
+__all__ = ["Budget", "Limits"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Every bound of the transform loop. One payload is always let through, however big."""
+
+    chunk_bytes: int = MIB
+    """Bytes of an object that are read, and decompressed, at a time; room for as much is awaited first."""
+    inflight_bytes: int = 48 * MIB
+    """Bytes of payloads and answers held, from reading until the result is written."""
+    answers_held: int = 16_384
+    """Payloads sent whose results are not written yet, when an early one keeps later ones waiting."""
+    objects_open: int = 64
+    """Objects in work at a time, each with at most one writer."""
+    read_ahead_chunks: int = 2
+    """Chunks of an object that are read before a request can use them, on top of one payload."""
+    write_bytes: int = 256 * 1024
+    """Answers are written in batches of about this size."""
+    failures_kept: int = 100
+    """Failed objects that the outcome tells about in full."""
+    answer_snippet_chars: int = 500
+    """Characters of a failing answer that are kept for messages."""
+    tick_seconds: float = 0.25
+    """Time between two looks at request deadlines, and between two progress reports."""
+
+
+class Budget:
+    """Counts held bytes against a limit. Pure: whoever may not take waits elsewhere."""
+
+    __slots__ = ("held", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def has_room(self, size: int, *, forming: int = 0) -> bool:
+        """Return whether `size` more bytes may be read.
+
+        They may if they fit, or if nothing is held but the `forming` bytes of the very payload they belong to:
+        waiting could then never end.
+        """
+        return self.held + size <= self.limit or self.held <= forming
+
+    def take(self, size: int) -> None:
+        """Count bytes as held."""
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        """Count bytes as written or dropped."""
+        self.held -= size

@@ -1,0 +1,143 @@
+"""Decide which objects a job transforms, what their outputs are called, and which instance takes which."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from millrace.dataplane.manifest import parse_manifest
+from millrace.errors import ClientFailure
+from millrace.jobs.transform import SourceType, TransformSpec
+from millrace.names import ObjectPrefix, ObjectRef, relative_key
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+
+__all__ = ["InputObject", "assign", "has_input", "list_inputs", "name_outputs", "output_of"]
+
+LIST_PAGE = 1000
+MANIFEST_BYTES = 64 * 1024 * 1024
+"""Longest manifest that is read: about a million keys."""
+
+STAT_WINDOW = 32
+"""Manifest entries whose size is asked for at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputObject:
+    """One object to transform: its size as stored, and where its output goes."""
+
+    ref: ObjectRef
+    size: int
+    output: ObjectRef
+
+
+def output_of(output: ObjectPrefix, relative: str) -> ObjectRef:
+    """Return where the output of the object with that relative name goes.
+
+    Source:
+        batch-transform.md 5.2: `<key part of S3OutputPath without trailing "/">/<rel>.out`.
+    """
+    return output.join(relative + ".out")
+
+
+def name_outputs(found: Sequence[tuple[ObjectRef, int, str]], output: ObjectPrefix) -> list[InputObject]:
+    """Return inputs in key order, each with its output.
+
+    Args:
+        found: Object, size and relative name.
+        output: The job's output path.
+
+    Raises:
+        ClientFailure: Two inputs share one output; the message names both.
+    """
+    inputs = [
+        InputObject(ref=ref, size=size, output=output_of(output, relative))
+        for ref, size, relative in sorted(found, key=lambda entry: (entry[0].bucket, entry[0].key.encode()))
+    ]
+    by_output: dict[ObjectRef, InputObject] = {}
+    for entry in inputs:
+        other = by_output.setdefault(entry.output, entry)
+        if other is not entry:
+            raise ClientFailure(f"{other.ref} and {entry.ref} would both be written to {entry.output}")
+        if len(entry.output.key.encode()) > 1024:
+            raise ClientFailure(
+                f"the output key of {entry.ref} must have at most 1,024 bytes, got {entry.output.key!r}"
+            )
+    return inputs
+
+
+def assign(inputs: Sequence[InputObject], index: int, count: int) -> list[InputObject]:
+    """Return what instance `index` of `count` takes.
+
+    Source:
+        batch-transform.md 2.4: sort keys, give key i to instance i mod InstanceCount.
+    """
+    return list(inputs[index::count])
+
+
+async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputObject]:
+    """Return the objects of a job in key order, each with its output.
+
+    Folder markers (size 0, key ends with "/") are left out, duplicates of a manifest count once.
+
+    Raises:
+        ClientFailure: The manifest is missing or malformed, or two inputs share one output.
+    """
+    if spec.source_type is SourceType.MANIFEST:
+        return name_outputs(await _manifest_entries(objects, spec.source), spec.output)
+    found = []
+    after = ""
+    try:
+        while True:
+            page = await objects.list_objects(
+                spec.source.bucket, prefix=spec.source.prefix, after=after, limit=LIST_PAGE
+            )
+            found += [
+                (entry.ref, entry.size, relative_key(spec.source.prefix, entry.ref.key))
+                for entry in page.objects
+                if entry.size or not entry.ref.key.endswith("/")
+            ]
+            if page.next_after is None:
+                break
+            after = page.next_after
+    except NoSuchBucket as exc:
+        raise ClientFailure(f"bucket {spec.source.bucket} of {spec.source} does not exist") from exc
+    return name_outputs(found, spec.output)
+
+
+async def has_input(objects: ObjectStore, spec: TransformSpec) -> bool:
+    """Return whether anything matches the prefix, or the manifest exists: cheap, for the create call."""
+    try:
+        if spec.source_type is SourceType.MANIFEST:
+            if not spec.source.prefix:
+                return False
+            await objects.get(ObjectRef(spec.source.bucket, spec.source.prefix))
+            return True
+        page = await objects.list_objects(spec.source.bucket, prefix=spec.source.prefix, limit=1)
+    except (NoSuchBucket, NoSuchKey):
+        return False
+    return bool(page.objects)
+
+
+async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[tuple[ObjectRef, int, str]]:
+    ref = ObjectRef(source.bucket, source.prefix)
+    try:
+        size = (await objects.get(ref)).size
+        if size > MANIFEST_BYTES:
+            raise ClientFailure(f"manifest {ref} must have at most {MANIFEST_BYTES} bytes, got {size}")
+        text = b"".join([chunk async for chunk in objects.read(ref)])
+    except (NoSuchBucket, NoSuchKey) as exc:
+        raise ClientFailure(f"manifest {ref} does not exist") from exc
+    entries = parse_manifest(text, str(ref))
+    found = []
+    for start in range(0, len(entries), STAT_WINDOW):
+        window = entries[start : start + STAT_WINDOW]
+        sizes = await asyncio.gather(*(_size(objects, entry.ref) for entry in window))
+        found += [(entry.ref, size, entry.relative) for entry, size in zip(window, sizes, strict=True)]
+    return found
+
+
+async def _size(objects: ObjectStore, ref: ObjectRef) -> int:
+    """Return an object's size; 0 for one that is missing, which then fails by itself when it is read."""
+    try:
+        return (await objects.get(ref)).size
+    except (NoSuchBucket, NoSuchKey):
+        return 0

@@ -1,0 +1,253 @@
+"""Filter records on their way to the container, join and filter its answers on the way back. Pure.
+
+    records --InputFilter--> body --> answer --> rows --join--> OutputFilter --> rows of the output
+
+The join sees the original records, not the filtered ones. Blank lines are no records here. Answers that were
+rewritten are rows that each end with one line feed.
+
+Source:
+    batch-transform.md 6.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from millrace.dataplane.batch import Payload
+from millrace.dataplane.jsonpath import FilterError, Format, format_of, parse_filter
+from millrace.dataplane.rows import RowError, nonblank_lines, parse_csv, parse_json, serialize_csv, serialize_json
+from millrace.jobs.transform import AssembleWith, JoinSource, SplitType, TransformSpec
+
+__all__ = ["Processing", "RecordError", "locate", "processing_of"]
+
+SNIPPET = 200
+_BLANK = (b"\n", b"\r\n", b"\r")
+
+
+class RecordError(Exception):
+    """A record cannot be filtered or joined. `position` counts the payload's non-blank records from 0."""
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class Processing:
+    """What DataProcessing asks for, decided once per job."""
+
+    def __init__(self, spec: TransformSpec) -> None:
+        processing = spec.processing
+        self._input_format = format_of(spec.content_type)
+        self._output_format = format_of(spec.accept)
+        self._input_filter = parse_filter(processing.input_filter, spec.content_type or "", member="InputFilter")
+        self._output_filter = parse_filter(processing.output_filter, spec.accept or "", member="OutputFilter")
+        self._joins = processing.join_source is JoinSource.INPUT
+        self._split = spec.split
+        self._line_end = _line_end(spec.split, spec.assemble_with, self._output_format)
+        self._body_end = b"" if spec.split is SplitType.NONE and self._input_format == Format.JSON else b"\n"
+        self.rewrites_answers = self._joins or not self._output_filter.is_identity
+        self._complete = self._choose()
+
+    def _choose(self) -> Callable[[bytes, bytes], bytes]:
+        if self._joins and self._output_format == Format.CSV:
+            return self._join_csv
+        if self._joins:
+            return self._join_json
+        if self._output_format == Format.CSV:
+            return self._filter_csv
+        return self._filter_json
+
+    def prepare(self, payload: Payload) -> bool:
+        """Drop blank lines and apply the input filter; False if nothing is left to send. Raises RecordError."""
+        splits = self._split is not SplitType.NONE
+        if self._input_filter.is_identity:
+            if self._joins:
+                payload.raw = payload.joined()
+            if splits:
+                self._drop_blank_lines(payload)
+            return payload.sent_size > 0
+        raw = payload.joined()
+        payload.raw = raw
+        if not splits and self._input_format == Format.JSON:
+            body = self._filtered(raw, 0)
+        else:
+            rows = [self._filtered(line, i) + b"\n" for i, line in enumerate(nonblank_lines(raw))]
+            body = b"".join(rows)
+            payload.records = len(rows) if splits else 1
+            if not rows:
+                return False
+        payload.body = body
+        payload.sent_size = len(body)
+        return True
+
+    @staticmethod
+    def _drop_blank_lines(payload: Payload) -> None:
+        body = payload.joined()
+        starts_blank = body.startswith((b"\n", b"\r\n")) or body == b"\r"
+        if not starts_blank and b"\n\n" not in body and b"\n\r\n" not in body:
+            return
+        kept = [line for line in _lines(body) if line not in _BLANK]
+        payload.body = b"".join(kept)
+        payload.sent_size = len(payload.body)
+        payload.records = len(kept)
+
+    def _filtered(self, record: bytes, position: int) -> bytes:
+        selected = self._input_filter
+        try:
+            if self._input_format == Format.CSV:
+                return serialize_csv(selected.columns(parse_csv(record)))
+            return serialize_json(selected.select(parse_json(record)))
+        except RowError as exc:
+            kind = "CSV" if self._input_format == Format.CSV else "JSON"
+            raise RecordError(f"Failed to parse line: '{_snippet(record)}' as {kind}: {exc}", position) from exc
+        except FilterError as exc:
+            raise RecordError(
+                f"Failed to apply InputFilter {selected.text} to '{_snippet(record)}': {exc}", position
+            ) from exc
+
+    def complete(self, payload: Payload, answer: bytes) -> bytes:
+        """Return what is written for an answer; raises RecordError. Only for jobs that rewrite answers."""
+        return self._complete(payload.raw, answer)
+
+    # -- CSV
+
+    def _join_csv(self, raw: bytes, answer: bytes) -> bytes:
+        records, rows = nonblank_lines(raw), nonblank_lines(answer)
+        plain = b'"' not in raw and b'"' not in answer and b"\r" not in raw and b"\r" not in answer
+        if plain and self._output_filter.is_identity and len(records) == len(rows):
+            if len(rows) == 1:
+                return b"%b,%b\n" % (records[0], rows[0])
+            return b"".join([b"%b,%b\n" % pair for pair in zip(records, rows, strict=True)])
+        parsed = [_csv_record(record, i) for i, record in enumerate(records)]
+        answered = [_csv_answer(row, i) for i, row in enumerate(rows)]
+        _check_counts(len(parsed), len(answered))
+        return b"".join(
+            [self._csv_row(one + other, i) for i, (one, other) in enumerate(zip(parsed, answered, strict=True))]
+        )
+
+    def _filter_csv(self, _: bytes, answer: bytes) -> bytes:
+        return b"".join([self._csv_row(_csv_answer(row, i), 0) for i, row in enumerate(nonblank_lines(answer))])
+
+    def _csv_row(self, fields: list[str], position: int) -> bytes:
+        if not self._output_filter.is_identity:
+            try:
+                fields = self._output_filter.columns(fields)
+            except FilterError as exc:
+                raise self._output_error(exc, serialize_csv(fields), position) from exc
+        return serialize_csv(fields) + b"\n"
+
+    # -- JSON
+
+    def _join_json(self, raw: bytes, answer: bytes) -> bytes:
+        records = [raw] if self._whole_documents else nonblank_lines(raw)
+        rows = self._answer_documents(answer)
+        if len(records) == 1 and len(rows) == 1:
+            return self._joined_json(records[0], rows[0], 0)
+        _check_counts(len(records), len(rows))
+        pairs = enumerate(zip(records, rows, strict=True))
+        return b"".join([self._joined_json(record, row, i) for i, (record, row) in pairs])
+
+    @property
+    def _whole_documents(self) -> bool:
+        return self._split is SplitType.NONE and self._input_format == Format.JSON
+
+    def _joined_json(self, record: bytes, row: Any, position: int) -> bytes:
+        try:
+            value = parse_json(record)
+        except RowError as exc:
+            raise RecordError(f"Failed to parse input as JSON: {exc}", position) from exc
+        if isinstance(value, dict):
+            value["SageMakerOutput"] = row
+        else:
+            value = {"SageMakerInput": value, "SageMakerOutput": row}
+        return self._json_row(value, position)
+
+    def _filter_json(self, _: bytes, answer: bytes) -> bytes:
+        return b"".join([self._json_row(row, 0) for row in self._answer_documents(answer)])
+
+    def _answer_documents(self, answer: bytes) -> list[Any]:
+        """Return the rows of an answer: one document if the whole body of application/json is one, else its lines."""
+        if self._output_format == Format.JSON and answer.strip():
+            try:
+                return [parse_json(answer)]
+            except RowError:
+                if b"\n" not in answer.strip():
+                    raise RecordError(
+                        f"Failed to parse output from the algorithm as JSON, found near: {_snippet(answer)}"
+                    ) from None
+        return [_json_answer(line, i) for i, line in enumerate(nonblank_lines(answer))]
+
+    def _json_row(self, value: Any, position: int) -> bytes:
+        try:
+            if not self._output_filter.is_identity:
+                value = self._output_filter.select(value)
+            return serialize_json(value) + self._line_end
+        except FilterError as exc:
+            raise self._output_error(exc, serialize_json(value), position) from exc
+        except RowError as exc:
+            raise RecordError(str(exc), position) from exc
+
+    def _output_error(self, error: FilterError, row: bytes, position: int) -> RecordError:
+        text = f"Failed to apply OutputFilter {self._output_filter.text} to '{_snippet(row)}': {error}"
+        return RecordError(text, position)
+
+
+def processing_of(spec: TransformSpec) -> Processing | None:
+    """Return what DataProcessing asks for, or None if bytes pass through untouched."""
+    return None if spec.processing.is_identity else Processing(spec)
+
+
+def _line_end(split: SplitType, assemble_with: AssembleWith, accept: str | None) -> bytes:
+    bare = accept == Format.JSON and split is SplitType.NONE and assemble_with is AssembleWith.NONE
+    return b"" if bare else b"\n"
+
+
+def _lines(body: bytes) -> list[bytes]:
+    lines = [line + b"\n" for line in body.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    return [line for line in lines if line]
+
+
+def _csv_record(record: bytes, position: int) -> list[str]:
+    try:
+        return parse_csv(record)
+    except RowError as exc:
+        raise RecordError(f"Failed to parse input as CSV: {exc}", position) from exc
+
+
+def _csv_answer(row: bytes, position: int) -> list[str]:
+    try:
+        return parse_csv(row)
+    except RowError as exc:
+        raise RecordError(f"Failed to parse output from the algorithm as CSV: {exc}", position) from exc
+
+
+def _json_answer(row: bytes, position: int) -> Any:
+    try:
+        return parse_json(row)
+    except RowError as exc:
+        raise RecordError(f"Failed to parse output from the algorithm as JSON: {exc}", position) from exc
+
+
+def _check_counts(records: int, rows: int) -> None:
+    if records != rows:
+        raise RecordError(
+            "Fail to join data: mismatched line count between the input and the output: "
+            f"{records} record{'s' * (records != 1)}, {rows} row{'s' * (rows != 1)}"
+        )
+
+
+def _snippet(text: bytes) -> str:
+    return text[:SNIPPET].decode("utf-8", "replace")
+
+
+def locate(raw: bytes, position: int) -> tuple[int, int]:
+    """Return how many records and bytes stand before the `position`-th non-blank line of a payload's text."""
+    offset = number = seen = 0
+    for line in _lines(raw):
+        if line not in _BLANK:
+            if seen == position:
+                break
+            seen += 1
+        number += 1
+        offset += len(line)
+    return number, offset

@@ -1,0 +1,92 @@
+"""Decide what an attempt's outcome means: done, try again, or why the object fails. Pure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+
+__all__ = ["AttemptFailure", "Trouble", "failure_of_status", "failure_of_trouble", "retry_after_seconds", "retry_delay"]
+
+FIRST_BACKOFF_SECONDS = 1.0
+TOO_MANY_REQUESTS = 429
+
+
+class Trouble(Enum):
+    """Why there is no answer at all."""
+
+    NO_ANSWER = auto()
+    TIMEOUT = auto()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttemptFailure:
+    """What a failed attempt means for its object.
+
+    `log_text` is the data log's line, `message` says the same where no prefix tells whose fault it is.
+    """
+
+    label: str
+    message: str
+    log_text: str
+    may_retry: bool
+    status: int | None = None
+
+
+def failure_of_status(status: int) -> AttemptFailure | None:
+    """Return what an HTTP status means; None for success.
+
+    Source:
+        batch-transform.md 4.5: any 2xx is success; 5xx and 429 are retried; a 3xx is not followed and reads as a 5xx.
+    """
+    if 200 <= status < 300:
+        return None
+    if 400 <= status < 500:
+        return AttemptFailure(
+            label="ClientError",
+            message=f"HTTP status {status} received from algorithm",
+            log_text=f"ClientError: {status}",
+            may_retry=status == TOO_MANY_REQUESTS,
+            status=status,
+        )
+    text = f"Bad HTTP status received from algorithm: {status}"
+    return AttemptFailure(label="AlgorithmError", message=text, log_text=text, may_retry=status >= 500, status=status)
+
+
+def failure_of_trouble(trouble: Trouble, *, timeout_seconds: float) -> AttemptFailure:
+    """Return what an attempt without an answer means."""
+    if trouble is Trouble.TIMEOUT:
+        text = f"Model server did not respond to /invocations request within {timeout_seconds:g} seconds"
+    else:
+        text = "Unable to get response from algorithm"
+    return AttemptFailure(label="AlgorithmError", message=text, log_text=text, may_retry=True)
+
+
+def retry_delay(
+    failed_attempts: int, *, jitter: float, retry_after: float | None = None, ceiling: float = 600.0
+) -> float:
+    """Return the seconds to wait before the next attempt.
+
+    Args:
+        failed_attempts: How many attempts failed so far, at least 1: the waits are about 1, 2 and 4 seconds.
+        jitter: A random number in [0, 1); spreads the wait by a quarter to either side.
+        retry_after: What the container asked for; honoured up to `ceiling`, the time-out of one attempt.
+        ceiling: The longest wait.
+    """
+    if retry_after is not None:
+        return min(max(0.0, retry_after), ceiling)
+    backoff = FIRST_BACKOFF_SECONDS * 2.0 ** (failed_attempts - 1)
+    return min(backoff * (0.75 + 0.5 * jitter), ceiling)
+
+
+def retry_after_seconds(value: bytes | None, now: datetime) -> float | None:
+    """Parse a Retry-After header, a number of seconds or a date; None if there is none that can be read."""
+    if value is None:
+        return None
+    text = value.decode("latin-1").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())

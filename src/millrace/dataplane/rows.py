@@ -1,0 +1,160 @@
+"""Read and write the rows of CSV and JSON bodies without changing what they say. Pure.
+
+JSON keeps its number tokens exactly as written. orjson does that as long as it would print a text's tokens the same
+way; this is checked by printing the parsed value and comparing, white space aside. Everything else takes the slower
+parser of the standard library, which hands out the tokens.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import orjson
+
+__all__ = ["RowError", "nonblank_lines", "parse_csv", "parse_json", "serialize_csv", "serialize_json"]
+
+_WHITE_SPACE = b" \t\r\n"
+_SNIPPET = 60
+
+
+class RowError(ValueError):
+    """A row is not what its media type promises."""
+
+
+def nonblank_lines(body: bytes) -> list[bytes]:
+    """Return the lines that are not empty, without LF or CR LF."""
+    if b"\r" not in body:
+        return [line for line in body.split(b"\n") if line]
+    lines = (line[:-1] if line.endswith(b"\r") else line for line in body.split(b"\n"))
+    return [line for line in lines if line]
+
+
+# -- CSV
+
+
+def parse_csv(line: bytes) -> list[str]:
+    """Return the fields of one row; bytes that are no UTF-8 survive.
+
+    Raises:
+        RowError: Quotes where RFC 4180 has none.
+    """
+    text = line.decode("utf-8", "surrogateescape")
+    if '"' not in text:
+        return text.split(",")
+    fields = []
+    at = 0
+    while True:
+        if text.startswith('"', at):
+            field, at = _quoted_field(text, at + 1)
+        else:
+            end = text.find(",", at)
+            end = len(text) if end < 0 else end
+            field = text[at:end]
+            if '"' in field:
+                raise RowError(f'bare " in non quoted field found near: {_near(text, at)}')
+            at = end
+        fields.append(field)
+        if at >= len(text):
+            return fields
+        at += 1
+
+
+def _quoted_field(text: str, start: int) -> tuple[str, int]:
+    """Return the field whose opening quote stands before `start`, and where its comma or the end is."""
+    at = start
+    while True:
+        end = text.find('"', at)
+        if end < 0:
+            raise RowError(f'extraneous or missing " in quoted field found near: {_near(text, start - 1)}')
+        if text.startswith('""', end):
+            at = end + 2
+            continue
+        if end + 1 < len(text) and text[end + 1] != ",":
+            raise RowError(f'extraneous or missing " in quoted field found near: {_near(text, start - 1)}')
+        return text[start:end].replace('""', '"'), end + 1
+
+
+def _near(text: str, at: int) -> str:
+    return text[at : at + _SNIPPET].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def serialize_csv(fields: Sequence[str]) -> bytes:
+    """Return a row without its line end; a field is quoted only if it holds a comma, a quote, CR or LF."""
+    return ",".join([_csv_field(field) for field in fields]).encode("utf-8", "surrogateescape")
+
+
+def _csv_field(field: str) -> str:
+    if "," in field or '"' in field or "\n" in field or "\r" in field:
+        return '"' + field.replace('"', '""') + '"'
+    return field
+
+
+# -- JSON
+
+
+def parse_json(text: bytes) -> Any:
+    """Return a JSON value that `serialize_json` writes with the same tokens.
+
+    Numbers that Python would print in another way come as opaque fragments.
+
+    Raises:
+        RowError: The text is no JSON document.
+    """
+    try:
+        value = orjson.loads(text)
+        printed = orjson.dumps(value)
+    except ValueError:
+        return _parse_json_slowly(text)
+    if printed == text:
+        return value
+    # Only white space may differ. Without any white space, inside strings or outside, both texts must be the same
+    # characters, so every number is written as orjson writes it; strings are taken from the value itself.
+    if printed.translate(None, _WHITE_SPACE) == text.translate(None, _WHITE_SPACE):
+        return value
+    return _parse_json_slowly(text)
+
+
+def serialize_json(value: Any) -> bytes:
+    """Return compact JSON in UTF-8, members sorted by key at every level.
+
+    Raises:
+        RowError: The value is nested too deeply.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError as exc:
+        raise RowError(f"Failed to write JSON: {exc}") from exc
+
+
+def _fragment(token: str) -> orjson.Fragment:
+    return orjson.Fragment(token.encode())
+
+
+def _refuse_constant(token: str) -> NoReturn:
+    raise ValueError(f"{token} is no JSON value")
+
+
+_TOKEN_DECODER = json.JSONDecoder(parse_float=_fragment, parse_int=_fragment, parse_constant=_refuse_constant)
+
+
+def _parse_json_slowly(text: bytes) -> Any:
+    try:
+        decoded = text.decode("utf-8").strip(" \t\r\n")
+        value, end = _TOKEN_DECODER.raw_decode(decoded)
+        if end != len(decoded):
+            raise ValueError(f"Extra data at character {end}")
+    except (ValueError, RecursionError) as exc:
+        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
+        raise RowError(f"{reason}, found near: {text[:_SNIPPET].decode('utf-8', 'replace')}") from exc
+    return _without_lone_surrogates(value) if "\\u" in decoded or "\\U" in decoded else value
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    """Replace half pairs such as `\\ud800`, which UTF-8 cannot write, by U+FFFD as other JSON readers do."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_lone_surrogates(element) for element in value]
+    if isinstance(value, dict):
+        return {_without_lone_surrogates(key): _without_lone_surrogates(member) for key, member in value.items()}
+    return value

@@ -1,0 +1,890 @@
+"""Run one instance's share of a transform job: pull objects through the container, write their outputs in order.
+
+Theory. Three kinds of actors share one event loop and the state of one `_Run`:
+
+* the *feeder* (a task) opens objects in key order and reads chunks, but only when there is room;
+* the *pump* (a plain function) forms the next payload whenever a request may be sent, and sends it. It runs when a
+  chunk was read, when an answer came and when room was given back; per record there is no task and no await;
+* a *writer* (a task for each open object) writes answers in input order, in batches, and commits.
+
+Room is counted in bytes. It is taken when a chunk is read and when its answer arrives, and given back when the result
+is written: whatever is slow, reading stops. Nothing waits for room that it holds itself: a payload being formed may
+always be completed once it is alone, and a request may always be sent when none is under way.
+
+A request keeps its slot while it backs off. The first failing payload (by position, not by time) decides what is told
+of an object: a failure is final once no earlier payload of that object is under way.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from millrace.clock import Clock
+from millrace.dataplane.assemble import assemble
+from millrace.dataplane.batch import Payload, PayloadTooLarge, payload_former
+from millrace.dataplane.client import (
+    Client,
+    Connection,
+    ConnectionFailed,
+    InvocationTimeout,
+    StreamedAnswer,
+    open_connection,
+    request_head,
+)
+from millrace.dataplane.execution_parameters import EffectiveSettings
+from millrace.dataplane.failures import data_log_line, failure_lines, select_failures
+from millrace.dataplane.gzip import CorruptGzip, gunzip
+from millrace.dataplane.lane import Lane
+from millrace.dataplane.limits import Budget, Limits
+from millrace.dataplane.plan import InputObject
+from millrace.dataplane.processing import RecordError, locate, processing_of
+from millrace.dataplane.progress import Counters
+from millrace.dataplane.retry import (
+    AttemptFailure,
+    Trouble,
+    failure_of_status,
+    failure_of_trouble,
+    retry_after_seconds,
+    retry_delay,
+)
+from millrace.jobs.transform import (
+    MIB,
+    AssembleWith,
+    BatchStrategy,
+    Compression,
+    InstanceOutcome,
+    ObjectFailure,
+    Progress,
+    SplitType,
+    TransformSpec,
+)
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectMeta, ObjectStore, ObjectWriter
+from millrace.ports.runtime import Address
+
+__all__ = ["output_meta", "run_transform"]
+
+PATH = "/invocations"
+PRODUCT_LIMIT_BYTES = 100 * MIB
+
+_UNREADABLE = (NoSuchKey, NoSuchBucket, CorruptGzip)
+"""What is the input's own fault; other errors of the store end the run."""
+
+
+async def run_transform(
+    spec: TransformSpec,
+    inputs: Sequence[InputObject],
+    *,
+    objects: ObjectStore,
+    address: Address,
+    effective: EffectiveSettings,
+    data_log: Callable[[str], None],
+    on_progress: Callable[[Progress], None],
+    stop: asyncio.Event,
+    commit_guard: Callable[[], Awaitable[None]],
+    clock: Clock,
+    limits: Limits | None = None,
+) -> InstanceOutcome:
+    """Transform `inputs` in order and return how it went; a failing object never keeps the others from their output.
+
+    Args:
+        spec: What the client asked for.
+        inputs: This instance's objects.
+        objects: Where inputs are read and outputs written.
+        address: The container, healthy.
+        effective: Its settled concurrency, payload limit and strategy.
+        data_log: Called with each line of the data log, prefix included.
+        on_progress: Called every `limits.tick_seconds` and at the end.
+        stop: When set, requests are dropped, open outputs aborted and the outcome says `stopped`.
+        commit_guard: Awaited right before each commit; raises LeaseLost if the work is no longer ours.
+        clock: Measures time-outs and back-off, stamps the data log.
+        limits: Bounds on memory.
+
+    Raises:
+        LeaseLost: From the guard; nothing is committed any more.
+        InfrastructureError, OSError: The object store does not work; outputs in work were aborted.
+    """
+    run = _Run(
+        spec,
+        inputs,
+        objects=objects,
+        address=address,
+        effective=effective,
+        data_log=data_log,
+        on_progress=on_progress,
+        stop=stop,
+        commit_guard=commit_guard,
+        clock=clock,
+        limits=limits or Limits(),
+    )
+    return await run.run()
+
+
+def output_meta(spec: TransformSpec) -> ObjectMeta:
+    """Return what is attached to an output object.
+
+    Source:
+        batch-transform.md 5.1: Accept as its type, else application/octet-stream; KmsKeyId as SSE-KMS.
+    """
+    headers = {"content-type": spec.accept or "application/octet-stream"}
+    if spec.output_kms_key:
+        headers["x-amz-server-side-encryption"] = "aws:kms"
+        headers["x-amz-server-side-encryption-aws-kms-key-id"] = spec.output_kms_key
+    return ObjectMeta(headers=headers)
+
+
+class _Run:
+    """The state of one run; see the module's theory."""
+
+    def __init__(
+        self,
+        spec: TransformSpec,
+        inputs: Sequence[InputObject],
+        *,
+        objects: ObjectStore,
+        address: Address,
+        effective: EffectiveSettings,
+        data_log: Callable[[str], None],
+        on_progress: Callable[[Progress], None],
+        stop: asyncio.Event,
+        commit_guard: Callable[[], Awaitable[None]],
+        clock: Clock,
+        limits: Limits,
+    ) -> None:
+        self._spec = spec
+        self._inputs = inputs
+        self._objects = objects
+        self._address = address
+        self._effective = effective
+        self._data_log = data_log
+        self._on_progress = on_progress
+        self._stop = stop
+        self._commit_guard = commit_guard
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._limits = limits
+
+        self._processing = processing_of(spec)
+        self._rewrites = self._processing is not None and self._processing.rewrites_answers
+        self._line_after_each = spec.assemble_with is AssembleWith.LINE and not self._rewrites
+        self._meta = output_meta(spec)
+        self._headers = [
+            (name, value) for name, value in (("Content-Type", spec.content_type), ("Accept", spec.accept)) if value
+        ]
+        self._chunked = effective.max_payload_bytes == 0
+        framing = b"Transfer-Encoding: chunked\r\n\r\n" if self._chunked else b"Content-Length: "
+        self._head = request_head("POST", PATH, address, self._headers) + framing
+        self._splits = spec.split is not SplitType.NONE
+        self._streams = (
+            self._chunked
+            and self._processing is None
+            and not (self._splits and effective.strategy is BatchStrategy.SINGLE_RECORD)
+        )
+        many = self._splits and effective.strategy is BatchStrategy.MULTI_RECORD
+        self._read_ahead = limits.read_ahead_chunks * limits.chunk_bytes + (effective.max_payload_bytes if many else 0)
+
+        self._budget = Budget(limits.inflight_bytes)
+        self._counters = Counters(objects_total=len(inputs), bytes_total=sum(entry.size for entry in inputs))
+        self._lanes: set[Lane] = set()
+        self._forming: deque[Lane] = deque()
+        """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
+        self._connections: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._backoffs: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
+        self._outstanding = 0
+        self._room = asyncio.Event()
+        self._wants_room = False
+        self._wants_buffer = False
+        self._all_fed = False
+        self._failures: list[ObjectFailure] = []
+        self._failure_count = 0
+        self._stopped = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._committing: set[asyncio.Task[Any]] = set()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # -- life
+
+    async def run(self) -> InstanceOutcome:
+        """Run to the end."""
+        self._log(str(self._effective))
+        product = self._effective.max_concurrent_transforms * self._effective.max_payload_bytes
+        if product > PRODUCT_LIMIT_BYTES:
+            self._log(
+                f"The product of MaxConcurrentTransforms and MaxPayloadInMB is {product // MIB}, "
+                "more than the 100 that SageMaker allows where both are given."
+            )
+        for actor in (self._tick(), self._watch_stop(), self._feed()):
+            self._spawn(actor)
+        try:
+            await self._ended
+        finally:
+            await self._shut_down()
+            self._on_progress(self._counters.snapshot())
+        return InstanceOutcome(
+            progress=self._counters.snapshot(),
+            failures=select_failures(self._failures, self._limits.failures_kept),
+            failure_count=self._failure_count,
+            stopped=self._stopped,
+        )
+
+    def _spawn(self, actor: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(actor)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+        return task
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    async def _shut_down(self) -> None:
+        for connection in self._connections:
+            connection.abort()
+        for task in self._tasks - self._committing:
+            task.cancel()
+        while self._tasks:  # a commit under way is waited for: it must be either done or not done
+            await asyncio.wait(set(self._tasks))
+        self._counters.in_flight = 0
+
+    async def _watch_stop(self) -> None:
+        await self._stop.wait()
+        self._stopped = True
+        self._end()
+
+    async def _tick(self) -> None:
+        while True:
+            await self._clock.sleep(self._limits.tick_seconds)
+            self._drop_late_requests()
+            self._on_progress(self._counters.snapshot())
+
+    def _log(self, text: str) -> None:
+        self._data_log(data_log_line(self._clock.now(), text))
+
+    # -- feeding
+
+    async def _feed(self) -> None:
+        slots = asyncio.Semaphore(self._effective.max_concurrent_transforms)
+        for entry in self._inputs:
+            reserved = self._reservation(entry)
+            await self._wait_for_lane(reserved)
+            lane = Lane(
+                entry, payload_former(self._spec.split, self._effective.strategy, self._effective.max_payload_bytes)
+            )
+            self._lanes.add(lane)
+            if self._streams:
+                self._spawn(self._stream_object(lane, slots))
+            elif self._splits:
+                self._forming.append(lane)
+                self._spawn(self._write_object(lane))
+                await self._read_split_object(lane)
+            else:
+                self._budget.take(reserved)
+                self._spawn(self._transform_whole_object(lane, reserved))
+        self._all_fed = True
+        self._end_if_done()
+
+    def _reservation(self, entry: InputObject) -> int:
+        """Return the room that must be there before an object is opened."""
+        if self._splits or self._streams:
+            return self._limits.chunk_bytes
+        limit = self._effective.max_payload_bytes
+        if self._spec.compression is Compression.GZIP:
+            return max(limit, self._limits.chunk_bytes)
+        return min(entry.size, limit) if limit else entry.size
+
+    async def _wait_for_lane(self, size: int) -> None:
+        while len(self._lanes) >= self._limits.objects_open or not self._budget.has_room(size):
+            await self._wait_for_room()
+
+    async def _wait_for_room(self, *, enough_read: bool = False) -> None:
+        """Wait until there may be room, or (`enough_read`) until some of what was read went into payloads."""
+        self._wants_room = not enough_read
+        self._wants_buffer = enough_read
+        self._room.clear()
+        if self._wants_room:
+            self._flush()
+        await self._room.wait()
+        self._wants_room = self._wants_buffer = False
+
+    def _flush(self) -> None:
+        """Have everything written that may be: somebody waits for the room."""
+        for lane in self._lanes:
+            if lane.answers:
+                lane.wake.set()
+
+    def _give_back(self, size: int) -> None:
+        self._budget.give_back(size)
+        if self._wants_room:
+            self._room.set()
+
+    async def _chunks(self, lane: Lane, *, counted: bool = True) -> AsyncGenerator[bytes, None]:
+        """Yield the object's bytes, decompressed, in chunks of at most `chunk_bytes`."""
+        stored = self._stored_chunks(lane, counted=counted)
+        async with aclosing(stored):
+            if self._spec.compression is Compression.GZIP:
+                async with aclosing(gunzip(stored, chunk_bytes=self._limits.chunk_bytes)) as plain:
+                    async for chunk in plain:
+                        yield chunk
+            else:
+                async for chunk in stored:
+                    yield chunk
+
+    async def _stored_chunks(self, lane: Lane, *, counted: bool) -> AsyncGenerator[bytes, None]:
+        stream = self._objects.read(lane.input.ref)
+        try:
+            async for chunk in stream:
+                if counted:
+                    self._counters.bytes_in += len(chunk)
+                yield chunk
+        finally:
+            close = getattr(stream, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _read_split_object(self, lane: Lane) -> None:
+        chunk_bytes = self._limits.chunk_bytes
+        try:
+            async with aclosing(self._chunks(lane)) as chunks:
+                while True:
+                    while not self._may_read(lane, chunk_bytes):
+                        await self._wait_for_room(enough_read=not self._wants_chunk(lane))
+                    if lane.failure is not None:
+                        return
+                    chunk = await anext(chunks, None)
+                    if lane.failure is not None:
+                        return
+                    if chunk is None:
+                        break
+                    self._budget.take(len(chunk))
+                    lane.former.feed(chunk)
+                    lane.starved = False
+                    self._pump()
+        except _UNREADABLE as exc:
+            self._fail_reading(lane, exc)
+            return
+        lane.former.finish()
+        lane.ended = True
+        self._pump()
+
+    def _may_read(self, lane: Lane, size: int) -> bool:
+        if lane.failure is not None:
+            return True
+        return self._wants_chunk(lane) and self._budget.has_room(size, forming=lane.former.buffered)
+
+    def _wants_chunk(self, lane: Lane) -> bool:
+        return lane.starved or lane.former.buffered < self._read_ahead
+
+    async def _transform_whole_object(self, lane: Lane, reserved: int) -> None:
+        """Read an object that is one payload, then write its result; `reserved` bytes of room are taken already."""
+        limit = self._effective.max_payload_bytes
+        trouble: Exception | None = None
+        try:
+            if limit and self._spec.compression is Compression.NONE and lane.input.size > limit:
+                raise PayloadTooLarge(1, 0)
+            async with aclosing(self._chunks(lane)) as chunks:
+                async for chunk in chunks:
+                    lane.former.feed(chunk)
+                    if limit and lane.former.buffered > limit:
+                        raise PayloadTooLarge(1, 0)
+        except (*_UNREADABLE, PayloadTooLarge) as exc:
+            trouble = exc
+        self._budget.take(lane.former.buffered)
+        self._give_back(reserved)
+        if isinstance(trouble, PayloadTooLarge):
+            self._fail_too_large(lane, trouble)
+        elif trouble is not None:
+            self._fail_reading(lane, trouble)
+        if lane.failure is None:
+            lane.former.finish()
+            lane.ended = True
+            self._forming.append(lane)
+            self._pump()
+        await self._write_object(lane)
+
+    # -- sending
+
+    def _pump(self) -> None:
+        """Form and send payloads as long as requests may be sent."""
+        concurrency = self._effective.max_concurrent_transforms
+        counters, budget, forming = self._counters, self._budget, self._forming
+        while forming and counters.in_flight < concurrency:
+            if counters.in_flight and (budget.held > budget.limit or self._outstanding >= self._limits.answers_held):
+                self._flush()
+                return
+            lane = forming[0]
+            payload = self._next_payload(lane)
+            if payload is not None:
+                payload.index = lane.next_index
+                lane.next_index += 1
+                counters.in_flight += 1
+                self._outstanding += 1
+                self._send(lane, payload)
+            elif lane.failure is None:
+                if not lane.ended:
+                    return
+                forming.popleft()
+                lane.exhausted = True
+                if lane.complete:
+                    lane.wake.set()
+
+    def _next_payload(self, lane: Lane) -> Payload | None:
+        """Return the lane's next payload, ready to send; None if it has none, must be fed first, or failed."""
+        while True:
+            try:
+                payload = lane.former.take()
+            except PayloadTooLarge as exc:
+                self._fail_too_large(lane, exc)
+                return None
+            if payload is None:
+                lane.starved = True
+                if self._wants_buffer or self._wants_room:
+                    self._room.set()
+                return None
+            if self._wants_buffer and lane.former.buffered < self._read_ahead:
+                self._room.set()
+            if self._processing is None:
+                return payload
+            try:
+                if self._processing.prepare(payload):
+                    return payload
+            except RecordError as exc:
+                self._give_back(payload.size)
+                self._fail_record(lane, lane.next_index, payload, exc)
+                return None
+            self._give_back(payload.size)
+
+    def _send(self, lane: Lane, payload: Payload) -> None:
+        self._counters.requests += 1
+        if self._idle:
+            self._send_on(self._idle.pop(), lane, payload)
+        else:
+            self._spawn(self._connect_and_send(lane, payload))
+
+    def _send_on(self, connection: Connection, lane: Lane, payload: Payload) -> None:
+        connection.lane = lane
+        connection.payload = payload
+        connection.started = self._monotonic()
+        if not self._chunked:
+            connection.send(self._head, payload.body, payload.sent_size)
+            return
+        body = payload.body
+        parts = (body,) if isinstance(body, bytes) else body
+        connection.send_raw((self._head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
+
+    async def _connect_and_send(self, lane: Lane, payload: Payload) -> None:
+        timeout = self._spec.invocation_timeout_seconds
+        try:
+            connection = await asyncio.wait_for(open_connection(self._address), timeout)
+        except (ConnectionFailed, TimeoutError) as exc:
+            trouble = Trouble.TIMEOUT if isinstance(exc, TimeoutError) else Trouble.NO_ANSWER
+            self._attempt_failed(lane, payload, failure_of_trouble(trouble, timeout_seconds=timeout), detail=str(exc))
+            self._pump()
+            return
+        connection.on_answer = self._answered
+        connection.on_lost = self._lost
+        self._connections.add(connection)
+        if lane.failure is None:
+            self._send_on(connection, lane, payload)
+            return
+        self._idle.append(connection)
+        self._drop_payload(payload)
+        self._pump()
+
+    # -- answers
+
+    def _answered(self, connection: Connection) -> None:
+        """Take an answer and send what comes next: this is the inner loop, once for every request."""
+        try:
+            lane, payload = connection.lane, connection.payload
+            connection.lane = connection.payload = None
+            self._counters.latency.add(self._monotonic() - connection.started)
+            status = connection.status
+            answer = connection.take_body()
+            if connection.keep_alive:
+                self._idle.append(connection)
+            else:
+                self._connections.discard(connection)
+                connection.abort()
+            if 200 <= status < 300:
+                self._succeeded(lane, payload, answer)
+            elif (failure := failure_of_status(status)) is not None:
+                retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
+                self._attempt_failed(lane, payload, failure, answer=_joined(answer), retry_after=retry_after)
+            self._pump()
+        except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log
+            self._crash(exc)
+
+    def _succeeded(self, lane: Lane, payload: Payload, answer: bytes | list[bytes]) -> None:
+        if lane.failure is not None:
+            self._drop_payload(payload)
+            self._settle(lane)
+            return
+        if self._rewrites and self._processing is not None:
+            try:
+                answer = self._processing.complete(payload, _joined(answer))
+            except RecordError as exc:
+                self._drop_payload(payload)
+                self._fail_record(lane, payload.index, payload, exc)
+                return
+        counters = self._counters
+        counters.in_flight -= 1
+        counters.records += payload.records
+        size = len(answer) if isinstance(answer, bytes) else sum([len(piece) for piece in answer])
+        self._budget.take(size)
+        lane.finish(payload, answer, payload.size + size)
+        if lane.room >= self._limits.write_bytes or self._wants_room or (lane.exhausted and lane.complete):
+            lane.wake.set()
+
+    def _lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        lane, payload = connection.lane, connection.payload
+        if payload is None:
+            if connection in self._idle:
+                self._idle.remove(connection)
+            return
+        connection.lane = connection.payload = None
+        try:
+            error = connection.error
+            if error is not None and error.stale and lane.failure is None:
+                # It was closed while it was idle, before this request: no attempt was made on the container.
+                self._spawn(self._connect_and_send(lane, payload))
+                return
+            failure = failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self._spec.invocation_timeout_seconds)
+            self._attempt_failed(lane, payload, failure, detail=str(error))
+            self._pump()
+        except Exception as exc:  # noqa: BLE001 - as in _answered
+            self._crash(exc)
+
+    def _drop_late_requests(self) -> None:
+        """Give up requests whose time is over: one sweep over all, cheaper than a timer for each."""
+        timeout = self._spec.invocation_timeout_seconds
+        oldest = self._monotonic() - timeout
+        late = [one for one in self._connections if one.payload is not None and one.started < oldest]
+        for connection in late:
+            lane, payload = connection.lane, connection.payload
+            connection.lane = connection.payload = None
+            self._connections.discard(connection)
+            connection.abort()
+            self._attempt_failed(lane, payload, failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=timeout))
+        if late:
+            self._pump()
+
+    def _attempt_failed(
+        self,
+        lane: Lane,
+        payload: Payload,
+        failure: AttemptFailure,
+        *,
+        answer: bytes | None = None,
+        detail: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        payload.failed_attempts += 1
+        may_retry = failure.may_retry and payload.failed_attempts <= self._spec.invocation_max_retries
+        if lane.failure is not None and (may_retry or payload.index > lane.failure_index):
+            self._drop_payload(payload)
+            self._settle(lane)
+            return
+        if may_retry:
+            self._counters.retries += 1
+            delay = self._retry_delay(payload.failed_attempts, retry_after)
+            task = self._spawn(self._send_again(lane, payload, delay))
+            self._backoffs[task] = (lane, payload)
+            task.add_done_callback(lambda done: self._backoffs.pop(done, None))
+            return
+        self._drop_payload(payload)
+        text = None if answer is None else answer.decode("utf-8", "replace")
+        self._fail(
+            lane,
+            payload.index,
+            ObjectFailure(
+                key=lane.input.ref.key,
+                label=failure.label,
+                message=f"{failure.message}: {detail}" if detail else failure.message,
+                record=payload.record,
+                offset=payload.offset,
+                status=failure.status,
+                answer=text if text is None else text[: self._limits.answer_snippet_chars],
+            ),
+            failure.log_text,
+        )
+
+    def _retry_delay(self, failed_attempts: int, retry_after: float | None) -> float:
+        return retry_delay(
+            failed_attempts,
+            jitter=random.random(),
+            retry_after=retry_after,
+            ceiling=self._spec.invocation_timeout_seconds,
+        )
+
+    async def _send_again(self, lane: Lane, payload: Payload, delay: float) -> None:
+        await self._clock.sleep(delay)
+        self._backoffs.pop(_current_task(), None)
+        self._send(lane, payload)
+
+    # -- failing
+
+    def _drop_payload(self, payload: Payload) -> None:
+        """Forget a payload that was sent and whose result nobody wants."""
+        self._counters.in_flight -= 1
+        self._outstanding -= 1
+        self._give_back(payload.size)
+
+    def _fail_reading(self, lane: Lane, error: Exception) -> None:
+        missing = isinstance(error, (NoSuchKey, NoSuchBucket))
+        message = f"{lane.input.ref} does not exist" if missing else str(error)
+        failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=message)
+        self._fail(lane, lane.next_index, failure, f"ClientError: {message}")
+
+    def _fail_too_large(self, lane: Lane, error: PayloadTooLarge) -> None:
+        failure = ObjectFailure(
+            key=lane.input.ref.key,
+            label="ClientError",
+            message=f"{error}: it must be at most {self._effective.max_payload_bytes} bytes",
+            record=error.record,
+            offset=error.offset,
+        )
+        self._fail(lane, lane.next_index, failure, f"ClientError: {error}")
+
+    def _fail_record(self, lane: Lane, index: int, payload: Payload, error: RecordError) -> None:
+        """Fail an object whose record cannot be filtered or joined: to the data log it is a 400, as on SageMaker."""
+        records, offset = locate(payload.raw, error.position)
+        failure = ObjectFailure(
+            key=lane.input.ref.key,
+            label="ClientError",
+            message=str(error),
+            record=payload.record + records,
+            offset=payload.offset + offset,
+            answer=str(error)[: self._limits.answer_snippet_chars],
+        )
+        self._fail(lane, index, failure, "ClientError: 400")
+
+    def _fail(self, lane: Lane, index: int, failure: ObjectFailure, log_text: str) -> None:
+        """Record why a lane fails, unless an earlier payload failed already, and stop its requests."""
+        if lane.settled:
+            return
+        first = lane.failure is None
+        if first or index < lane.failure_index:
+            lane.failure, lane.failure_index, lane.failure_log = failure, index, log_text
+        if first:
+            results, room = lane.drop()
+            self._outstanding -= results
+            self._give_back(room)
+            if lane in self._forming:
+                self._forming.remove(lane)
+            for task, (waiting, payload) in list(self._backoffs.items()):
+                if waiting is lane:
+                    del self._backoffs[task]
+                    task.cancel()
+                    self._drop_payload(payload)
+            self._room.set()
+        self._settle(lane)
+
+    def _settle(self, lane: Lane) -> None:
+        """Make a failure final once no earlier payload of its lane is under way."""
+        if lane.settled or lane.failure is None:
+            return
+        for connection in self._connections:
+            if connection.lane is lane and connection.payload.index < lane.failure_index:
+                return
+        lane.settled = True
+        failure = lane.failure
+        for line in failure_lines(lane.input.ref, lane.failure_log, failure.answer):
+            self._log(line)
+        if failure.record is not None:
+            self._log(
+                f"{lane.input.ref.bucket}/{lane.input.ref.key}: first record of the failing payload: "
+                f"{failure.record}, at byte {failure.offset}"
+            )
+        self._failures.append(failure)
+        self._failure_count += 1
+        self._counters.objects_failed += 1
+        if len(self._failures) > 4 * self._limits.failures_kept + 16:
+            self._failures = list(select_failures(self._failures, self._limits.failures_kept))
+        lane.wake.set()
+
+    # -- writing
+
+    async def _write_object(self, lane: Lane) -> None:
+        """Write a lane's answers as they become ready, then commit, unless the lane fails."""
+        writer: ObjectWriter | None = None
+        try:
+            while True:
+                await lane.wake.wait()
+                lane.wake.clear()
+                if lane.settled:
+                    break
+                answers, room = lane.take_answers()
+                if answers:
+                    if writer is None:
+                        writer = await self._open_writer(lane)
+                    try:
+                        for buffer in assemble(answers, line_after_each=self._line_after_each):
+                            await writer.write(buffer)
+                            self._counters.bytes_out += len(buffer)
+                    finally:
+                        self._outstanding -= len(answers)
+                        self._give_back(room)
+                    self._pump()
+                if lane.failure is None and lane.complete and not lane.answers:
+                    if writer is None:
+                        writer = await self._open_writer(lane)
+                    if await self._commit(writer):
+                        writer = None
+                        self._counters.objects_done += 1
+                    break
+        except NoSuchBucket as exc:
+            failure = ObjectFailure(
+                key=lane.input.ref.key,
+                label="ClientError",
+                message=f"bucket {exc.subject} of the output does not exist",
+            )
+            self._fail(lane, 0, failure, f"ClientError: {failure.message}")
+        finally:
+            if writer is not None:
+                await writer.abort()
+            self._close_lane(lane)
+
+    async def _open_writer(self, lane: Lane) -> ObjectWriter:
+        return await self._objects.open_writer(lane.input.output, self._meta)
+
+    async def _commit(self, writer: ObjectWriter) -> bool:
+        """Make an output visible; False if the job was stopped before."""
+        await self._commit_guard()
+        if self._stop.is_set() or self._ended.done():
+            return False
+        task = _current_task()
+        self._committing.add(task)
+        try:
+            await writer.commit()
+        finally:
+            self._committing.discard(task)
+        return True
+
+    def _close_lane(self, lane: Lane) -> None:
+        self._lanes.discard(lane)
+        self._room.set()
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._all_fed and not self._lanes:
+            self._end()
+
+    # -- objects that are streamed through: no payload limit
+
+    async def _stream_object(self, lane: Lane, slots: asyncio.Semaphore) -> None:
+        """Send an object as one chunked request and its answer straight to the output; read it again for a retry."""
+        try:
+            async with slots, Client(self._address) as client:
+                attempts = 0
+                while lane.failure is None:
+                    self._counters.in_flight += 1
+                    try:
+                        trouble = await self._stream_once(lane, client, first=attempts == 0)
+                    finally:
+                        self._counters.in_flight -= 1
+                    if trouble is None:
+                        break
+                    attempts += 1
+                    failure, answer, retry_after = trouble
+                    if failure.may_retry and attempts <= self._spec.invocation_max_retries:
+                        self._counters.retries += 1
+                        await self._clock.sleep(self._retry_delay(attempts, retry_after))
+                    else:
+                        payload = Payload(b"", 0, 1, 0, 1)
+                        payload.failed_attempts = self._spec.invocation_max_retries
+                        self._counters.in_flight += 1
+                        self._outstanding += 1
+                        self._attempt_failed(lane, payload, failure, answer=answer)
+        except _UNREADABLE as exc:
+            self._fail_reading(lane, exc)
+        finally:
+            self._close_lane(lane)
+
+    async def _counted(self, head: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """Yield all chunks and count their records."""
+        chunk = head
+        yield chunk
+        records = chunk.count(b"\n") if self._splits else 1
+        async for chunk in rest:
+            yield chunk
+            if self._splits:
+                records += chunk.count(b"\n")
+        if self._splits and not chunk.endswith(b"\n"):
+            records += 1
+        self._counters.records += records
+
+    async def _stream_once(
+        self, lane: Lane, client: Client, *, first: bool
+    ) -> tuple[AttemptFailure, bytes | None, float | None] | None:
+        """Make one attempt; return why it failed, what the container said and how long it asked to wait."""
+        writer: ObjectWriter | None = None
+        timeout = self._spec.invocation_timeout_seconds
+        started = self._monotonic()
+        try:
+            async with aclosing(self._chunks(lane, counted=first)) as chunks:
+                head = await anext(chunks, None)
+                if head is not None:
+                    self._counters.requests += 1
+                    async with client.stream(
+                        "POST", PATH, self._headers, self._counted(head, chunks), timeout_seconds=timeout
+                    ) as answer:
+                        failure = failure_of_status(answer.status)
+                        if failure is not None:
+                            retry_after = dict(answer.headers).get("retry-after", "").encode() or None
+                            said = await _first_bytes(answer, 4 * self._limits.answer_snippet_chars)
+                            return failure, said, retry_after_seconds(retry_after, self._clock.now())
+                        writer = await self._open_writer(lane)
+                        async for piece in answer:
+                            await writer.write(piece)
+                            self._counters.bytes_out += len(piece)
+                    self._counters.latency.add(self._monotonic() - started)
+                    if writer is not None and self._line_after_each:
+                        await writer.write(b"\n")
+            if writer is None:
+                writer = await self._open_writer(lane)
+            if await self._commit(writer):
+                writer = None
+                self._counters.objects_done += 1
+        except InvocationTimeout:
+            return failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=timeout), None, None
+        except ConnectionFailed:
+            return failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=timeout), None, None
+        finally:
+            if writer is not None:
+                await writer.abort()
+        return None
+
+
+async def _first_bytes(answer: StreamedAnswer, limit: int) -> bytes:
+    """Return the beginning of a failing answer, as much as is shown."""
+    pieces = []
+    size = 0
+    async for piece in answer:
+        pieces.append(piece)
+        size += len(piece)
+        if size >= limit:
+            break
+    return b"".join(pieces)[:limit]
+
+
+def _joined(answer: bytes | list[bytes]) -> bytes:
+    return answer if isinstance(answer, bytes) else b"".join(answer)
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "only tasks of this run come here"
+    return task
