@@ -238,12 +238,20 @@ class ObjectStore(Protocol):
         """Replace what is attached to an object (tags, say), keeping bytes, ETag and time."""
         ...
 
-    async def copy(self, source: ObjectRef, target: ObjectRef, meta: ObjectMeta | None = None) -> ObjectInfo:
-        """Copy an object on the store's side; `meta` None keeps the source's."""
+    async def copy(
+        self,
+        source: ObjectRef,
+        target: ObjectRef,
+        meta: ObjectMeta | None = None,
+        *,
+        if_none_match: bool = False,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        """Copy an object on the store's side; `meta` None keeps the source's. The conditions are on the target."""
         ...
 
-    async def delete(self, ref: ObjectRef) -> bool:
-        """Remove an object; return whether it existed."""
+    async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> bool:
+        """Remove an object; return whether it existed. `if_match` refuses another ETag (PreconditionFailed)."""
         ...
 
     async def list_objects(
@@ -289,8 +297,12 @@ class ObjectStore(Protocol):
         *,
         if_none_match: bool = False,
         if_match: str | None = None,
+        checksums: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
-        """Join the parts named by (number, ETag) into the object; its ETag is md5(md5s)-N. Raises InvalidPart."""
+        """Join the parts named by (number, ETag) into the object; its ETag is md5(md5s)-N. Raises InvalidPart.
+
+        `checksums` are those that the joined object must have (BadDigest).
+        """
         ...
 
     async def abort_upload(self, ref: ObjectRef, upload_id: str) -> None: ...

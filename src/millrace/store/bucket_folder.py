@@ -159,10 +159,14 @@ class BucketFolder:
         finally:
             os.close(parent)
 
-    def remove(self, key: bytes) -> bool:
-        """Remove the object of a key, and folders that it leaves empty; return whether it was there."""
+    def remove(self, key: bytes, *, guard: Callable[[], None]) -> bool:
+        """Remove the object of a key, and folders that it leaves empty; return whether it was there.
+
+        `guard` is called when nobody else can change the object; it raises to refuse.
+        """
         plain = plain_segments(key, reserved=self.reserved)
         with self.lock(key):
+            guard()
             # The alternate first: were it the other way round, a reader between the two would see an older object.
             was_alternate = self._unlink(self.alternates, alternate_segments(key))
             return (plain is not None and self._unlink(self.folder, plain)) or was_alternate

@@ -31,12 +31,30 @@ class _Crc:
         return self._value.to_bytes(self._width, "big")
 
 
+class _XxHash:
+    """An xxHash with the interface of hashlib."""
+
+    def __init__(self, hasher: crt.XXHash) -> None:
+        self._hasher = hasher
+
+    def update(self, chunk: bytes | memoryview, /) -> None:
+        self._hasher.update(chunk)
+
+    def digest(self) -> bytes:
+        return bytes(self._hasher.finalize())
+
+
 _HASHERS: Mapping[str, Callable[[], _Hasher]] = {
     "crc32": lambda: _Crc(zlib.crc32, 4),
     "crc32c": lambda: _Crc(crt.crc32c, 4),
     "crc64nvme": lambda: _Crc(crt.crc64nvme, 8),
     "sha1": lambda: hashlib.sha1(usedforsecurity=False),
     "sha256": lambda: hashlib.sha256(),
+    "sha512": lambda: hashlib.sha512(),
+    "md5": lambda: hashlib.md5(usedforsecurity=False),
+    "xxhash64": lambda: _XxHash(crt.XXHash.new_xxhash64()),
+    "xxhash3": lambda: _XxHash(crt.XXHash.new_xxhash3_64()),
+    "xxhash128": lambda: _XxHash(crt.XXHash.new_xxhash3_128()),
 }
 _JOINS: Mapping[str, tuple[Callable[[int, int, int], int], int]] = {
     "crc32": (crt.combine_crc32, 4),

@@ -250,10 +250,19 @@ class FilesystemObjects:
             finally:
                 os.close(file.descriptor)
 
-    async def copy(self, source: ObjectRef, target: ObjectRef, meta: ObjectMeta | None = None) -> ObjectInfo:
+    async def copy(
+        self,
+        source: ObjectRef,
+        target: ObjectRef,
+        meta: ObjectMeta | None = None,
+        *,
+        if_none_match: bool = False,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
         """Copy an object within the file system: same bytes, same ETag. `meta` None keeps the source's."""
         _require_key(target)
         from_bucket, to_bucket = self._bucket(source.bucket), self._existing(target.bucket)
+        guard = self._guard(to_bucket, target, if_none_match=if_none_match, if_match=if_match)
         file = self._open(from_bucket, source)
         try:
             facts = from_bucket.facts.read(file.descriptor, file.stat)
@@ -262,19 +271,20 @@ class FilesystemObjects:
             draft = Draft(to_bucket)
             try:
                 await asyncio.to_thread(copy_bytes, file.descriptor, draft.descriptor, file.stat.st_size)
-                return await self._install(to_bucket, draft, target, replace(facts, upload_id=""), _no_guard)
+                return await self._install(to_bucket, draft, target, replace(facts, upload_id=""), guard)
             finally:
                 draft.close()
         finally:
             os.close(file.descriptor)
 
-    async def delete(self, ref: ObjectRef) -> bool:
+    async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> bool:
         """Remove an object, and folders that it leaves empty; return whether it existed."""
         bucket = self._existing(ref.bucket)
         if not ref.key:
             return False
         # In a thread: a file system takes long to free the blocks of a large file.
-        return await asyncio.to_thread(bucket.remove, _key(ref))
+        guard = self._guard(bucket, ref, if_none_match=False, if_match=if_match)
+        return await asyncio.to_thread(bucket.remove, _key(ref), guard=guard)
 
     async def list_objects(
         self, bucket: str, *, prefix: str = "", after: str = "", delimiter: str = "", limit: int = 1000
@@ -335,11 +345,14 @@ class FilesystemObjects:
         *,
         if_none_match: bool = False,
         if_match: str | None = None,
+        checksums: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
         """Join parts into the object. Asked again for the same upload, tell the same again, as S3 does."""
         bucket = self._existing(ref.bucket)
         guard = self._guard(bucket, ref, if_none_match=if_none_match, if_match=if_match)
-        stat, facts = await asyncio.to_thread(self._uploads.complete, bucket, ref, upload_id, parts, guard)
+        stat, facts = await asyncio.to_thread(
+            self._uploads.complete, bucket, ref, upload_id, parts, guard=guard, expected=checksums or {}
+        )
         return _info(ref, stat, facts)
 
     async def abort_upload(self, ref: ObjectRef, upload_id: str) -> None:

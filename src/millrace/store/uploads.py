@@ -22,7 +22,7 @@ import orjson
 
 from millrace.clock import Clock
 from millrace.names import ObjectRef
-from millrace.ports.objects import InvalidPart, NoSuchUpload, ObjectMeta, PartInfo, PartTooSmall, UploadInfo
+from millrace.ports.objects import BadDigest, InvalidPart, NoSuchUpload, ObjectMeta, PartInfo, PartTooSmall, UploadInfo
 from millrace.store.bucket_folder import BucketFolder
 from millrace.store.checksums import JOINABLE, Digests, composite, join_full_object, multipart_etag
 from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
@@ -139,9 +139,11 @@ class Uploads:
         ref: ObjectRef,
         upload_id: str,
         wanted: Sequence[tuple[int, str]],
+        *,
         guard: Callable[[], None],
+        expected: Mapping[str, str],
     ) -> tuple[os.stat_result, Facts]:
-        """Join parts into the object; return its stat and facts.
+        """Join parts into the object; return its stat and facts. Raises BadDigest if a checksum is not as expected.
 
         The parts are copied within the kernel, and removed only once the object is there: after a crash on the way the
         client may complete the upload again.
@@ -161,6 +163,10 @@ class Uploads:
             part_sizes=[part.size for part in parts],
             upload_id=upload_id,
         )
+        for algorithm, value in expected.items():
+            computed = facts.meta.checksums.get(algorithm)
+            if computed is None or value not in (computed, computed.partition("-")[0]):
+                raise BadDigest(ref, f"{algorithm}: expected {value}, got {computed}")
         folder = self._folder(bucket, upload_id)
         draft = Draft(bucket)
         try:

@@ -1,0 +1,160 @@
+"""List objects, in all versions of that operation."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from millrace.ports.objects import ListPage, ObjectInfo, ObjectStore
+from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.services.s3.buckets import owner_members
+from millrace.services.s3.conditions import told_time
+from millrace.services.s3.faults import fault
+
+__all__ = ["MAX_KEYS", "ListingHandlers", "page_limit", "url_encoder"]
+
+MAX_KEYS = 1000
+"""Entries of one page at most, whatever the client asks for."""
+
+_TOKEN_VERSION = b"1:"
+
+
+class ListingHandlers:
+    """ListObjects, ListObjectsV2 and ListObjectVersions."""
+
+    def __init__(self, objects: ObjectStore, *, account: str) -> None:
+        self._objects = objects
+        self._owner = owner_members(account)
+
+    def table(self) -> Mapping[str, Handler]:
+        """Return the handlers by operation."""
+        return {
+            "ListObjectVersions": self.list_object_versions,
+            "ListObjects": self.list_objects,
+            "ListObjectsV2": self.list_objects_v2,
+        }
+
+    async def list_objects_v2(self, ctx: Context, params: Params) -> Result:
+        """List with continuation tokens."""
+        token = params.get("ContinuationToken")
+        after = _decode_token(token) if token is not None else params.get("StartAfter") or ""
+        page, limit = await self._page(params, after)
+        encode = url_encoder(params)
+        entries = self._entries(page, params, with_owner=bool(params.get("FetchOwner")))
+        return {
+            **entries,
+            "KeyCount": len(page.objects) + len(page.common_prefixes),
+            "MaxKeys": limit,
+            "ContinuationToken": token,
+            "NextContinuationToken": _encode_token(page.next_after) if page.next_after is not None else None,
+            "StartAfter": encode(params.get("StartAfter")),
+        }
+
+    async def list_objects(self, ctx: Context, params: Params) -> Result:
+        """List with markers, the older way."""
+        page, limit = await self._page(params, params.get("Marker") or "")
+        encode = url_encoder(params)
+        # "This element is returned only if you have the delimiter request parameter specified": without one, clients
+        # go on from the last key.
+        next_marker = page.next_after if params.get("Delimiter") else None
+        return {
+            **self._entries(page, params, with_owner=True),
+            "MaxKeys": limit,
+            "Marker": encode(params.get("Marker") or ""),
+            "NextMarker": encode(next_marker),
+        }
+
+    async def list_object_versions(self, ctx: Context, params: Params) -> Result:
+        """List the one version that each object has, whose id is "null"."""
+        page, limit = await self._page(params, params.get("KeyMarker") or "")
+        encode = url_encoder(params)
+        entries = self._entries(page, params, with_owner=True)
+        versions = [{**entry, "VersionId": "null", "IsLatest": True} for entry in entries.pop("Contents")]
+        return {
+            **entries,
+            "Versions": versions,
+            "MaxKeys": limit,
+            "KeyMarker": encode(params.get("KeyMarker") or ""),
+            "VersionIdMarker": params.get("VersionIdMarker") or "",
+            "NextKeyMarker": encode(page.next_after),
+            "NextVersionIdMarker": "null" if page.next_after is not None else None,
+        }
+
+    async def _page(self, params: Params, after: str) -> tuple[ListPage, int]:
+        limit = page_limit(params, "MaxKeys")
+        page = await self._objects.list_objects(
+            params["Bucket"],
+            prefix=params.get("Prefix") or "",
+            after=after,
+            delimiter=params.get("Delimiter") or "",
+            limit=limit,
+        )
+        return page, limit
+
+    def _entries(self, page: ListPage, params: Params, *, with_owner: bool) -> dict[str, Any]:
+        encode = url_encoder(params)
+        return {
+            "Name": params["Bucket"],
+            "Prefix": encode(params.get("Prefix") or ""),
+            "Delimiter": encode(params.get("Delimiter")),
+            "EncodingType": params.get("EncodingType"),
+            "IsTruncated": page.next_after is not None,
+            "Contents": [self._entry(info, encode(info.ref.key), with_owner) for info in page.objects],
+            "CommonPrefixes": [{"Prefix": encode(prefix)} for prefix in page.common_prefixes],
+        }
+
+    def _entry(self, info: ObjectInfo, key: str | None, with_owner: bool) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "Key": key,
+            "LastModified": told_time(info.modified_at),
+            "ETag": f'"{info.etag}"',
+            "Size": info.size,
+            "StorageClass": info.meta.headers.get("x-amz-storage-class", "STANDARD"),
+        }
+        if info.meta.checksums:
+            entry["ChecksumAlgorithm"] = [name.upper() for name in info.meta.checksums]
+            entry["ChecksumType"] = info.meta.checksum_type
+        if with_owner:
+            entry["Owner"] = self._owner
+        return entry
+
+
+def page_limit(params: Mapping[str, Any], member: str) -> int:
+    """Return how many entries a page may have; raises InvalidArgument for less than none."""
+    asked = params.get(member)
+    if asked is None:
+        return MAX_KEYS
+    if asked < 0:
+        raise fault("InvalidArgument", f"{member} must be 0 or more, got {asked}", ArgumentName=member)
+    return int(min(asked, MAX_KEYS))
+
+
+class _UrlEncoder:
+    """Encodes keys in an answer where the client asks for it, since XML cannot hold every character."""
+
+    def __init__(self, active: bool) -> None:
+        self._active = active
+
+    def __call__(self, text: str | None) -> str | None:
+        # Clients decode "+" to a space or leave it; "%20" and "%2B" mean the same to both.
+        return quote(text, safe="/-_.~*") if self._active and text else text
+
+
+def url_encoder(params: Mapping[str, Any]) -> _UrlEncoder:
+    """Return the encoder of keys that the request asks for."""
+    return _UrlEncoder(params.get("EncodingType") == "url")
+
+
+def _encode_token(after: str) -> str:
+    return base64.urlsafe_b64encode(_TOKEN_VERSION + after.encode()).decode()
+
+
+def _decode_token(token: str) -> str:
+    try:
+        content = base64.urlsafe_b64decode(token.encode())
+        if not content.startswith(_TOKEN_VERSION):
+            raise ValueError(token)
+        return content[len(_TOKEN_VERSION) :].decode()
+    except (binascii.Error, ValueError):
+        raise fault("InvalidArgument", "The continuation token provided is incorrect") from None
