@@ -187,7 +187,7 @@ class RestReader:
             return lambda content: content
         if member.type_name == "string":
             return lambda content: content.decode()
-        if getattr(member, "is_eventstream", False):
+        if member.serialization.get("eventstream"):
             self.streams = True
             return lambda content: content
         return documents.payload_reader(member)
@@ -379,7 +379,7 @@ class RestWriter:
             self._content_type = (("content-type", documents.content_type),)
 
     def _plan_payload(self, member: Any, documents: BodyFormat) -> None:
-        if getattr(member, "is_eventstream", False):
+        if member.serialization.get("eventstream"):
             self._events = event_encoder(
                 member, lambda shape: documents.payload_writer(shape, shape.name), documents.content_type
             )

@@ -223,7 +223,7 @@ class _JsonBuilder:
         headers = (("content-type", self._content_type),)
         if shape is None:
             return lambda result, request_id: Response(status=200, headers=headers)
-        streams = [name for name, member in shape.members.items() if getattr(member, "is_eventstream", False)]
+        streams = [name for name, member in shape.members.items() if member.serialization.get("eventstream")]
         if streams:
             return self._stream_serializer(shape, streams[0])
         writer = self._writers.writer(shape)

@@ -96,7 +96,7 @@ class Checks:
         return _scalar_check(rules) if rules else None
 
     def _structure(self, shape: Any) -> Check | None:
-        if getattr(shape, "is_document_type", False) or getattr(shape, "is_eventstream", False):
+        if getattr(shape, "is_document_type", False) or shape.serialization.get("eventstream"):
             return None
         if shape.name in self._structures:
             return self._structures[shape.name]
