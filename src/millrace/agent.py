@@ -20,7 +20,7 @@ from millrace.agents.session import AgentSession
 from millrace.agents.training import TrainingAgent
 from millrace.agents.transform import TransformAgent
 from millrace.clock import SystemClock
-from millrace.dataplane.run import Limits
+from millrace.dataplane.limits import Limits
 from millrace.engines.local import instance_folder
 from millrace.errors import InternalFailure, JobFailure, LeaseLost
 from millrace.jobs.job import EndpointJob, InstanceFinished, Job, TrainingJob, TransformJob
@@ -57,7 +57,7 @@ def find_built_in(uri: str) -> str | None:
 
 def limits(settings: Settings) -> Limits:
     """Return the data plane's bounds out of the settings."""
-    return Limits(chunk_bytes=settings.max_read_chunk_bytes, bytes_in_flight=settings.max_inflight_bytes)
+    return Limits(chunk_bytes=settings.max_read_chunk_bytes, inflight_bytes=settings.max_inflight_bytes)
 
 
 class Agent:
@@ -85,6 +85,8 @@ class Agent:
         async with opening as session:
             job = await self._jobs.get_by_id(self._ref.job_id)
             finished = await self._work(job, session)
+            if session.suspended:
+                return
             await session.report_progress()
             await session.post(finished)
 

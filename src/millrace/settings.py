@@ -8,7 +8,7 @@ from typing import Any
 
 from millrace.names import DEFAULT_ACCOUNT
 
-__all__ = ["BadSettings", "Settings", "load"]
+__all__ = ["BadSettings", "Settings", "as_environment", "load"]
 
 
 class BadSettings(ValueError):
@@ -127,3 +127,8 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     if problems:
         raise BadSettings("; ".join(problems))
     return Settings(**values)
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Return the variables that give another process the same settings."""
+    return {entry.metadata["variable"]: str(getattr(settings, entry.name)) for entry in fields(Settings)}

@@ -50,7 +50,8 @@ async def _list_manifest(objects: ObjectStore, channel: Channel) -> list[Member]
     ref = ObjectRef(channel.source.bucket, channel.source.prefix)
     try:
         text = b"".join([chunk async for chunk in objects.read(ref, length=MAX_MANIFEST_BYTES)])
-        members = [(it.ref, (await objects.get(it.ref)).size, it.relative) for it in parse_manifest(text, name=str(ref))]
+        entries = parse_manifest(text, name=str(ref))
+        members = [(it.ref, (await objects.get(it.ref)).size, it.relative) for it in entries]
     except (NoSuchKey, NoSuchBucket) as exc:
         raise ClientFailure(f"channel '{channel.name}': {exc}") from exc
     return members
@@ -125,17 +126,15 @@ async def _write(descriptor: int, chunk: bytes) -> None:
 
 async def _wait_writable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
-    writable = loop.create_future()
-    loop.add_writer(descriptor, lambda: writable.done() or writable.set_result(None))
+    writable = asyncio.Event()
+    loop.add_writer(descriptor, writable.set)
     try:
-        await writable
+        await writable.wait()
     finally:
         loop.remove_writer(descriptor)
 
 
-async def _epoch(
-    objects: ObjectStore, channel: Channel, members: Sequence[Member], epoch: int
-) -> AsyncIterator[bytes]:
+async def _epoch(objects: ObjectStore, channel: Channel, members: Sequence[Member], epoch: int) -> AsyncIterator[bytes]:
     """Yield one epoch's bytes: all objects, without separators."""
     order = list(members)
     if channel.shuffle_seed is not None:
@@ -168,5 +167,3 @@ async def _gunzip(chunks: AsyncIterator[bytes], ref: ObjectRef) -> AsyncIterator
                 rest = rest.lstrip(b"\0")
             else:
                 rest = b""
-
-

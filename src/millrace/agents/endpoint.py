@@ -7,8 +7,8 @@ from pathlib import Path
 
 from millrace.agents.log_stream import LogStream
 from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
-from millrace.agents.session import AgentSession
-from millrace.dataplane.container import PingFailed, wait_until_healthy
+from millrace.agents.session import Session
+from millrace.dataplane.container import wait_until_healthy
 from millrace.errors import FAILURE_REASON_LIMIT, JobFailure
 from millrace.jobs.job import EndpointJob, Instance, InstanceReady, InstanceStarted
 from millrace.ports.logs import LogStore
@@ -34,7 +34,7 @@ class EndpointAgent:
         instance: Instance,
         folder: Path,
         *,
-        session: AgentSession,
+        session: Session,
         objects: ObjectStore,
         logs: LogStore,
         images: ImageCatalog,
@@ -110,8 +110,6 @@ class EndpointAgent:
             await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.done():
                 raise await exit_failure(served, "while it was in service")
-        except PingFailed as exc:
-            raise JobFailure(str(exc)) from exc
         finally:
             for task in (ended, stop, healthy):
                 task.cancel()

@@ -13,16 +13,53 @@ import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from millrace.clock import Clock
 from millrace.errors import LeaseLost
 from millrace.jobs.job import Event
 from millrace.ports.jobs import InstanceRef, JobStore
 
-__all__ = ["AgentSession"]
+__all__ = ["AgentSession", "DetachedSession", "Session", "Suspended"]
 
 log = logging.getLogger(__name__)
+
+
+class Suspended(LeaseLost):
+    """The agent was told to end without a word; a later attempt takes its work up."""
+
+
+class Session(Protocol):
+    """What the work of an instance needs of its agent's standing."""
+
+    ref: InstanceRef
+    clock: Clock
+    stop: asyncio.Event
+    read_progress: Callable[[], Mapping[str, Any] | None]
+
+    async def check_lease(self) -> None:
+        """Return if this process may commit results, now; raise LeaseLost if not."""
+        ...
+
+    async def post(self, event: Event) -> None:
+        """Report an event; raises LeaseLost if another attempt has taken over."""
+        ...
+
+
+class DetachedSession:
+    """The standing of work that no scheduler watches: a transform from the command line."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.ref = InstanceRef(job_id=0, index=0, attempt=1)
+        self.clock = clock
+        self.stop = asyncio.Event()
+        self.read_progress: Callable[[], Mapping[str, Any] | None] = lambda: None
+
+    async def check_lease(self) -> None:
+        """Nobody else is at this work."""
+
+    async def post(self, event: Event) -> None:
+        """Nobody listens."""
 
 
 class AgentSession:
@@ -35,6 +72,7 @@ class AgentSession:
         self.clock = clock
         self.stop = asyncio.Event()
         self.lost = asyncio.Event()
+        self.suspended = False
         self.read_progress: Callable[[], Mapping[str, Any] | None] = lambda: None
         self._jobs = jobs
         self._agent_id = agent_id
@@ -59,6 +97,7 @@ class AgentSession:
         nudge = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, nudge.set)
+        loop.add_signal_handler(signal.SIGTERM, session._suspend)
         beating = asyncio.create_task(session._beat(nudge))
         try:
             yield session
@@ -67,6 +106,10 @@ class AgentSession:
             with contextlib.suppress(asyncio.CancelledError):
                 await beating
             loop.remove_signal_handler(signal.SIGUSR1)
+
+    def _suspend(self) -> None:
+        self.suspended = True
+        self.stop.set()
 
     async def _beat(self, nudge: asyncio.Event) -> None:
         while True:
@@ -84,11 +127,17 @@ class AgentSession:
 
     async def check_lease(self) -> None:
         """Return if the lease still holds, now; raise LeaseLost if not. To be awaited before anything is committed."""
+        self._check_suspended()
         await self._jobs.heartbeat(self.ref, self._agent_id, None)
 
     async def post(self, event: Event) -> None:
         """Report an event; raises LeaseLost if the attempt was closed meanwhile."""
+        self._check_suspended()
         await self._jobs.post(self.ref.job_id, event, by=self.ref)
+
+    def _check_suspended(self) -> None:
+        if self.suspended:
+            raise Suspended(f"instance {self.ref.index} of job {self.ref.job_id}: suspended")
 
     async def report_progress(self) -> None:
         """Write the counters now, as at the end of the work."""

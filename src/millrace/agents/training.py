@@ -15,7 +15,7 @@ from millrace.agents.checkpoints import CheckpointSync
 from millrace.agents.log_stream import LogStream
 from millrace.agents.metrics import MetricReader
 from millrace.agents.objects import upload_stream, upload_tree
-from millrace.agents.session import AgentSession
+from millrace.agents.session import Session
 from millrace.agents.training_config import config_files, container_command, platform_environment
 from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, JobFailure, RuntimeUnavailable
 from millrace.jobs.job import InstanceStarted, SecondaryStatus, StageEntered, TrainingJob
@@ -55,7 +55,7 @@ class TrainingAgent:
         job: TrainingJob,
         folder: Path,
         *,
-        session: AgentSession,
+        session: Session,
         objects: ObjectStore,
         logs: LogStore,
         images: ImageCatalog,
@@ -159,9 +159,7 @@ class TrainingAgent:
         await self._stage(SecondaryStatus.UPLOADING)
         await self._session.check_lease()
         model = await self._upload(hosts, with_model=reason is None)
-        return TrainingOutcome(
-            failure_reason=reason, stopped=stopped or limit, time_limit_reached=limit, model=model
-        )
+        return TrainingOutcome(failure_reason=reason, stopped=stopped or limit, time_limit_reached=limit, model=model)
 
     async def _restore_checkpoints(self, hosts: list[_Host]) -> list[CheckpointSync]:
         config = self._spec.checkpoints
@@ -202,18 +200,14 @@ class TrainingAgent:
 
         Returns the statuses of the hosts that ended by themselves, and whether stop or limit ended the rest.
         """
-        running = {
-            asyncio.create_task(host.container.wait()): host for host in hosts if host.container is not None
-        }
+        running = {asyncio.create_task(host.container.wait()): host for host in hosts if host.container is not None}
         stop = asyncio.create_task(self._session.stop.wait())
         limit = asyncio.create_task(self._session.clock.sleep(self._seconds_left()))
         statuses: dict[str, ExitStatus] = {}
         try:
             while running:
-                done, _ = await asyncio.wait(
-                    {*running, stop, limit, *background}, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done & set(running):
+                done, _ = await asyncio.wait({*running, stop, limit, *background}, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in running if task in done]:
                     statuses[running.pop(task).name] = task.result()
                 if any(not status.ok for status in statuses.values()) or not running:
                     break

@@ -11,12 +11,13 @@ from typing import Any
 from millrace.agents.endpoint import instance_id
 from millrace.agents.log_stream import LogStream
 from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
-from millrace.agents.session import AgentSession
-from millrace.dataplane.container import PingFailed, wait_until_healthy
+from millrace.agents.session import Session
+from millrace.dataplane.client import Client
+from millrace.dataplane.container import wait_until_healthy
 from millrace.dataplane.execution_parameters import container_environment, effective_settings
+from millrace.dataplane.limits import Limits
 from millrace.dataplane.plan import InputObject, assign, list_inputs
-from millrace.dataplane.run import Limits, run_transform
-from millrace.errors import AlgorithmFailure
+from millrace.dataplane.run import run_transform
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import InstanceStarted
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
@@ -43,7 +44,7 @@ class TransformAgent:
         created_at: datetime,
         folder: Path,
         *,
-        session: AgentSession,
+        session: Session,
         objects: ObjectStore,
         logs: LogStore,
         images: ImageCatalog,
@@ -72,6 +73,11 @@ class TransformAgent:
         self._stream = LogStream(logs, LOG_GROUP, name)
         self._data_log = LogStream(logs, LOG_GROUP, f"{name}/data-log")
         session.read_progress = self._read_progress
+
+    @property
+    def progress(self) -> Progress:
+        """The live counters."""
+        return self._progress
 
     async def run(self) -> InstanceOutcome:
         """Do this instance's share.
@@ -139,9 +145,7 @@ class TransformAgent:
             for task in (ended, stop_waiting):
                 task.cancel()
 
-    async def _healthy(
-        self, served: ServedModel, ended: "asyncio.Task[Any]", stop: "asyncio.Task[Any]"
-    ) -> bool:
+    async def _healthy(self, served: ServedModel, ended: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> bool:
         """Return once /ping answers 200; False if a stop came first.
 
         Raises:
@@ -157,16 +161,14 @@ class TransformAgent:
             return False
         if ended.done():
             raise await exit_failure(served, "before it answered /ping")
-        try:
-            healthy.result()
-        except PingFailed as exc:
-            raise AlgorithmFailure(f"Model container failed to respond to ping: {exc}") from exc
+        healthy.result()
         return True
 
     async def _run_data_plane(
         self, served: ServedModel, inputs: list[InputObject], halt: asyncio.Event
     ) -> InstanceOutcome:
-        effective = await effective_settings(served.address, self._spec)
+        async with Client(served.address) as client:
+            effective = await effective_settings(client, self._spec)
         return await run_transform(
             self._spec,
             inputs,

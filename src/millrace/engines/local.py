@@ -37,6 +37,10 @@ class LocalEngine:
         self._on_exit = on_exit
         self._children: dict[InstanceRef, tuple[subprocess.Popen[bytes], int, float]] = {}
 
+    def set_environment(self, environment: Mapping[str, str]) -> None:
+        """Give agents that start from now on another environment."""
+        self._environment = dict(environment)
+
     async def start(self, ref: InstanceRef) -> None:
         folder = instance_folder(self._work_dir, ref.job_id, ref.index)
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,9 +85,15 @@ class LocalEngine:
         return [b"millrace.agent", b"%d" % ref.job_id, b"%d" % ref.index, b"%d" % ref.attempt] == words[2:6]
 
     def nudge(self, agent: AgentRecord) -> None:
+        self._signal(agent, signal.SIGUSR1)
+
+    def suspend(self, agent: AgentRecord) -> None:
+        self._signal(agent, signal.SIGTERM)
+
+    def _signal(self, agent: AgentRecord, number: signal.Signals) -> None:
         if self.is_alive(agent):
             try:
-                os.kill(agent.process_id, signal.SIGUSR1)
+                os.kill(agent.process_id, number)
             except ProcessLookupError:
                 return
 

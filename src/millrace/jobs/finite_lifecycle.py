@@ -241,4 +241,3 @@ _MOVES: dict[tuple[JobStatus, type], Callable[..., Moved]] = {
         for event in (InstanceStarted, StageEntered, InstanceFinished, InstanceLost, Scheduled)
     },
 }
-

@@ -26,6 +26,10 @@ class Engine(Protocol):
         """Make an agent look at once whether it is wanted to stop; may do nothing."""
         ...
 
+    def suspend(self, agent: AgentRecord) -> None:
+        """Make an agent stop its containers and end without a word: another attempt takes its work up later."""
+        ...
+
     async def remove_work(self, job_id: int, index: int | None) -> None:
         """Remove working files of an instance, or of a whole job."""
         ...

@@ -1,7 +1,7 @@
 """LogStore: lines of jobs and endpoints, by group and stream, as CloudWatch Logs names them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 __all__ = ["LogEvent", "LogGroup", "LogPage", "LogStore", "LogStream", "NoSuchLogStream"]
@@ -26,6 +26,8 @@ class LogGroup:
     name: str
     created_ms: int
     stored_bytes: int
+    retention_days: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,11 +43,12 @@ class LogStream:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogPage:
-    """Events of one stream and the byte offsets between which they stand."""
+    """Events of one stream and the byte offsets between which they stand; `offsets` has that of each event."""
 
     events: Sequence[LogEvent]
     start_offset: int
     end_offset: int
+    offsets: Sequence[int] = ()
 
 
 class LogStore(Protocol):
@@ -57,6 +60,12 @@ class LogStore(Protocol):
 
     def create(self, group: str, stream: str | None = None) -> bool:
         """Make a group, or a stream in it; return False if it was there."""
+        ...
+
+    def configure(
+        self, group: str, *, retention_days: int | None = None, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Keep what users say about a group (None: nothing said); raises NoSuchLogStream if the group is missing."""
         ...
 
     def list_groups(self, prefix: str = "") -> list[LogGroup]:
@@ -81,7 +90,13 @@ class LogStore(Protocol):
         ...
 
     def read_back(
-        self, group: str, stream: str, *, offset: int | None = None, limit: int = 10_000, start_ms: int | None = None,
+        self,
+        group: str,
+        stream: str,
+        *,
+        offset: int | None = None,
+        limit: int = 10_000,
+        start_ms: int | None = None,
         end_ms: int | None = None,
     ) -> LogPage:
         """Return the last at most `limit` events before a byte offset (None: the end), in order."""

@@ -87,9 +87,7 @@ class ProcessRuntime:
 class ProcessContainer:
     """A child process and all that it started."""
 
-    def __init__(
-        self, transport: asyncio.SubprocessTransport, lines: "_LineProtocol", address: Address | None
-    ) -> None:
+    def __init__(self, transport: asyncio.SubprocessTransport, lines: "_LineProtocol", address: Address | None) -> None:
         self._transport = transport
         self._lines = lines
         self._address = address
@@ -211,5 +209,3 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
             os._exit(137)
 
     return prepare
-
-

@@ -76,6 +76,16 @@ class Scheduler:
         self._not_before: dict[InstanceRef, float] = {}
         self._lock = asyncio.Lock()
 
+    async def suspend(self, *, all_jobs: bool) -> list[AgentRecord]:
+        """Make the agents of endpoints (or of all jobs) end without a word; return them."""
+        suspended = []
+        for job in list(self._active.values()):
+            if all_jobs or isinstance(job, EndpointJob):
+                for agent in await self._jobs.list_agents(job.id):
+                    self._engine.suspend(agent)
+                    suspended.append(agent)
+        return suspended
+
     async def run(self) -> None:
         """Pass after pass, whenever the store changes and at least every half second, until cancelled."""
         while True:

@@ -34,9 +34,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         arn = sagemaker_arn(JobKind.ENDPOINT, name, region=context.region, account=context.account)
         spec = await resolve_endpoint_config(backends, context, params["EndpointConfigName"])
         now = backends.clock.now()
-        job = EndpointJob(
-            name=name, arn=arn, status=JobStatus.CREATING, created_at=now, modified_at=now, spec=spec
-        )
+        job = EndpointJob(name=name, arn=arn, status=JobStatus.CREATING, created_at=now, modified_at=now, spec=spec)
         try:
             await jobs.add(JobKind.ENDPOINT, job, {})
         except JobExists as exc:

@@ -13,9 +13,7 @@ __all__ = ["list_handler"]
 _SORT_BY: Mapping[str, str] = {"Name": "name", "CreationTime": "created_at", "Status": "status"}
 
 
-def list_handler(
-    jobs: JobStore, kind: JobKind, member: str, summarize: Callable[[JobSummary], Result]
-) -> Handler:
+def list_handler(jobs: JobStore, kind: JobKind, member: str, summarize: Callable[[JobSummary], Result]) -> Handler:
     """Return the handler of a List operation whose entries stand under `member`."""
 
     async def list_jobs(context: Context, params: Params) -> Result:

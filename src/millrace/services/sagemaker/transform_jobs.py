@@ -170,9 +170,7 @@ async def _require_input(backends: Backends, context: Context, params: Params, s
         raise no_objects_error(uri, context.region, role, spec.source.bucket)
 
 
-def _new_job(
-    backends: Backends, arn: Arn, spec: TransformSpec, containers: tuple[ModelContainer, ...]
-) -> TransformJob:
+def _new_job(backends: Backends, arn: Arn, spec: TransformSpec, containers: tuple[ModelContainer, ...]) -> TransformJob:
     now = backends.clock.now()
     return TransformJob(
         name=arn.name,

@@ -1,0 +1,53 @@
+# Set-up, tests and the rest, one command each. Everything works on a fresh machine with Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+SDK_VENV := .venv-sdk
+BIN := $(VENV)/bin
+EXTRAS := algorithms
+
+.PHONY: setup dev sdk demo test lint types imports check bench format clean
+
+setup: $(VENV)/.installed            ## .venv with .venv/bin/millrace
+dev: $(VENV)/.installed-dev          ## what tests and checks need on top
+sdk: $(SDK_VENV)/.installed          ## the unmodified SageMaker SDK, in a virtual environment of its own
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[$(EXTRAS)]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --editable '.[$(EXTRAS),dev]'
+	touch $@
+
+$(SDK_VENV)/.installed: examples/requirements.txt
+	test -x $(SDK_VENV)/bin/python || $(PYTHON) -m venv $(SDK_VENV)
+	$(SDK_VENV)/bin/pip install --quiet --requirement examples/requirements.txt
+	touch $@
+
+demo: setup sdk                      ## the main job end to end with the unmodified SDK; exit 0 only if results were checked
+	$(BIN)/python examples/demo.py --millrace $(BIN)/millrace --sdk-python $(SDK_VENV)/bin/python
+
+test: dev sdk                        ## all tests
+	MILLRACE_SDK_PYTHON=$(CURDIR)/$(SDK_VENV)/bin/python $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: dev
+	$(BIN)/ruff check src tests bench examples
+	$(BIN)/ruff format --check src tests bench examples
+
+types: dev
+	$(BIN)/mypy
+
+imports: dev
+	$(BIN)/lint-imports
+
+check: lint types imports            ## everything that needs no run
+
+format: dev
+	$(BIN)/ruff format src tests bench examples
+
+bench: dev                           ## the benchmark cases, each a ratio in one run (installs wrk where it can)
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) $(SDK_VENV) demo-output bench/out

@@ -1,0 +1,250 @@
+"""The composition root of the server: the only module, beside the agent's, that knows every concrete class."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from millrace import __version__, agent
+from millrace.clock import SystemClock
+from millrace.engines.local import LocalEngine
+from millrace.errors import InfrastructureError
+from millrace.http.app import ASGIApp, app
+from millrace.http.proxy import ConnectProxy
+from millrace.http.server import serve
+from millrace.jobs.job import EndpointJob, Job
+from millrace.jobs.training import MetricDefinition
+from millrace.ports.jobs import AgentRecord
+from millrace.protocol.message import Handler, Request, Response
+from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
+from millrace.scheduler.router import StoreRouter
+from millrace.scheduler.scheduler import Scheduler
+from millrace.services import iam, logs, s3, sagemaker, sagemaker_runtime, sts
+from millrace.settings import Settings, as_environment
+from millrace.store.database import Database
+from millrace.store.filesystem import FilesystemObjects
+from millrace.store.log_files import LogFiles
+from millrace.store.sql_documents import SqlDocumentStore
+from millrace.store.sql_jobs import SqlJobStore
+from millrace.store.sql_keys import SqlKeyStore
+from millrace_algorithms import registry
+
+__all__ = ["DataDirInUse", "Server", "ServerAddress", "read_address", "run_server"]
+
+log = logging.getLogger(__name__)
+
+ADDRESS_FILE = "server.json"
+LOCK_FILE = "server.lock"
+
+
+class DataDirInUse(InfrastructureError):
+    """Another server runs on this data directory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerAddress:
+    """Where the server of a data directory listens."""
+
+    url: str
+    process_id: int
+    proxy_url: str
+    proxy_ca: str
+
+
+def read_address(settings: Settings) -> ServerAddress | None:
+    """Return the address of the server that runs on the data directory, or None if none does."""
+    try:
+        with (settings.run_dir / LOCK_FILE).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                document = json.loads((settings.run_dir / ADDRESS_FILE).read_text("utf-8"))
+                return ServerAddress(**document)
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return None
+
+
+class Server:
+    """All parts of one server, put together."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.clock = SystemClock()
+        self.database = Database(settings.database_path)
+        self.jobs = SqlJobStore(self.database, clock=self.clock)
+        self.documents = SqlDocumentStore(self.database, clock=self.clock)
+        self.keys = SqlKeyStore(self.database, clock=self.clock, account=settings.account)
+        self.objects = FilesystemObjects(settings.objects_dir, clock=self.clock)
+        self.logs = LogFiles(settings.logs_dir)
+        self.images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=agent.find_built_in)
+        self.router = StoreRouter(self.jobs)
+        self.proxy = ConnectProxy(settings.data_dir / "ca")
+        self._woken = asyncio.Event()
+        self._ends: dict[int, asyncio.Event] = {}
+        self._agent_environment = {**os.environ, **as_environment(settings)}
+        self.engine = LocalEngine(settings.work_dir, self._agent_environment, on_exit=self._woken.set)
+        self.scheduler = Scheduler(
+            jobs=self.jobs,
+            engine=self.engine,
+            clock=self.clock,
+            max_jobs=settings.max_jobs,
+            max_attempts=settings.max_instance_attempts,
+            lease_seconds=settings.lease_seconds,
+            on_moved=self._note_move,
+        )
+
+    def handlers(self) -> Mapping[str, Mapping[str, Handler]]:
+        """Return the operations served, by service and name."""
+        backends = sagemaker.Backends(
+            jobs=self.jobs,
+            documents=self.documents,
+            objects=self.objects,
+            images=self.images,
+            clock=self.clock,
+            built_in_metrics=built_in_metrics,
+            pump=self.scheduler.pump,
+            wait_for_end=self._wait_for_end,
+        )
+        settings = self._settings
+        return {
+            "sagemaker": sagemaker.handlers(backends),
+            "sagemaker-runtime": sagemaker_runtime.handlers(self.router),
+            "s3": s3.handlers(self.objects, account=settings.account, clock=self.clock),
+            "logs": logs.handlers(self.logs, clock=self.clock),
+            "sts": sts.handlers(keys=self.keys),
+            "iam": iam.handlers(self.documents, clock=self.clock, account=settings.account, role=settings.role_name),
+        }
+
+    def application(self) -> ASGIApp:
+        """Return the HTTP application."""
+        return app(
+            self.handlers(),
+            keys=self.keys,
+            settings=self._settings,
+            clock=self.clock,
+            extra={"/_millrace/health": self._health},
+        )
+
+    async def _health(self, request: Request) -> Response:
+        body = json.dumps({"status": "ok", "version": __version__}).encode()
+        return Response(status=200, headers=(("content-type", "application/json"),), body=body)
+
+    def _note_move(self, job: Job) -> None:
+        self.router.forget(job)
+        if job.is_terminal and not isinstance(job, EndpointJob):
+            end = self._ends.pop(job.id, None)
+            if end is not None:
+                end.set()
+
+    async def _wait_for_end(self, job_id: int, seconds: float) -> None:
+        end = self._ends.setdefault(job_id, asyncio.Event())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(end.wait(), seconds)
+        if not end.is_set():
+            self._ends.pop(job_id, None)
+
+    def tell_agents(self, url: str) -> None:
+        """Let agents started from now on know where the server is."""
+        self._agent_environment[agent.ENDPOINT_VARIABLE] = url
+        self.engine.set_environment(self._agent_environment)
+
+    @asynccontextmanager
+    async def running(self, *, stop_jobs: bool) -> AsyncIterator[None]:
+        """Move jobs while the block runs; then stop the endpoints' model servers, which the next server starts again.
+
+        Finite jobs are left to their agents, unless `stop_jobs` says that nobody will come back for them.
+        """
+        await self.proxy.start()
+        await self.keys.delete_expired()
+        await self.keys.ensure_first_key(role=self._settings.role_name)
+        moving = asyncio.create_task(self.scheduler.run())
+        waking = asyncio.create_task(self._wake())
+        try:
+            yield
+        finally:
+            for task in (moving, waking):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            await self._await_end(await self.scheduler.suspend(all_jobs=stop_jobs))
+            await self.proxy.close()
+            self.router.close()
+            await self.engine.close()
+            self.database.close()
+
+    async def _await_end(self, agents: Sequence[AgentRecord]) -> None:
+        deadline = self.clock.monotonic() + self._settings.serve_stop_grace_seconds
+        while any(self.engine.is_alive(it) for it in agents) and self.clock.monotonic() < deadline:
+            await self.clock.sleep(0.02)
+
+    async def _wake(self) -> None:
+        """Make a pass when an agent of ours has ended: it may have ended without a word."""
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self.scheduler.pump()
+
+
+def built_in_metrics(name: str) -> Sequence[MetricDefinition]:
+    """Return what a built-in algorithm's log lines tell."""
+    definitions = registry.ALGORITHMS[name].metric_definitions
+    return tuple(MetricDefinition(name=metric, regex=regex) for metric, regex in definitions)
+
+
+async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:
+    """Run the server of a data directory until SIGTERM or SIGINT.
+
+    Args:
+        stop_jobs: Whether the end of the server is the end of its jobs too, as under `millrace exec`.
+
+    Raises:
+        DataDirInUse: Another one runs on it.
+        OSError: The address can't be listened on.
+    """
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.chmod(0o700)
+    with (settings.run_dir / LOCK_FILE).open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataDirInUse(f"a server runs on {settings.data_dir} already") from None
+        server = Server(settings)
+
+        def ready(host: str, port: int) -> None:
+            url = f"http://{host}:{port}"
+            server.tell_agents(url)
+            address = ServerAddress(
+                url=url,
+                process_id=os.getpid(),
+                proxy_url=f"http://127.0.0.1:{server.proxy.port}",
+                proxy_ca=str(server.proxy.ca_path),
+            )
+            _write_address(settings.run_dir / ADDRESS_FILE, address)
+            server.proxy.serve_at(host, port)
+            print(f"millrace {__version__} ready on {url}, data in {settings.data_dir}", flush=True)
+
+        async with server.running(stop_jobs=stop_jobs):
+            await serve(server.application(), settings.host, settings.port, ready)
+
+
+def _write_address(path: Path, address: ServerAddress) -> None:
+    draft = path.with_suffix(".tmp")
+    draft.write_text(
+        json.dumps(
+            {
+                "url": address.url,
+                "process_id": address.process_id,
+                "proxy_url": address.proxy_url,
+                "proxy_ca": address.proxy_ca,
+            }
+        ),
+        "utf-8",
+    )
+    draft.replace(path)

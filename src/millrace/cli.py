@@ -1,0 +1,201 @@
+"""The `millrace` command: its options, and which module carries a command out."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from millrace import __version__, settings
+from millrace.errors import MillraceError
+from millrace.settings import BadSettings, Settings
+
+__all__ = ["main"]
+
+Commands = argparse._SubParsersAction
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (BadSettings, MillraceError) as exc:
+        print(f"millrace {options.command}: {exc}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="millrace", description="SageMaker's batch inference and ML job platform, self-hosted."
+    )
+    parser.add_argument("--version", action="version", version=f"millrace {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--data-dir", type=Path, help="folder of all state (default: $MILLRACE_DATA_DIR, ~/.millrace)")
+    _add_serve(commands, shared)
+    _add_environment(commands, shared)
+    _add_transform(commands, shared)
+    _add_jobs(commands, shared)
+    doctor = commands.add_parser("doctor", parents=[shared], help="tell what works here and how to get the rest")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_serve(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    serve = commands.add_parser("serve", parents=[shared], help="run the server in the foreground")
+    serve.add_argument("--host", help="address to listen on (default: $MILLRACE_HOST, 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: $MILLRACE_PORT, 4600)")
+    serve.add_argument("--stop-jobs", action="store_true", help="stop all jobs when the server ends")
+    serve.set_defaults(run=_serve)
+
+
+def _add_environment(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    env = commands.add_parser("env", parents=[shared], help="print what makes AWS clients use the server")
+    env.add_argument("--proxy", action="store_true", help="also what makes literal notebooks work: proxy and its CA")
+    env.set_defaults(run=_env)
+    execute = commands.add_parser("exec", parents=[shared], help="run a command with that environment")
+    execute.add_argument("words", nargs=argparse.REMAINDER, metavar="-- CMD ...", help="the command")
+    execute.set_defaults(run=_exec)
+
+
+def _add_transform(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    transform = commands.add_parser("transform", parents=[shared], help="run one batch transform without a server")
+    add = transform.add_argument
+    add("--model", required=True, help="model archive or folder, s3 address, or name of a model")
+    add("--input", required=True, help="file, folder or s3 prefix of the input")
+    add("--output", required=True, help="folder or s3 prefix of the output")
+    add("--image", help="image of the model; archives of built-in algorithms know theirs")
+    add("--manifest", action="store_true", help="the input is a manifest object")
+    add("--split-type", choices=["None", "Line", "RecordIO", "TFRecord"], default="None")
+    add("--compression-type", choices=["None", "Gzip"], default="None")
+    add("--strategy", choices=["MultiRecord", "SingleRecord"])
+    add("--assemble-with", choices=["None", "Line"], default="None")
+    add("--join-source", choices=["None", "Input"], default="None")
+    add("--input-filter", default="$", metavar="JSONPATH")
+    add("--output-filter", default="$", metavar="JSONPATH")
+    add("--max-concurrent-transforms", type=int, metavar="N")
+    add("--max-payload-in-mb", type=int, metavar="N")
+    add("--content-type", metavar="TYPE")
+    add("--accept", metavar="TYPE")
+    add("--invocations-timeout-in-seconds", type=int, default=600, metavar="N")
+    add("--invocations-max-retries", type=int, default=3, metavar="N")
+    add("--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the container; repeatable")
+    transform.set_defaults(run=_transform)
+
+
+def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    jobs = commands.add_parser("jobs", help="look at jobs and stop them")
+    actions = jobs.add_subparsers(dest="action", required=True, metavar="ACTION")
+    region = argparse.ArgumentParser(add_help=False, parents=[shared])
+    region.add_argument("--region", help="region of the jobs (default: us-east-1)")
+    listing = actions.add_parser("list", parents=[region], help="the newest jobs")
+    listing.add_argument("--limit", type=int, default=30)
+    for action, text in (
+        ("show", "one job with its live counters and history, as JSON"),
+        ("logs", "the log lines of a job"),
+        ("stop", "ask a job to stop"),
+    ):
+        actions.add_parser(action, parents=[region], help=text).add_argument("name")
+    jobs.set_defaults(run=_jobs)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return settings.load(
+        data_dir=options.data_dir, host=getattr(options, "host", None), port=getattr(options, "port", None)
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import uvloop
+
+    from millrace.app import run_server
+
+    loaded = _settings(options)
+    logging.basicConfig(
+        level=loaded.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    try:
+        uvloop.run(run_server(loaded, stop_jobs=options.stop_jobs))
+    except OSError as exc:
+        print(f"millrace serve: can't listen on {loaded.host}:{loaded.port}: {exc.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _env(options: argparse.Namespace) -> int:
+    from millrace.commands.environment import print_environment
+
+    return print_environment(_settings(options), proxy=options.proxy)
+
+
+def _exec(options: argparse.Namespace) -> int:
+    from millrace.commands.environment import execute
+
+    words = options.words[1:] if options.words[:1] == ["--"] else options.words
+    if not words:
+        print("millrace exec: give the command after --", file=sys.stderr)
+        return 2
+    given = _settings(options) if options.data_dir is not None else None
+    return execute(given, words, lambda folder: settings.load(data_dir=folder))
+
+
+def _transform(options: argparse.Namespace) -> int:
+    from millrace.commands.transform import TransformRequest, transform
+
+    request = TransformRequest(
+        model=options.model,
+        input=options.input,
+        output=options.output,
+        image=options.image,
+        manifest=options.manifest,
+        split_type=options.split_type,
+        compression=options.compression_type,
+        strategy=options.strategy,
+        assemble_with=options.assemble_with,
+        join_source=options.join_source,
+        input_filter=options.input_filter,
+        output_filter=options.output_filter,
+        max_concurrent_transforms=options.max_concurrent_transforms,
+        max_payload_in_mb=options.max_payload_in_mb,
+        content_type=options.content_type,
+        accept=options.accept,
+        timeout_seconds=options.invocations_timeout_in_seconds,
+        max_retries=options.invocations_max_retries,
+        environment=_variables(options.env),
+    )
+    return transform(_settings(options), request)
+
+
+def _variables(pairs: Sequence[str]) -> Mapping[str, str]:
+    variables = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name:
+            raise SystemExit(f"millrace transform: --env must be NAME=VALUE, got {pair!r}")
+        variables[name] = value
+    return variables
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    from millrace.commands import jobs
+
+    loaded = _settings(options)
+    match options.action:
+        case "list":
+            return jobs.list_jobs(loaded, region=options.region, limit=options.limit)
+        case "show":
+            return jobs.show_job(loaded, options.name, region=options.region)
+        case "logs":
+            return jobs.show_logs(loaded, options.name, region=options.region)
+        case _:
+            return jobs.stop_job(loaded, options.name, region=options.region)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from millrace.commands.doctor import examine
+
+    return examine(_settings(options))

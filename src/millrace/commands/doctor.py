@@ -1,0 +1,77 @@
+"""`millrace doctor`: what works here, and how to get the rest."""
+
+import asyncio
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from millrace import __version__
+from millrace.app import read_address
+from millrace.runtimes.process import ProcessRuntime
+from millrace.settings import Settings
+
+__all__ = ["examine"]
+
+_MODULES = {
+    "algorithms": (("numpy", "scipy", "faiss", "simdjson", "jsonschema"), "pip install 'millrace[algorithms]'"),
+}
+LOW_DISK_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    works: bool
+    subject: str
+    detail: str
+
+
+def examine(settings: Settings) -> int:
+    """Print a line for each part; return 1 if something that Millrace needs does not work."""
+    findings = list(_findings(settings))
+    print(f"millrace {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for finding in findings:
+        print(f"{'ok     ' if finding.works else 'missing'} {finding.subject}: {finding.detail}")
+    return 0 if all(finding.works for finding in findings) else 1
+
+
+def _findings(settings: Settings) -> Iterator[_Finding]:
+    yield _Finding(sys.version_info >= (3, 11), "python", "3.11 or newer is needed")
+    report = asyncio.run(ProcessRuntime(os.environ).probe())
+    yield _Finding(report.works, f"runtime {report.name}", report.detail)
+    for extra, (modules, advice) in _MODULES.items():
+        absent = [name for name in modules if importlib.util.find_spec(name) is None]
+        detail = "all installed" if not absent else f"{', '.join(absent)} not installed: {advice}"
+        yield _Finding(not absent, f"extra {extra}", detail)
+    yield _data_dir(settings)
+    yield _attributes(settings)
+    address = read_address(settings)
+    yield _Finding(True, "server", f"runs on {address.url}" if address else "none runs on this data directory")
+
+
+def _data_dir(settings: Settings) -> _Finding:
+    folder = settings.data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as exc:
+        return _Finding(False, "data directory", f"{folder}: {exc.strerror}; choose another with --data-dir")
+    works = os.access(folder, os.W_OK) and free > LOW_DISK_BYTES
+    return _Finding(works, "data directory", f"{folder}, {free / 1e9:.1f} GB free")
+
+
+def _attributes(settings: Settings) -> _Finding:
+    """Tell where objects' facts are kept; both ways work."""
+    probe = settings.data_dir / ".attribute-probe"
+    try:
+        probe.touch()
+        os.setxattr(probe, "user.millrace", b"1")
+        detail = "extended attributes: facts change together with the object"
+    except OSError:
+        detail = "this file system has no extended attributes: facts are kept in sidecar files"
+    finally:
+        probe.unlink(missing_ok=True)
+    return _Finding(True, "object facts", detail)

@@ -1,0 +1,135 @@
+"""`millrace jobs`: look at jobs and stop them, with or without a running server."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from millrace.clock import SystemClock
+from millrace.jobs.documents import to_document
+from millrace.jobs.job import EndpointJob, Job, JobKind, StopRequested
+from millrace.names import DEFAULT_REGION
+from millrace.ports.jobs import AgentRecord, JobQuery, NoSuchJob
+from millrace.ports.logs import NoSuchLogStream
+from millrace.settings import Settings
+from millrace.store.database import Database
+from millrace.store.log_files import LogFiles
+from millrace.store.sql_jobs import SqlJobStore
+
+__all__ = ["list_jobs", "show_job", "show_logs", "stop_job"]
+
+_GROUPS = {
+    JobKind.TRANSFORM: "/aws/sagemaker/TransformJobs",
+    JobKind.TRAINING: "/aws/sagemaker/TrainingJobs",
+}
+PAGE = 100
+
+
+class _Jobs:
+    """The job store of a data directory, for the time of one command."""
+
+    def __init__(self, settings: Settings) -> None:
+        if not settings.database_path.exists():
+            raise SystemExit(f"millrace jobs: there is no state in {settings.data_dir} (MILLRACE_DATA_DIR, --data-dir)")
+        self.clock = SystemClock()
+        self._database = Database(settings.database_path)
+        self.store = SqlJobStore(self._database, clock=self.clock)
+
+    def __enter__(self) -> "_Jobs":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    async def find(self, name: str, region: str) -> tuple[JobKind, Job]:
+        """Return the job of that name, of whatever kind."""
+        for kind in JobKind:
+            try:
+                return kind, await self.store.get(kind, region, name)
+            except NoSuchJob:
+                continue
+        raise SystemExit(f"millrace jobs: there is no job {name!r} in region {region}")
+
+
+def list_jobs(settings: Settings, *, region: str | None, limit: int) -> int:
+    """Print the newest jobs of all kinds."""
+    with _Jobs(settings) as jobs:
+        entries = []
+        for kind in JobKind:
+            query = JobQuery(kind=kind, region=region or DEFAULT_REGION, limit=limit)
+            page = asyncio.run(jobs.store.list_jobs(query))
+            entries += [(summary, kind) for summary in page.summaries]
+    entries.sort(key=lambda entry: entry[0].created_at, reverse=True)
+    for summary, kind in entries[:limit]:
+        created = summary.created_at.strftime("%Y-%m-%d %H:%M:%S")
+        print(f"{created}  {kind.value:<14} {summary.status.value:<11} {summary.name}")
+        if summary.failure_reason:
+            print(f"{'':21}{summary.failure_reason}")
+    return 0
+
+
+def show_job(settings: Settings, name: str, *, region: str | None) -> int:
+    """Print one job, its instances' live counters and its history, as JSON."""
+    with _Jobs(settings) as jobs:
+        kind, job = asyncio.run(jobs.find(name, region or DEFAULT_REGION))
+        agents = asyncio.run(jobs.store.list_agents(job.id))
+        history = asyncio.run(jobs.store.history(job.id))
+    document = {
+        "kind": kind.value,
+        **to_document(job),
+        "created_at": job.created_at,
+        "modified_at": job.modified_at,
+        "agents": [_agent(agent) for agent in agents],
+        "history": [{"at": at, "event": event} for at, event, _ in history],
+    }
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return 0
+
+
+def _agent(agent: AgentRecord) -> Mapping[str, Any]:
+    return {
+        "instance": agent.ref.index,
+        "attempt": agent.ref.attempt,
+        "process_id": agent.process_id,
+        "heartbeat_at": agent.heartbeat_at,
+        "progress": agent.progress,
+    }
+
+
+def show_logs(settings: Settings, name: str, *, region: str | None) -> int:
+    """Print all log lines of a job, stream by stream."""
+    with _Jobs(settings) as jobs:
+        kind, job = asyncio.run(jobs.find(name, region or DEFAULT_REGION))
+    logs = LogFiles(settings.logs_dir)
+    endpoint = isinstance(job, EndpointJob)
+    group = f"/aws/sagemaker/Endpoints/{name}" if endpoint else _GROUPS[kind]
+    try:
+        streams = logs.list_streams(group, "" if endpoint else f"{name}/")
+    except NoSuchLogStream:
+        return 0
+    for stream in streams:
+        print(f"==> {stream.name}")
+        offset = 0
+        while True:
+            page = logs.read(group, stream.name, offset=offset)
+            for event in page.events:
+                print(event.message)
+            if page.end_offset == offset:
+                break
+            offset = page.end_offset
+    return 0
+
+
+def stop_job(settings: Settings, name: str, *, region: str | None) -> int:
+    """Ask for a job's stop; the server, running or to come, carries it out."""
+    with _Jobs(settings) as jobs:
+        _, job = asyncio.run(jobs.find(name, region or DEFAULT_REGION))
+        if isinstance(job, EndpointJob):
+            raise SystemExit(f"millrace jobs: {name} is an endpoint; delete it with `aws sagemaker delete-endpoint`")
+        if job.is_terminal:
+            raise SystemExit(f"millrace jobs: {name} is {job.status.value} already")
+        asyncio.run(jobs.store.post(job.id, StopRequested(at=jobs.clock.now())))
+    print(f"asked {name} to stop")
+    return 0
