@@ -3,7 +3,7 @@
 import warnings
 from functools import cache
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -99,11 +99,11 @@ def test_what_we_serialize_botocore_parses(service_name: str, operation_name: st
         headers[header] = value
     if operation_name == "GetBucketLocation":
         # botocore reads this one with a function of its own, from the root.
-        assert b">us-west-2</LocationConstraint>" in bytes(response.body)
+        assert b">us-west-2</LocationConstraint>" in cast(bytes, response.body)
         return
     payload = shape.serialization.get("payload")
     is_blob = payload is not None and shape.members[payload].type_name == "blob"
-    body: Any = BytesIO(bytes(response.body)) if is_blob else response.body
+    body: Any = BytesIO(cast(bytes, response.body)) if is_blob else response.body
     parsed = parser.parse({"headers": headers, "status_code": response.status, "body": body}, shape)
     parsed.pop("ResponseMetadata")
     if is_blob:

@@ -15,7 +15,7 @@ from millrace.ports.keys import AccessKey, KeyStore
 from millrace.protocol.bindings import Arguments
 from millrace.protocol.bodies import DigestBody, MemoryBody, check_digest, gunzip
 from millrace.protocol.chunked import ChunkedBody, is_chunked_hash, is_signed_hash
-from millrace.protocol.dispatch import Destination, find_destination, form_destination, is_form
+from millrace.protocol.dispatch import Destination, find_destination, form_destination, is_aws_host, is_form
 from millrace.protocol.faults import AuthFailure, AuthProblem, Speaker
 from millrace.protocol.message import Body, Context, Handler, Principal, Reply, Request, Response, Result
 from millrace.protocol.models import WireProtocol
@@ -353,9 +353,16 @@ def make_context(
         region=addressed.destination.region or DEFAULT_REGION,
         account=account,
         principal=verified.principal,
-        base_url=f"{request.scheme}://{addressed.headers.get('host', 'localhost')}",
+        base_url=_base_url(request),
         request=request,
     )
+
+
+def _base_url(request: Request) -> str:
+    host = request.header("host") or "localhost"
+    # AWS's own names reach us only by way of the CONNECT proxy, which has taken the TLS off.
+    scheme = "https" if is_aws_host(host) else request.scheme
+    return f"{scheme}://{host}"
 
 
 def serialize(operation: Operation, answer: Result | Reply | None, request_id: str) -> Response:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from millrace.protocol.message import Request
 from millrace.protocol.models import WireProtocol
 
-__all__ = ["Destination", "find_destination", "form_destination", "guess_protocol", "is_form", "virtual_bucket"]
+__all__ = [
+    "Destination",
+    "find_destination",
+    "form_destination",
+    "guess_protocol",
+    "is_aws_host",
+    "is_form",
+    "virtual_bucket",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,8 +140,16 @@ def virtual_bucket(host: str) -> str | None:
     return None if match is None else match["bucket"]
 
 
+def is_aws_host(host: str) -> bool:
+    """Tell whether a Host header names one of AWS's own addresses."""
+    return _without_port(host.lower()).endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
 def _host_name(request: Request) -> str:
-    host = (request.header("host") or "").lower()
+    return _without_port((request.header("host") or "").lower())
+
+
+def _without_port(host: str) -> str:
     return host.rpartition(":")[0] if ":" in host else host
 
 

@@ -1,5 +1,6 @@
 """IAM's operations over a document store."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -62,6 +63,8 @@ class _Roles:
 
     def __init__(self, documents: DocumentStore, default_name: str) -> None:
         self._documents = documents
+        # A change reads, then writes: two at a time would lose one.
+        self._changing = asyncio.Lock()
         self._default = Document(
             kind=KIND,
             region=REGION,
@@ -83,8 +86,9 @@ class _Roles:
         return Role.from_content((await self._find(params["RoleName"])).content)
 
     async def _change(self, params: Params, change: Callable[[Role], Role]) -> None:
-        changed = change(await self._role(params))
-        await self._documents.put(KIND, REGION, changed.name, changed.content)
+        async with self._changing:
+            changed = change(await self._role(params))
+            await self._documents.put(KIND, REGION, changed.name, changed.content)
 
     async def create(self, ctx: Context, params: Params) -> Result:
         role = Role(
