@@ -351,7 +351,7 @@ class _MemoryWriter:
             self._refuse()
         self._close()
         data = b"".join(self._chunks)
-        return self._store._store(self._ref, data, _md5(data), self._meta)
+        return self._store._store(self._ref, data, f"{zlib.crc32(data):032x}-1", self._meta)
 
     async def abort(self) -> None:
         self._close()

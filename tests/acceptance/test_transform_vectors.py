@@ -1,0 +1,813 @@
+"""The test vectors of batch-transform.md section 9, run through the data plane."""
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from tests.acceptance.transform_rig import (
+    ECHO,
+    HEX,
+    LEN,
+    MIB,
+    ONE,
+    ROWSUM,
+    TRIM,
+    fix,
+    header,
+    job,
+    never,
+    run_job,
+    status,
+)
+
+from millrace.clock import SystemClock
+from millrace.dataplane import list_inputs, parse_source_type, validate_spec, wait_until_healthy
+from millrace.errors import ValidationError
+from millrace.jobs.transform import (
+    AssembleWith,
+    BatchStrategy,
+    Compression,
+    DataProcessing,
+    JoinSource,
+    SourceType,
+    SplitType,
+    TransformSpec,
+)
+from millrace.names import ObjectPrefix
+from millrace.testing.clock import ManualClock
+from millrace.testing.model_server import CLOSE, Behaviour, ModelReply, ModelRequest, ModelServer
+from millrace.testing.objects import MemoryObjects
+
+LINE = {"split": SplitType.LINE}
+SINGLE = {"split": SplitType.LINE, "strategy": BatchStrategy.SINGLE_RECORD}
+MULTI = {"split": SplitType.LINE, "strategy": BatchStrategy.MULTI_RECORD}
+LINES = {"assemble_with": AssembleWith.LINE}
+CSV = {"content_type": "text/csv", "accept": "text/csv", **SINGLE, **LINES}
+JSONL = {"content_type": "application/jsonlines", "accept": "application/jsonlines", **SINGLE, **LINES}
+JSON = {"content_type": "application/json", "accept": "application/json"}
+
+
+def processing(input_filter: str = "$", join: bool = False, output_filter: str = "$") -> dict[str, Any]:
+    source = JoinSource.INPUT if join else JoinSource.NONE
+    return {"processing": DataProcessing(input_filter=input_filter, output_filter=output_filter, join_source=source)}
+
+
+@dataclass
+class Vector:
+    """One row of a table of vectors: `expect` is the output, None stands for "fail"."""
+
+    id: str
+    section: str
+    settings: dict[str, Any]
+    given: bytes
+    model: Behaviour
+    expect: bytes | None
+    requests: list[bytes] | None = None
+    count: int | None = None
+    message: str | None = None
+    extra: dict[str, bytes] = field(default_factory=dict)
+
+
+def vectors(section: str, *rows: tuple[Any, ...]) -> list[Any]:
+    """Make parameters: (id, settings, input, model, output[, more fields])."""
+    made = []
+    for name, settings, given, model, expect, *more in rows:
+        vector = Vector(name, section, settings, given, model, expect, **(more[0] if more else {}))
+        made.append(pytest.param(vector, id=name, marks=pytest.mark.spec(f"B §{section} {name}")))
+    return made
+
+
+def request_is(*bodies: bytes) -> dict[str, Any]:
+    return {"requests": list(bodies)}
+
+
+async def check(vector: Vector) -> None:
+    result = await run_job(job(**vector.settings), vector.model, vector.given)
+    if vector.expect is None:
+        assert result.failed
+        assert result.objects.keys("b", "out/") == []
+    else:
+        assert not result.failed, result.outcome.failures
+        assert result.output == vector.expect
+    if vector.requests is not None:
+        assert result.server.bodies == vector.requests
+    if vector.count is not None:
+        assert len(result.server.bodies) == vector.count
+    if vector.message is not None:
+        assert any(vector.message in text for text in result.texts), result.texts
+
+
+# -- 9.1, what concerns rules between members
+
+
+def join(**settings: Any) -> TransformSpec:
+    return job(**{**CSV, **processing(join=True), **settings})
+
+
+REFUSED = [
+    ("A09", job(max_payload_bytes=101 * MIB), "MaxPayloadInMB must not exceed 100"),
+    ("A10", job(max_concurrent_transforms=10, max_payload_bytes=11 * MIB), "product of MaxConcurrentTransforms"),
+    ("A10", job(max_concurrent_transforms=51, max_payload_bytes=2 * MIB), "must not exceed 100"),
+    ("A12", job(invocation_timeout_seconds=3601.0), "less than or equal to 3600"),
+    ("A12", job(invocation_max_retries=4), "less than or equal to 3"),
+    ("A13", job(invocation_timeout_seconds=0.0), "greater than or equal to 1"),
+    ("A13", job(instance_count=0), "greater than or equal to 1"),
+    ("A14", job(instance_count=101), "less than or equal to 100"),
+    ("A16", job(environment={f"V{n}": "" for n in range(17)}), "length less than or equal to 16"),
+    ("A16", job(environment={"1A": ""}), "regular expression pattern"),
+    ("A16", job(environment={"A": "x" * 10_241}), "length less than or equal to 10240"),
+    ("A17", job(**{**CSV, **processing("$[" + "1" * 61 + "]")}), "at most 63 characters, got 64"),
+    (
+        "A18",
+        job(**JSONL, **processing(join=True, output_filter="$['account_id','SageMakerOutput']")),
+        "Invalid OutputFilter: \"$['account_id','SageMakerOutput']\". Unexpected \"_\" in JsonPath. Supported "
+        "operators for \"application/jsonlines\" are ['$', '[', ']', '*', '.', ' ', ',', ':', '-', ''']",
+    ),
+    ("A19", job(**CSV, **processing("$.id")), 'Unexpected "." in JsonPath'),
+    (
+        "A20",
+        job(**CSV, **processing(output_filter="$[0:2,246:]")),
+        "Invalid JsonPath: $[0:2,246:]: only single range filters of format (eg: [1:5]) are supported. "
+        "Format [0:2,246:] is not supported",
+    ),
+    ("A21", join(accept="application/json"), "ContentType and Accept to be equal"),
+    ("A22", join(assemble_with=AssembleWith.NONE), "SplitType to equal AssembleWith"),
+    ("A23", join(content_type="image/png", accept="image/png"), "one of [text/csv, application/json,"),
+    (
+        "X10",
+        join(split=SplitType.NONE, assemble_with=AssembleWith.NONE),
+        'requires SplitType and AssembleWith to be "Line"',
+    ),
+    ("X12", job(split=SplitType.RECORDIO), 'TransformInput.SplitType "RecordIO" is not supported yet'),
+    ("X12", job(split=SplitType.TFRECORD), 'TransformInput.SplitType "TFRecord" is not supported yet'),
+    ("X13", job(**processing("$[1:]")), "InputFilter requires ContentType"),
+    ("X14", job(content_type="text/csv", **processing(output_filter="$[0]")), "OutputFilter requires Accept"),
+    ("X17", job(**CSV, **processing("$[0,5:]")), "only single range filters"),
+]
+
+ACCEPTED = [
+    ("A09", job(max_payload_bytes=100 * MIB)),
+    ("A10", job(max_concurrent_transforms=10, max_payload_bytes=10 * MIB)),
+    ("A10", job(max_concurrent_transforms=100, max_payload_bytes=MIB)),
+    ("A11", job(max_concurrent_transforms=100, max_payload_bytes=0)),
+    ("A12", job(invocation_timeout_seconds=3600.0, invocation_max_retries=3)),
+    ("A17", job(**{**CSV, **processing("$[" + ",".join(["1"] * 30) + "]")})),
+    ("A24", job(content_type="text/csv", **processing("$[1:]"))),
+    ("A26", job(strategy=BatchStrategy.SINGLE_RECORD)),
+    ("X06", job(assemble_with=AssembleWith.LINE)),
+    ("X18", job(content_type="image/png", **processing())),
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        pytest.param(spec, text, id=f"{name}-{n}", marks=pytest.mark.spec(name))
+        for n, (name, spec, text) in enumerate(REFUSED)
+    ],
+)
+def test_a_combination_that_cannot_work_is_refused(spec: TransformSpec, message: str) -> None:
+    """What cannot work is refused when the job is made, with a text that names members and values."""
+    with pytest.raises(ValidationError) as caught:
+        validate_spec(spec)
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [pytest.param(spec, id=f"{name}-{n}", marks=pytest.mark.spec(name)) for n, (name, spec) in enumerate(ACCEPTED)],
+)
+def test_an_odd_but_workable_combination_is_accepted(spec: TransformSpec) -> None:
+    """What SageMaker accepts is accepted."""
+    validate_spec(spec)
+
+
+@pytest.mark.spec("B §9.1 A25")
+@pytest.mark.parametrize("text", ["AugmentedManifestFile", "Converse"])
+def test_other_source_types_are_refused(text: str) -> None:
+    """Transform jobs read prefixes and manifests only."""
+    with pytest.raises(ValidationError, match=r"Supported: \[ManifestFile, S3Prefix\]"):
+        parse_source_type(text)
+
+
+@pytest.mark.spec("B §9.1 A26")
+async def test_a_strategy_without_split_is_one_request_per_object() -> None:
+    """BatchStrategy has no effect on objects that are not split."""
+    result = await run_job(job(strategy=BatchStrategy.SINGLE_RECORD), LEN, b"a\nb\n")
+    assert result.server.bodies == [b"a\nb\n"]
+
+
+# -- 9.2 names
+
+NAMES = [
+    ("N01", "in/a.csv", ["in/a.csv"], "s3://b/out", ["out/a.csv.out"]),
+    ("N02", "in/", ["in/a.csv", "in/x/b.csv"], "s3://b/out/", ["out/a.csv.out", "out/x/b.csv.out"]),
+    ("N03", "in", ["in/a.csv"], "s3://b/out", ["out/a.csv.out"]),
+    ("N04", "in/te", ["in/test/a.csv", "in/te.csv"], "s3://b/out", ["out/te.csv.out", "out/test/a.csv.out"]),
+    (
+        "N05",
+        "in/test",
+        ["in/test/a.csv", "in/test_small/b.csv"],
+        "s3://b/out",
+        ["out/a.csv.out", "out/test_small/b.csv.out"],
+    ),
+    ("N07", "in/", ["in/", "in/a.csv"], "s3://b/out", ["out/a.csv.out"]),
+    ("N09", "out/", ["out/a.csv.out"], "s3://b/out2", ["out2/a.csv.out.out"]),
+    ("N10", "in/a.csv", ["in/a.csv", "in/a.csv.bak"], "s3://b/out", ["out/a.csv.bak.out", "out/a.csv.out"]),
+    ("N11", "in/a.csv", ["in/a.csv"], "s3://b2", ["a.csv.out"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "keys", "output", "expected"),
+    [pytest.param(*row[1:], id=row[0], marks=pytest.mark.spec(f"B §9.2 {row[0]}")) for row in NAMES],
+)
+async def test_outputs_are_named_after_inputs(prefix: str, keys: list[str], output: str, expected: list[str]) -> None:
+    """An output is called as its input below the prefix, with .out."""
+    objects = MemoryObjects()
+    objects.add("s3://b2/other", b"")
+    inputs = {key: b"" if key.endswith("/") else b"x" for key in keys}
+    target = ObjectPrefix.parse(output)
+    before = set(keys)
+    result = await run_job(job(source=ObjectPrefix("b", prefix), output=target), ECHO, inputs, objects=objects)
+    made = [key for key in result.objects.keys(target.bucket) if key not in before and key != "other"]
+    assert made == expected
+
+
+@pytest.mark.spec("B §9.2 N06")
+async def test_a_manifest_names_its_outputs_by_entry() -> None:
+    """Entries of a manifest are names below its prefix."""
+    manifest = b'[{"prefix":"s3://b/p/"},"x/a.csv","b.csv"]'
+    inputs = {"m.json": manifest, "p/x/a.csv": b"1", "p/b.csv": b"2", "p/c.csv": b"3"}
+    spec = job(source=ObjectPrefix("b", "m.json"), source_type=SourceType.MANIFEST)
+    result = await run_job(spec, ECHO, inputs)
+    assert result.objects.keys("b", "out/") == ["out/b.csv.out", "out/x/a.csv.out"]
+
+
+@pytest.mark.spec("B §9.2 N08")
+async def test_a_compressed_input_keeps_its_suffix() -> None:
+    """The output of a.csv.gz is a.csv.gz.out, and not compressed."""
+    inputs = {"in/a.csv.gz": gzip.compress(b"plain")}
+    result = await run_job(job(compression=Compression.GZIP), ECHO, inputs)
+    assert result.objects.data("s3://b/out/a.csv.gz.out") == b"plain"
+
+
+# -- 9.3 split and batch
+
+
+def lines(*sizes: int) -> bytes:
+    return b"".join(b"x" * (size - 1) + b"\n" for size in sizes)
+
+
+ONE_MB = {"max_payload_bytes": MIB}
+
+SPLIT = vectors(
+    "9.3",
+    ("S01", {}, b"a\nb\n", LEN, b"4", request_is(b"a\nb\n")),
+    ("S02", LINES, b"a\nb\n", LEN, b"4\n"),
+    ("S03", SINGLE, b"a\nbb\n", HEX, b"610a62620a", request_is(b"a\n", b"bb\n")),
+    ("S04", {**SINGLE, **LINES}, b"a\nbb", HEX, b"610a\n6262\n"),
+    ("S05", {**MULTI, **LINES}, b"a\nbb\n", LEN, b"5\n", {"count": 1}),
+    ("S06", {**SINGLE, **LINES}, b"a\r\nb\r\n", HEX, b"610d0a\n620d0a\n"),
+    ("S07", {**SINGLE, **LINES}, b"a\n\nb\n", LEN, b"2\n1\n2\n", {"count": 3}),
+    ("S08", {**SINGLE, **LINES}, b"\n", LEN, b"1\n"),
+    ("S09", LINE, b"", LEN, b"", {"count": 0}),
+    ("S09-None", {}, b"", LEN, b"", {"count": 0}),
+    (
+        "S10",
+        {**SINGLE, "content_type": "text/csv"},
+        b'"x\ny",1\n',
+        HEX,
+        b"22780a79222c310a",
+        request_is(b'"x\n', b'y",1\n'),
+    ),
+    ("S11", {**MULTI, **LINES, **ONE_MB}, lines(500_000, 500_000, 500_000), LEN, b"1000000\n500000\n"),
+    ("S12", {**MULTI, **LINES, **ONE_MB}, lines(524_288, 524_288), LEN, b"1048576\n", {"count": 1}),
+    ("S13", {**MULTI, **LINES, **ONE_MB}, lines(524_288, 524_289), LEN, b"524288\n524289\n"),
+    ("S14-ok", {**SINGLE, **ONE_MB}, lines(1_048_576), LEN, b"1048576"),
+    (
+        "S14-fail",
+        {**SINGLE, **ONE_MB},
+        lines(1_048_577),
+        LEN,
+        None,
+        {"message": "b/in/a.csv: ClientError: Too much data for max payload size"},
+    ),
+    ("S15-ok", {}, b"x" * 6_291_456, LEN, b"6291456"),
+    ("S15-fail", {}, b"x" * 6_291_457, LEN, None, {"message": "Too much data for max payload size", "count": 0}),
+    ("S16", {"max_payload_bytes": 0}, b"x" * 10 * MIB, LEN, b"10485760"),
+    ("S18", {**MULTI, **LINES, "compression": Compression.GZIP}, gzip.compress(b"a\nbb\n"), LEN, b"5\n"),
+    ("S19", {"compression": Compression.GZIP}, b"a\n", LEN, None, {"message": "ClientError"}),
+    ("S24", LINE, b"a\nb\n", LEN, b"4", {"count": 1}),
+)
+
+
+@pytest.mark.parametrize("vector", SPLIT)
+async def test_objects_are_split_and_batched(vector: Vector) -> None:
+    """Records and payloads are those of section 9.3."""
+    await check(vector)
+
+
+@pytest.mark.spec("B §9.3 S16")
+async def test_without_a_payload_limit_the_body_is_chunked() -> None:
+    """MaxPayloadInMB 0 sends Transfer-Encoding: chunked and no Content-Length, split or not."""
+    for settings in ({}, SINGLE, MULTI):
+        spec = job(max_payload_bytes=0, **settings)
+        assert (await run_job(spec, header("Transfer-Encoding"), b"x\n")).output == b"chunked"
+        assert (await run_job(spec, header("Content-Length"), b"x\n")).output == b"-"
+        result = await run_job(spec, ECHO, b"x\ny\n" * 400_000 if settings is MULTI else b"x\ny\n")
+        assert result.output == (b"x\ny\n" * 400_000 if settings is MULTI else b"x\ny\n")
+
+
+@pytest.mark.spec("B §9.3 S17")
+async def test_payloads_never_mix_objects() -> None:
+    """Two small objects are two requests."""
+    result = await run_job(job(**MULTI), LEN, {"in/a.csv": b"a\n", "in/b.csv": b"b\n"})
+    assert sorted(result.server.bodies) == [b"a\n", b"b\n"]
+
+
+@pytest.mark.spec("B §9.3 S20")
+async def test_output_order_is_input_order() -> None:
+    """The first record's answer comes last, and still stands first."""
+    others_answered = asyncio.Event()
+    answered = []
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        if request.body == b"1\n":
+            await others_answered.wait()
+        answered.append(request.body)
+        if len(answered) == 3:
+            others_answered.set()
+        return ModelReply(request.body.strip())
+
+    spec = job(**SINGLE, **LINES, max_concurrent_transforms=4)
+    result = await run_job(spec, behave, b"1\n2\n3\n4\n")
+    assert answered[-1] == b"1\n"
+    assert result.output == b"1\n2\n3\n4\n"
+
+
+@pytest.mark.spec("B §9.3 S21")
+async def test_instances_without_objects_end_normally() -> None:
+    """Two objects on four instances: two work, two have nothing to do."""
+    made = []
+    for instance in range(4):
+        inputs = {"in/a.csv": b"1", "in/b.csv": b"2"}
+        result = await run_job(job(instance_count=4), LEN, inputs, instance=instance)
+        assert not result.failed
+        made.append(result.objects.keys("b", "out/"))
+    assert made == [["out/a.csv.out"], ["out/b.csv.out"], [], []]
+
+
+def with_parameters(parameters: bytes, behaviour: Behaviour) -> Behaviour:
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path == "/execution-parameters":
+            return ModelReply(parameters)
+        return await behaviour(request)
+
+    return behave
+
+
+@pytest.mark.spec("B §9.3 S22")
+async def test_the_container_may_choose_the_strategy() -> None:
+    """Without BatchStrategy, /execution-parameters decides."""
+    model = with_parameters(b'{"BatchStrategy":"SINGLE_RECORD"}', LEN)
+    assert (await run_job(job(**LINE), model, b"a\nb\n")).server.bodies == [b"a\n", b"b\n"]
+
+
+@pytest.mark.spec("B §9.3 S23")
+async def test_the_request_wins_over_the_container() -> None:
+    """BatchStrategy in the request overrules /execution-parameters."""
+    model = with_parameters(b'{"BatchStrategy":"SINGLE_RECORD"}', LEN)
+    assert (await run_job(job(**MULTI), model, b"a\nb\n")).server.bodies == [b"a\nb\n"]
+
+
+# -- 9.5 assembly
+
+ASSEMBLY = vectors(
+    "9.5",
+    ("B01", SINGLE, b"1\n2\n", fix("x"), b"xx"),
+    ("B02", {**SINGLE, **LINES}, b"1\n2\n", fix("x"), b"x\nx\n"),
+    ("B03", {**SINGLE, **LINES}, b"1\n2\n", fix("x\n"), b"x\n\nx\n\n"),
+    ("B04", {**MULTI, **LINES}, b"1\n2\n", fix("[1,2]"), b"[1,2]\n"),
+    ("B05", {**MULTI, **LINES}, b"1,2\n3,4\n", ROWSUM, b"3\n7\n"),
+    ("B06", {**SINGLE, **LINES}, b"1\n2\n", status(204), b"\n\n"),
+    ("B07", {}, b"\x00\xff", ECHO, b"\x00\xff"),
+)
+
+
+@pytest.mark.parametrize("vector", ASSEMBLY)
+async def test_answers_are_assembled(vector: Vector) -> None:
+    """Outputs are those of section 9.5."""
+    await check(vector)
+
+
+@pytest.mark.spec("B §9.5 B08")
+async def test_a_rerun_replaces_the_output() -> None:
+    """An output of an earlier run is replaced."""
+    result = await run_job(job(), fix("y"), b"1", before={"out/a.csv.out": b"old"})
+    assert result.output == b"y"
+
+
+@pytest.mark.spec("B §9.5 B09")
+async def test_the_key_of_the_output_is_named_to_the_store() -> None:
+    """KmsKeyId asks the store for aws:kms with that key; Accept is the output's type."""
+    result = await run_job(job(output_kms_key="alias/k", accept="text/csv"), ECHO, b"1")
+    page = await result.objects.list_objects("b", prefix="out/")
+    assert dict(page.objects[0].meta.headers) == {
+        "content-type": "text/csv",
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "alias/k",
+    }
+
+
+# -- 9.6 CSV processing
+
+
+def csv(*filters: Any, **more: Any) -> dict[str, Any]:
+    return {**CSV, **processing(*filters), **more}
+
+
+MANY = {"strategy": BatchStrategy.MULTI_RECORD}
+BARE = 'bare " in non quoted field found near: a"b'
+
+CSV_VECTORS = vectors(
+    "9.6",
+    ("C01", csv("$", True), b"1,2,3\n", ROWSUM, b"1,2,3,6\n", request_is(b"1,2,3\n")),
+    ("C02", csv("$[1:]", True), b"9,1,2\n", ROWSUM, b"9,1,2,3\n", request_is(b"1,2\n")),
+    (
+        "C03",
+        csv("$[1:]", True, "$[0,-1]", **MANY),
+        b"9,1,2\n8,3,4\n",
+        ROWSUM,
+        b"9,3\n8,7\n",
+        request_is(b"1,2\n3,4\n"),
+    ),
+    ("C04", csv("$[1:3]"), b"1,2,3,4,5\n", TRIM, b"2,3,4\n", request_is(b"2,3,4\n")),
+    ("C05", csv("$[:1]"), b"1,2,3\n", TRIM, b"1,2\n", request_is(b"1,2\n")),
+    ("C06", csv("$[2]"), b"1,2,3\n", TRIM, b"3\n", request_is(b"3\n")),
+    ("C07", csv("$[0, -1]"), b"1,2,3\n", TRIM, b"1,3\n"),
+    ("C08", csv("$[2,0]"), b"1,2,3\n", TRIM, b"3,1\n"),
+    ("C09", csv("$", True, "$[7]"), b"1,2\n", ROWSUM, None, {"message": "index 7 is outside of 3 elements"}),
+    ("C10", csv("$[5]"), b"1,2\n", TRIM, None, {"message": "index 5 is outside of 2 elements"}),
+    ("C11", csv("$", True), b'"a,b",1\n', fix("0"), b'"a,b",1,0\n', request_is(b'"a,b",1\n')),
+    ("C12", csv("$", True), b'a"b,1\n', fix("0"), None, {"message": f"Failed to parse input as CSV: {BARE}"}),
+    ("C13", csv("$[1:]"), b'a"b,1\n', TRIM, None, {"message": "Failed to parse line: 'a\"b,1' as CSV: " + BARE}),
+    (
+        "C14",
+        csv("$", True, **MANY),
+        b"1\n2\n",
+        fix("0"),
+        None,
+        {"message": "mismatched line count between the input and the output: 2 records, 1 row"},
+    ),
+    ("C15", csv("$", True, **MANY), b"1\n2\n", fix("0\n0\n"), b"1,0\n2,0\n"),
+    ("C16", csv("$", True), b"1,2", ROWSUM, b"1,2,3\n", request_is(b"1,2")),
+    ("C17", csv("$", True), b"1,2\r\n", fix("0"), b"1,2,0\n", request_is(b"1,2\r\n")),
+    ("C18", csv("$", True), b"1\n\n2\n", fix("0"), b"1,0\n2,0\n", {"count": 2}),
+    (
+        "C19",
+        csv("$", True),
+        b"1\n",
+        fix('{"a":1,"b":2}'),
+        None,
+        {"message": "Failed to parse output from the algorithm as CSV"},
+    ),
+    ("C20", csv("$", True), b"1\n", fix("5,6"), b"1,5,6\n"),
+    ("C21", csv("$[*]"), b"1,2\n", TRIM, b"1,2\n"),
+    ("C22", csv("$", False, "$[0]"), b"1\n", fix("5,6"), b"5\n"),
+    ("C23", csv("$", True, "$[-2:]"), b"1,2\n", ROWSUM, b"2,3\n"),
+)
+
+
+@pytest.mark.parametrize("vector", CSV_VECTORS)
+async def test_csv_is_filtered_and_joined(vector: Vector) -> None:
+    """Requests and outputs are those of section 9.6."""
+    await check(vector)
+
+
+# -- 9.7 JSON processing
+
+
+def jsonl(*filters: Any, **more: Any) -> dict[str, Any]:
+    return {**JSONL, **processing(*filters), **more}
+
+
+def document(*filters: Any, **more: Any) -> dict[str, Any]:
+    return {**JSON, **processing(*filters), **more}
+
+
+JSON_VECTORS = vectors(
+    "9.7",
+    ("J01", jsonl("$", True), b'{"key":1}\n', fix('{"label":1}'), b'{"SageMakerOutput":{"label":1},"key":1}\n'),
+    ("J02", jsonl("$", True), b'{"SageMakerOutput":0}\n', fix("1"), b'{"SageMakerOutput":1}\n'),
+    ("J03", jsonl("$", True), b"[1,2]\n", fix("3"), b'{"SageMakerInput":[1,2],"SageMakerOutput":3}\n'),
+    ("J04", jsonl("$", True), b'"t"\n', fix('{"y":1}'), b'{"SageMakerInput":"t","SageMakerOutput":{"y":1}}\n'),
+    (
+        "J05",
+        jsonl("$.features", True, "$['id','SageMakerOutput']"),
+        b'{"id":9,"features":[1,2]}\n',
+        fix('{"s":0.1}'),
+        b'{"SageMakerOutput":{"s":0.1},"id":9}\n',
+        request_is(b"[1,2]\n"),
+    ),
+    (
+        "J06",
+        jsonl("$", True, **MANY),
+        b'{"a":1}\n{"a":2}\n',
+        ONE,
+        b'{"SageMakerOutput":{"y":1},"a":1}\n{"SageMakerOutput":{"y":1},"a":2}\n',
+        {"count": 1},
+    ),
+    (
+        "J07",
+        jsonl("$", True, **MANY),
+        b'{"a":1}\n{"a":2}\n',
+        fix('[{"y":1},{"y":2}]'),
+        None,
+        {"message": "2 records, 1 row"},
+    ),
+    ("J08", jsonl("$", True), b'{"a":1}\n', fix('{\n "y": 1\n}'), None, {"message": "as JSON"}),
+    (
+        "J09",
+        document("$", True),
+        b'{"b":1,"a":{"d":1,"c":2}}',
+        fix('{"y": 3}'),
+        b'{"SageMakerOutput":{"y":3},"a":{"c":2,"d":1},"b":1}',
+    ),
+    ("J10", document("$", True), b"[1, 2]", fix('{"y": 3}'), b'{"SageMakerInput":[1,2],"SageMakerOutput":{"y":3}}'),
+    (
+        "J11",
+        document("$", True, **SINGLE, **LINES),
+        b'{"feature_A":"t","feature_B":"u"}\n',
+        fix('{"predictions": [[0.76]]}'),
+        b'{"SageMakerOutput":{"predictions":[[0.76]]},"feature_A":"t","feature_B":"u"}\n',
+    ),
+    ("J12", document("$", False, "$['class']"), b"{}", fix('{"class":"x","p":1}'), b'"x"', request_is(b"{}")),
+    ("J13", jsonl("$", True, "$.id"), b'{"id":7}\n', fix("1"), b"7\n"),
+    ("J14", jsonl("$", True, "$.missing"), b'{"id":7}\n', fix("1"), None, {"message": "no member 'missing'"}),
+    (
+        "J15",
+        jsonl("$", True),
+        b'{"n":1.0,"m":12345678901234567890}\n',
+        fix("1e3"),
+        b'{"SageMakerOutput":1e3,"m":12345678901234567890,"n":1.0}\n',
+    ),
+    (
+        "J16",
+        jsonl("$", True),
+        '{"t":"é"}\n'.encode(),
+        fix("1"),
+        '{"SageMakerOutput":1,"t":"é"}\n'.encode(),
+    ),
+    ("J17", jsonl("$", True), b"{bad\n", fix("1"), None, {"message": "Failed to parse input as JSON"}),
+    ("J18", jsonl("$.a.['b','c']"), b'{"a":{"b":1,"c":2,"d":3}}\n', TRIM, b'{"b":1,"c":2}\n'),
+    (
+        "J19",
+        {
+            "content_type": "text/csv",
+            "accept": "application/json",
+            **SINGLE,
+            **LINES,
+            **processing("$[:1]", False, "$['class']"),
+        },
+        b"a,b,c\n",
+        fix('{"class":"x"}'),
+        b'"x"\n',
+        request_is(b"a,b\n"),
+    ),
+    ("J20", JSONL, b'{"b": 1}\n', fix('{"z": 1, "a": 2}'), b'{"z": 1, "a": 2}\n'),
+)
+
+
+@pytest.mark.parametrize("vector", JSON_VECTORS)
+async def test_json_is_filtered_and_joined(vector: Vector) -> None:
+    """Requests and outputs are those of section 9.7."""
+    await check(vector)
+
+
+# -- 9.8 failure and retry
+
+NO_RETRIES = {"invocation_max_retries": 0}
+TWO = {"in/a.csv": b"1\n2\n", "in/b.csv": b"1\nbad one\n"}
+
+
+@pytest.mark.spec("B §9.8 F01")
+async def test_a_refused_record_fails_its_object_only() -> None:
+    """A 400 fails the object it belongs to; the other object has its output; log and reason are SageMaker's."""
+    result = await run_job(job(**SINGLE), status(400, "bad", only=b"bad"), TWO)
+    assert result.objects.keys("b", "out/") == ["out/a.csv.out"]
+    assert result.reason == (
+        "ClientError: See job logs for more information. 1 of 2 objects failed; "
+        "first: in/b.csv, record 2 at byte 2: HTTP status 400 received from algorithm: bad"
+    )
+    assert result.texts[1:5] == [
+        "b/in/b.csv: ClientError: 400",
+        "b/in/b.csv: ",
+        "b/in/b.csv: Message:",
+        "b/in/b.csv: bad",
+    ]
+
+
+@pytest.mark.spec("B §9.8 F02")
+async def test_a_broken_model_is_the_algorithms_fault() -> None:
+    """A 500 gives AlgorithmError and its line in the data log."""
+    result = await run_job(job(**SINGLE, **NO_RETRIES), status(500, "oops", only=b"bad"), TWO)
+    assert result.reason.startswith("AlgorithmError: See job logs for more information")
+    assert "b/in/b.csv: Bad HTTP status received from algorithm: 500" in result.texts
+
+
+def patient(clock: ManualClock, attempts: int, seconds: float = 10.0) -> Callable[[ModelServer], Awaitable[None]]:
+    """Drive a clock through the back-off after each of the first attempts: the ticker sleeps, and the back-off."""
+
+    async def drive(server: ModelServer) -> None:
+        for attempt in range(1, attempts + 1):
+            await server.received(attempt)
+            await clock.sleepers(2)
+            clock.advance(seconds)
+
+    return drive
+
+
+@pytest.mark.spec("B §9.8 F03")
+async def test_a_model_that_recovers_is_asked_again() -> None:
+    """503 twice, then 200: three requests, and the job completes."""
+    clock = ManualClock()
+    asked = 0
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        nonlocal asked
+        asked += request.path == "/invocations"
+        return ModelReply(b"ok", status=503 if asked < 3 else 200)
+
+    result = await run_job(job(**SINGLE), behave, b"1\n", clock=clock, driver=patient(clock, 2))
+    assert result.output == b"ok"
+    assert (len(result.server.bodies), result.outcome.progress.retries) == (3, 2)
+
+
+@pytest.mark.spec("B §9.8 F04")
+async def test_without_retries_one_503_fails() -> None:
+    """InvocationsMaxRetries 0 means one request."""
+    result = await run_job(job(**SINGLE, **NO_RETRIES), status(503), b"1\n")
+    assert result.failed
+    assert len(result.server.bodies) == 1
+
+
+@pytest.mark.spec("B §9.8 F05")
+async def test_retries_are_bounded() -> None:
+    """InvocationsMaxRetries 3 and a model that always answers 500: four requests."""
+    clock = ManualClock()
+    result = await run_job(job(**SINGLE), status(500), b"1\n", clock=clock, driver=patient(clock, 3))
+    assert result.failed
+    assert len(result.server.bodies) == 4
+
+
+@pytest.mark.spec("B §9.8 F06")
+async def test_a_client_error_is_not_retried() -> None:
+    """A 400 is final: exactly one request, although the object has two records."""
+    result = await run_job(job(**SINGLE), status(400), b"1\n2\n")
+    assert len(result.server.bodies) == 1
+
+
+@pytest.mark.spec("B §9.8 F07")
+async def test_a_silent_model_is_given_up() -> None:
+    """A time-out counts as an attempt; the last one fails the object with its own text."""
+    clock = ManualClock()
+
+    async def drive(server: ModelServer) -> None:
+        await server.received(1)
+        await clock.sleepers(1)
+        clock.advance(1.5)  # the first attempt's time is over
+        await clock.sleepers(2)
+        clock.advance(5)  # the back-off
+        await server.received(2)
+        await clock.sleepers(1)
+        clock.advance(1.5)
+
+    spec = job(**SINGLE, invocation_timeout_seconds=1.0, invocation_max_retries=1)
+    result = await run_job(spec, never, b"1\n", clock=clock, driver=drive)
+    assert result.reason.startswith("AlgorithmError")
+    assert "b/in/a.csv: Model server did not respond to /invocations request within 1 seconds" in result.texts
+    assert len(result.server.bodies) == 2
+
+
+@pytest.mark.spec("B §9.8 F08")
+async def test_a_dropped_connection_is_no_answer() -> None:
+    """A model that closes the connection gave no answer."""
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        return CLOSE if request.path == "/invocations" else ModelReply(status=404)
+
+    result = await run_job(job(**SINGLE, **NO_RETRIES), behave, b"1\n")
+    assert "b/in/a.csv: Unable to get response from algorithm" in result.texts
+    assert result.reason.startswith("AlgorithmError")
+
+
+@pytest.mark.spec("B §9.8 F09")
+async def test_nothing_of_a_failed_object_is_visible() -> None:
+    """The last of 1000 records fails: there is no output, and its writer was aborted (run_job checks that)."""
+    data = b"".join(b"%d\n" % number for number in range(1000))
+    spec = job(**SINGLE, max_concurrent_transforms=4)
+    result = await run_job(spec, status(400, "no", only=b"999"), data)
+    assert result.objects.keys("b", "out/") == []
+    assert (result.outcome.failures[0].record, result.outcome.failures[0].offset) == (1000, data.index(b"999"))
+
+
+@pytest.mark.spec("B §9.8 F11")
+async def test_the_body_of_a_ping_does_not_matter() -> None:
+    """/ping may answer 200 with a newline."""
+
+    async def newline(request: ModelRequest) -> ModelReply:
+        return ModelReply(b"\n")
+
+    async with ModelServer(ECHO, ping=newline) as server:
+        await wait_until_healthy(server.address, window_seconds=60, clock=SystemClock())
+    assert [request.path for request in server.requests] == ["/ping"]
+
+
+@pytest.mark.spec("B §9.8 F12")
+async def test_objects_after_a_failed_one_are_transformed() -> None:
+    """The first key fails, the second is transformed."""
+    result = await run_job(job(**SINGLE), status(400, only=b"bad"), {"in/a.csv": b"bad\n", "in/b.csv": b"2\n"})
+    assert result.objects.keys("b", "out/") == ["out/b.csv.out"]
+    assert result.server.bodies == [b"bad\n", b"2\n"]
+
+
+@pytest.mark.spec("B §9.8 F14")
+async def test_a_failed_rerun_leaves_the_old_output() -> None:
+    """An output of an earlier run stays as it is when the new run fails."""
+    result = await run_job(job(**SINGLE), status(400), b"1\n", before={"out/a.csv.out": b"old"})
+    assert result.failed
+    assert result.output == b"old"
+
+
+# -- 9.9 container contract
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("Content-Type", "text/csv", marks=pytest.mark.spec("B §9.9 E05"), id="E05-content-type"),
+        pytest.param("Accept", "application/json", marks=pytest.mark.spec("B §9.9 E05"), id="E05-accept"),
+        pytest.param("Content-Type", None, marks=pytest.mark.spec("B §9.9 E06"), id="E06-content-type"),
+        pytest.param("Accept", None, marks=pytest.mark.spec("B §9.9 E06"), id="E06-accept"),
+    ],
+)
+async def test_types_are_sent_with_every_request(name: str, value: str | None) -> None:
+    """ContentType and Accept go out with every request as given; what is not set is not sent."""
+    spec = job(**SINGLE, **LINES)
+    if value is not None:
+        spec = replace(spec, content_type="text/csv", accept="application/json")
+    result = await run_job(spec, header(name), b"1\n2\n")
+    assert result.output == f"{value or '-'}\n".encode() * 2
+
+
+@pytest.mark.spec("B §9.9 E09")
+async def test_calls_come_in_order() -> None:
+    """/ping until 200, /execution-parameters once, then /invocations."""
+    result = await run_job(job(**SINGLE), ECHO, b"1\n2\n")
+    paths = [request.path for request in result.server.requests]
+    assert paths == ["/ping", "/execution-parameters", "/invocations", "/invocations"]
+
+
+@pytest.mark.spec("B §9.9 E11")
+async def test_the_data_log_begins_with_the_effective_settings() -> None:
+    """The first line tells the effective settings, with the time before it."""
+    result = await run_job(job(), ECHO, b"1", clock=ManualClock())
+    assert result.log[0] == (
+        "2020-01-01T00:00:00.000:[sagemaker logs]: "
+        "MaxConcurrentTransforms=1, MaxPayloadInMB=6, BatchStrategy=MULTI_RECORD"
+    )
+
+
+@pytest.mark.spec("B §9.9 E12")
+async def test_the_containers_concurrency_is_used_and_kept() -> None:
+    """With 8 from /execution-parameters, 8 requests are in flight and never more."""
+    eight = asyncio.Event()
+    waiting = 0
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        nonlocal waiting
+        if request.path != "/invocations":
+            return ModelReply(b'{"MaxConcurrentTransforms":8}')
+        waiting += 1
+        if waiting == 8:
+            eight.set()
+        await eight.wait()
+        return ModelReply(request.body)
+
+    data = b"".join(b"%d\n" % number for number in range(100))
+    result = await run_job(job(**SINGLE), behave, data)
+    assert result.output == data
+    assert result.server.most_in_flight == 8
+
+
+async def test_no_input_is_no_failure() -> None:
+    """A prefix under which only folder markers lie gives a job that completes with no output."""
+    result = await run_job(job(), ECHO, {"in/": b"", "in/x/": b""})
+    assert await list_inputs(result.objects, job()) == []
+    assert not result.failed
