@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from millrace import __version__, agent
@@ -85,7 +85,6 @@ class Server:
         self.logs = LogFiles(settings.logs_dir)
         self.images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=agent.find_built_in)
         self.router = StoreRouter(self.jobs)
-        self.proxy = ConnectProxy(settings.data_dir / "ca")
         self._woken = asyncio.Event()
         self._ends: dict[int, asyncio.Event] = {}
         self._agent_environment = {**os.environ, **as_environment(settings)}
@@ -117,9 +116,9 @@ class Server:
             "sagemaker": sagemaker.handlers(backends),
             "sagemaker-runtime": sagemaker_runtime.handlers(self.router),
             "s3": s3.handlers(self.objects, account=settings.account, clock=self.clock),
-            "logs": logs.handlers(self.logs, clock=self.clock),
+            "logs": logs.handlers(self.logs, account=settings.account),
             "sts": sts.handlers(keys=self.keys),
-            "iam": iam.handlers(self.documents, clock=self.clock, account=settings.account, role=settings.role_name),
+            "iam": iam.handlers(documents=self.documents, role_name=settings.role_name),
         }
 
     def application(self) -> ASGIApp:
@@ -161,7 +160,6 @@ class Server:
 
         Finite jobs are left to their agents, unless `stop_jobs` says that nobody will come back for them.
         """
-        await self.proxy.start()
         await self.keys.delete_expired()
         await self.keys.ensure_first_key(role=self._settings.role_name)
         moving = asyncio.create_task(self.scheduler.run())
@@ -174,7 +172,6 @@ class Server:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await self._await_end(await self.scheduler.suspend(all_jobs=stop_jobs))
-            await self.proxy.close()
             self.router.close()
             await self.engine.close()
             self.database.close()
@@ -216,35 +213,44 @@ async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:
         except BlockingIOError:
             raise DataDirInUse(f"a server runs on {settings.data_dir} already") from None
         server = Server(settings)
-
-        def ready(host: str, port: int) -> None:
-            url = f"http://{host}:{port}"
-            server.tell_agents(url)
-            address = ServerAddress(
-                url=url,
-                process_id=os.getpid(),
-                proxy_url=f"http://127.0.0.1:{server.proxy.port}",
-                proxy_ca=str(server.proxy.ca_path),
-            )
-            _write_address(settings.run_dir / ADDRESS_FILE, address)
-            server.proxy.serve_at(host, port)
-            print(f"millrace {__version__} ready on {url}, data in {settings.data_dir}", flush=True)
-
+        listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
         async with server.running(stop_jobs=stop_jobs):
-            await serve(server.application(), settings.host, settings.port, ready)
+            announcing = asyncio.create_task(_announce(settings, server, listening))
+            try:
+                await serve(
+                    server.application(),
+                    settings.host,
+                    settings.port,
+                    lambda host, port: listening.set_result((host, port)),
+                )
+            finally:
+                announcing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await announcing
+
+
+async def _announce(settings: Settings, server: Server, listening: "asyncio.Future[tuple[str, int]]") -> None:
+    """Once the server listens, tell agents and commands where; then keep its CONNECT proxy open until cancelled."""
+    host, port = await listening
+    url = f"http://{host}:{port}"
+    server.tell_agents(url)
+    proxy = ConnectProxy(host=host, port=port, directory=settings.data_dir / "ca", clock=server.clock)
+    await proxy.start()
+    try:
+        address = ServerAddress(
+            url=url,
+            process_id=os.getpid(),
+            proxy_url=f"http://127.0.0.1:{proxy.port}",
+            proxy_ca=str(proxy.bundle_path),
+        )
+        _write_address(settings.run_dir / ADDRESS_FILE, address)
+        print(f"millrace {__version__} ready on {url}, data in {settings.data_dir}", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await proxy.close()
 
 
 def _write_address(path: Path, address: ServerAddress) -> None:
     draft = path.with_suffix(".tmp")
-    draft.write_text(
-        json.dumps(
-            {
-                "url": address.url,
-                "process_id": address.process_id,
-                "proxy_url": address.proxy_url,
-                "proxy_ca": address.proxy_ca,
-            }
-        ),
-        "utf-8",
-    )
+    draft.write_text(json.dumps(asdict(address)), "utf-8")
     draft.replace(path)
