@@ -4,10 +4,6 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from botocore.exceptions import UnknownServiceError
-from botocore.loaders import Loader
-from botocore.model import ServiceModel
-
 __all__ = ["WireProtocol", "error_shapes", "service_model", "wire_protocol"]
 
 
@@ -25,6 +21,10 @@ _SPOKEN = {protocol.value: protocol for protocol in WireProtocol}
 
 @cache
 def _loader() -> Any:
+    # Imported here because botocore takes 0.12 s to import, a third of the server's start, and is first needed by a
+    # request.
+    from botocore.loaders import Loader
+
     return Loader()
 
 
@@ -37,6 +37,9 @@ def service_model(service: str) -> Any:
     Raises:
         KeyError: botocore knows no such service.
     """
+    from botocore.exceptions import UnknownServiceError
+    from botocore.model import ServiceModel
+
     try:
         description = _loader().load_service_model(service, "service-2")
     except UnknownServiceError:

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
@@ -71,7 +71,7 @@ class Signature:
 
     @property
     def signed_at(self) -> datetime:
-        return datetime.strptime(self.timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return _moment(self.timestamp)
 
 
 def find_signature(request: Request, query: list[tuple[str, str]]) -> Signature | None:
@@ -142,7 +142,7 @@ def _timestamp(request: Request) -> str:
 def _checked_timestamp(text: str) -> str:
     if _TIMESTAMP.fullmatch(text):
         try:
-            datetime.strptime(text, "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 - only whether it is one
+            _moment(text)
         except ValueError:
             pass
         else:
@@ -169,6 +169,11 @@ def _from_query(request: Request, query: dict[str, str]) -> Signature:
         token=query.get("X-Amz-Security-Token") or request.header("x-amz-security-token"),
         expires_seconds=_expires(query.get("X-Amz-Expires", "900")),
     )
+
+
+def _moment(text: str) -> datetime:
+    # fromisoformat is compiled; strptime was a tenth of the time of a request.
+    return datetime.fromisoformat(text)
 
 
 def _expires(text: str) -> int:
