@@ -100,6 +100,8 @@ class _Connection:
         self.outgoing: deque[memoryview] = deque()
         self.busy = False
         """A worker evaluates a request of this connection."""
+        self.receiving = False
+        """A request has begun to arrive and has not ended."""
         self.reading = True
         """Whether further requests are read."""
         self.lingering = False
@@ -111,6 +113,7 @@ class _Connection:
     def on_message_begin(self) -> None:
         self._request = _Request()
         self._header_bytes = 0
+        self.receiving = True
 
     def on_url(self, url: bytes) -> None:
         self._request.target += url
@@ -129,6 +132,9 @@ class _Connection:
         request = self._request
         request.method = self._parser.get_method().decode("ascii")
         request.keep_alive = self._parser.should_keep_alive()
+        if self._parser.should_upgrade():  # a server may ignore the wish, but the parser hands over no body then
+            request.keep_alive = False
+            request.refusal = 501 if request.method == "POST" else request.refusal
         length = request.headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._server.limits.body_bytes:
             request.refusal = 413
@@ -147,6 +153,7 @@ class _Connection:
     def on_message_complete(self) -> None:
         self.requests.append(self._request)
         self._request = _Request()
+        self.receiving = False
 
     # What the server asks of it
 
@@ -165,8 +172,8 @@ class _Connection:
             return
         try:
             self._parser.feed_data(received)
-        except httptools.HttpParserUpgrade:
-            self._refuse(501)
+        except httptools.HttpParserUpgrade:  # the parser goes no further, so neither does the connection
+            self.reading, self.lingering = False, True
         except httptools.HttpParserError:
             self._refuse(self._request.refusal or 400)
         if self._request.refusal is not None:  # its body will not be waited for
@@ -204,6 +211,13 @@ class _Connection:
                     self.outgoing[0] = self.outgoing[0][sent:]
         except (BlockingIOError, InterruptedError):
             return
+        except OSError:
+            self.closed = True
+
+    def end_answers(self) -> None:
+        """Tell the client that nothing more comes; what it still sends is read and thrown away until it closes too."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self.closed = True
 
@@ -293,7 +307,8 @@ class HttpServer:
     def _drained(self) -> bool:
         if self._stopping_at is None:
             return False
-        in_flight = bool(self._evaluating or self._waiting or any(c.outgoing for c in self._connections))
+        in_flight = bool(self._evaluating or self._waiting)
+        in_flight |= any(c.outgoing or (c.receiving and c.reading) for c in self._connections)
         return not in_flight or time.monotonic() > self._stopping_at
 
     def _wake(self) -> None:
@@ -343,6 +358,8 @@ class HttpServer:
         if connection.finished() and not connection.busy:
             self._drop(connection)
             return
+        if connection.lingering and not (connection.requests or connection.busy or connection.outgoing):
+            connection.end_answers()
         wanted = 0 if connection.closed else connection.events()
         watched = self._connections[connection]
         if wanted == watched:

@@ -154,6 +154,7 @@ def _wait_until_it_listens(process: subprocess.Popen[bytes], connection: http.cl
         try:
             connection.connect()
         except (ConnectionRefusedError, FileNotFoundError):
+            connection.close()
             os.sched_yield()
         else:
             return
