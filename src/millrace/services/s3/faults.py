@@ -121,7 +121,7 @@ def _translated(error: ObjectStoreError) -> S3Error | ObjectStoreError:
             return fault("BucketNotEmpty", BucketName=str(subject))
         case PreconditionFailed():
             return fault(
-                "PreconditionFailed", f"At least one of the pre-conditions you specified did not hold: {error}"
+                "PreconditionFailed", f"At least one of the pre-conditions you specified did not hold: {error.detail}"
             )
         case BadDigest():
             return fault("BadDigest", f"The digest you specified did not match the calculated one: {error.detail}")

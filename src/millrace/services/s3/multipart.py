@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -91,7 +92,7 @@ class MultipartHandlers:
         numbers = [part.get("PartNumber") for part in named]
         if None in numbers:
             raise fault("MalformedXML")
-        if any(later <= earlier for earlier, later in zip(numbers, numbers[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(numbers)):
             raise fault("InvalidPartOrder", UploadId=params["UploadId"])
         if_none_match, if_match = target_conditions(params)
         await self._check_parts(params, named)
@@ -125,8 +126,8 @@ class MultipartHandlers:
                 if part is not None and part.checksums.get(algorithm, value) != value:
                     raise fault(
                         "InvalidPart",
-                        f"One or more of the specified parts could not be found: part {part.number} has the {algorithm} "
-                        f"{part.checksums[algorithm]}, the completion names {value}",
+                        f"One or more of the specified parts could not be found: part {part.number} has the "
+                        f"{algorithm} {part.checksums[algorithm]}, the completion names {value}",
                         PartNumber=str(part.number),
                     )
         size = params.get("MpuObjectSize")

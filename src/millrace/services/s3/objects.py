@@ -218,9 +218,7 @@ def _choose(params: Params, info: ObjectInfo) -> ByteRange | Reply:
 def _not_modified(info: ObjectInfo, decision: Decision) -> Reply:
     """Answer 304 with the headers that RFC 9110 15.4.5 asks for."""
     headers = [("ETag", f'"{info.etag}"')]
-    for name in ("cache-control", "expires"):
-        if name in info.meta.headers:
-            headers.append((name, info.meta.headers[name]))
+    headers += [(name, info.meta.headers[name]) for name in ("cache-control", "expires") if name in info.meta.headers]
     return Reply(result={"LastModified": told_time(info.modified_at)}, status=304, headers=tuple(headers))
 
 
