@@ -194,7 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     job_id, index, attempt = (int(word) for word in (sys.argv[1:] if arguments is None else arguments))
     settings = settings_module.load()
     logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+        level=settings.log_level.upper(),
+        format=f"%(asctime)s %(levelname)s job {job_id}/{index} attempt {attempt}: %(message)s",
+        stream=sys.stderr,
     )
     agent = Agent(settings, InstanceRef(job_id=job_id, index=index, attempt=attempt), os.environ)
     try:

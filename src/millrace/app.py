@@ -88,7 +88,9 @@ class Server:
         self._woken = asyncio.Event()
         self._ends: dict[int, asyncio.Event] = {}
         self._agent_environment = {**os.environ, **as_environment(settings)}
-        self.engine = LocalEngine(settings.work_dir, self._agent_environment, on_exit=self._woken.set)
+        self.engine = LocalEngine(
+            settings.work_dir, settings.data_dir / "agents.log", self._agent_environment, on_exit=self._woken.set
+        )
         self.scheduler = Scheduler(
             jobs=self.jobs,
             engine=self.engine,

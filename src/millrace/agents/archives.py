@@ -1,5 +1,6 @@
 """Pack and unpack the .tar.gz archives of models and outputs; unpacking trusts nothing."""
 
+import gzip
 import os
 import shutil
 import stat
@@ -34,7 +35,10 @@ def pack(trees: Iterable[Path], target: BinaryIO) -> None:
             for name in [*folders, *sorted(files)]:
                 path = Path(folder) / name
                 members[path.relative_to(tree).as_posix()] = (tree, path)
-    with tarfile.open(fileobj=target, mode="w|gz", compresslevel=COMPRESSION_LEVEL) as archive:
+    with (
+        gzip.GzipFile(fileobj=target, mode="wb", compresslevel=COMPRESSION_LEVEL, mtime=0) as compressed,
+        tarfile.open(fileobj=compressed, mode="w|") as archive,
+    ):
         for name, (tree, path) in members.items():
             _pack_member(archive, name, tree, path)
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from millrace.jobs.training import MetricDefinition, MetricValue
 
@@ -25,7 +26,7 @@ class MetricReader:
         for name, pattern in self._patterns:
             for match in pattern.finditer(line):
                 if (value := _number(match)) is not None:
-                    self._last[name] = MetricValue(name=name, value=value, timestamp=timestamp_ms / 1000)
+                    self._last[name] = MetricValue(name=name, value=value, at=datetime.fromtimestamp(timestamp_ms / 1000, UTC))
 
     @property
     def values(self) -> tuple[MetricValue, ...]:

@@ -1,6 +1,6 @@
 """Agents as processes of this machine.
 
-An agent gets a session of its own, so that it outlives the server; what it prints goes to `agent.log` in its folder.
+An agent gets a session of its own, so that it outlives the server; what agents print goes to one file for all.
 """
 
 import asyncio
@@ -30,9 +30,12 @@ def instance_folder(work_dir: Path, job_id: int, index: int) -> Path:
 class LocalEngine:
     """Starts `python -m millrace.agent` for each instance."""
 
-    def __init__(self, work_dir: Path, environment: Mapping[str, str], *, on_exit: Callable[[], None]) -> None:
-        """Take where instances work, the agents' environment, and whom to tell when one has ended."""
+    def __init__(
+        self, work_dir: Path, log_file: Path, environment: Mapping[str, str], *, on_exit: Callable[[], None]
+    ) -> None:
+        """Take where instances work, where agents print, their environment, and whom to tell when one has ended."""
         self._work_dir = work_dir
+        self._log_file = log_file
         self._environment = dict(environment)
         self._on_exit = on_exit
         self._children: dict[InstanceRef, tuple[subprocess.Popen[bytes], int, float]] = {}
@@ -45,7 +48,7 @@ class LocalEngine:
         folder = instance_folder(self._work_dir, ref.job_id, ref.index)
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "millrace.agent", str(ref.job_id), str(ref.index), str(ref.attempt)]
-        with (folder / "agent.log").open("ab") as log:
+        with self._log_file.open("ab") as log:
             process = subprocess.Popen(  # noqa: ASYNC220  # a fork of a small process; 2 ms
                 command,
                 stdin=subprocess.DEVNULL,

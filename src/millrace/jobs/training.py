@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from millrace.names import ObjectPrefix
@@ -75,11 +76,11 @@ class MetricDefinition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricValue:
-    """The last value of a metric; the time in epoch seconds."""
+    """The last value of a metric, and when it was logged."""
 
     name: str
     value: float
-    timestamp: float
+    at: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

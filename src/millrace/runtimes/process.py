@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.ports.runtime import Address, ContainerSpec, ExitStatus, RuntimeReport
@@ -132,8 +133,8 @@ class _LineProtocol(asyncio.SubprocessProtocol):
         self._transport: asyncio.SubprocessTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.SubprocessTransport)
-        self._transport = transport
+        # uvloop's transport behaves as asyncio's without being derived from it
+        self._transport = cast(asyncio.SubprocessTransport, transport)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         *lines, self._partial = (self._partial + data).split(b"\n")

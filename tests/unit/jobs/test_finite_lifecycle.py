@@ -211,7 +211,7 @@ def test_training_tells_its_stages() -> None:
     """Secondary statuses follow each other without gaps, and end with the primary one."""
     stages = (SecondaryStatus.DOWNLOADING, SecondaryStatus.TRAINING, SecondaryStatus.UPLOADING)
     entered = [StageEntered(at=at(3 + n), index=0, attempt=1, stage=stage) for n, stage in enumerate(stages)]
-    metrics = (MetricValue(name="test:accuracy", value=0.9, timestamp=1.0),)
+    metrics = (MetricValue(name="test:accuracy", value=0.9, at=START),)
     outcome = TrainingOutcome(model="s3://b/out/t/output/model.tar.gz", metrics=metrics)
     done = InstanceFinished(at=at(9), index=0, attempt=1, training=outcome)
     job, _ = play(training_job(), SCHEDULED, started(), *entered, done)

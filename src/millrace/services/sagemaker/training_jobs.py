@@ -159,7 +159,7 @@ def _description(job: TrainingJob, request: Mapping[str, Any]) -> Result:
         "TrainingEndTime": job.ended_at,
         "LastModifiedTime": job.modified_at,
         "FinalMetricDataList": [
-            {"MetricName": it.name, "Value": it.value, "Timestamp": it.timestamp} for it in job.metrics
+            {"MetricName": it.name, "Value": it.value, "Timestamp": it.at} for it in job.metrics
         ]
         or None,
         "TrainingTimeInSeconds": seconds,
