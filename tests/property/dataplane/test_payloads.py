@@ -1,0 +1,137 @@
+"""Laws of splitting, batching and putting back in order."""
+
+import gzip
+import itertools
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace.dataplane.assemble import assemble
+from millrace.dataplane.batch import Payload, PayloadFormer, PayloadTooLarge, payload_former
+from millrace.dataplane.gzip import gunzip
+from millrace.dataplane.resequence import Resequencer
+from millrace.dataplane.split import LineSplitter
+from millrace.jobs.transform import BatchStrategy, SplitType
+
+text_like = st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r\n", b"x" * 30, b"\0"]), max_size=60).map(b"".join)
+
+
+@st.composite
+def chunked(draw: st.DrawFn) -> list[bytes]:
+    """An object, cut anywhere."""
+    data = draw(text_like)
+    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=8)))
+    return [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+
+def payloads(former: PayloadFormer, chunks: list[bytes]) -> list[Payload]:
+    made: list[Payload] = []
+
+    def take_all() -> None:
+        while (payload := former.take()) is not None:
+            made.append(payload)
+
+    for chunk in chunks:
+        former.feed(chunk)
+        take_all()
+    former.finish()
+    take_all()
+    return made
+
+
+@given(chunked())
+def test_joining_the_lines_gives_the_input(chunks: list[bytes]) -> None:
+    """However an object is cut into chunks, its records joined are the object; a line feed ends each but the last."""
+    splitter = LineSplitter()
+    records: list[bytes] = []
+    for chunk in chunks:
+        splitter.feed(chunk)
+        while found := splitter.next_records():
+            records += found
+    splitter.finish()
+    while found := splitter.next_records():
+        records += found
+    assert b"".join(records) == b"".join(chunks)
+    assert all(record.endswith(b"\n") for record in records[:-1])
+    assert all(b"\n" not in record[:-1] and record for record in records)
+
+
+@given(chunked(), st.sampled_from(list(BatchStrategy)), st.integers(0, 90))
+def test_payloads_keep_order_place_and_limit(chunks: list[bytes], strategy: BatchStrategy, limit: int) -> None:
+    """Payloads joined are the object; each knows its place and fits the limit, unless a record alone does not."""
+    data = b"".join(chunks)
+    records = [line + b"\n" for line in data.split(b"\n")]
+    records[-1] = records[-1][:-1]
+    records = [record for record in records if record]
+    too_long = [number for number, record in enumerate(records, 1) if limit and len(record) > limit]
+    former = payload_former(SplitType.LINE, strategy, limit)
+    if too_long:
+        with pytest.raises(PayloadTooLarge) as caught:
+            payloads(former, chunks)
+        assert caught.value.record == too_long[0]
+        assert caught.value.offset == sum(map(len, records[: too_long[0] - 1]))
+        return
+    made = payloads(former, chunks)
+    assert b"".join(payload.joined() for payload in made) == data
+    assert former.buffered == 0
+    number, offset = 1, 0
+    for payload in made:
+        assert (payload.record, payload.offset, payload.size) == (number, offset, len(payload.joined()))
+        assert not limit or payload.size <= limit
+        number, offset = number + payload.records, offset + payload.size
+    assert number == len(records) + 1
+    if strategy is BatchStrategy.SINGLE_RECORD:
+        assert [payload.joined() for payload in made] == records
+    elif limit:
+        for payload, following in itertools.pairwise(made):
+            assert payload.size + len(records[following.record - 1]) > limit, "the next record would have fitted"
+
+
+@given(chunked(), st.integers(0, 200))
+def test_an_unsplit_object_is_one_payload(chunks: list[bytes], limit: int) -> None:
+    """Without a split the object is one payload, none if it is empty, refused if it is too long."""
+    data = b"".join(chunks)
+    former = payload_former(SplitType.NONE, BatchStrategy.MULTI_RECORD, limit)
+    if limit and len(data) > limit:
+        with pytest.raises(PayloadTooLarge):
+            payloads(former, chunks)
+        return
+    assert [payload.joined() for payload in payloads(former, chunks)] == ([data] if data else [])
+
+
+@given(st.permutations(range(20)))
+def test_results_leave_in_input_order(order: list[int]) -> None:
+    """Whatever order invocations finish in, results are written in input order, as soon as they can be."""
+    resequencer: Resequencer[int] = Resequencer()
+    written: list[int] = []
+    for count, index in enumerate(order, 1):
+        written += resequencer.finish(index, index)
+        assert len(resequencer) == count - len(written)
+        assert len(written) == len(order) or len(written) not in order[:count]
+    assert written == list(range(20))
+
+
+@given(st.lists(st.one_of(st.binary(max_size=5), st.lists(st.binary(max_size=5), min_size=2))), st.booleans())
+def test_assembling_is_concatenation(answers: list[bytes | list[bytes]], line_after_each: bool) -> None:
+    """The output is the answers one after the other, each followed by a line feed if that was asked for."""
+    end = b"\n" if line_after_each else b""
+    expected = b"".join((answer if isinstance(answer, bytes) else b"".join(answer)) + end for answer in answers)
+    assert b"".join(assemble(answers, line_after_each=line_after_each)) == expected
+
+
+@given(st.lists(st.binary(max_size=200), max_size=4), st.integers(1, 50), st.integers(1, 64), st.integers(0, 3))
+async def test_gzip_members_decompress_in_bounded_chunks(
+    members: list[bytes], cut: int, chunk_bytes: int, padding: int
+) -> None:
+    """Members, cut anywhere and padded with zeros, give back their plain bytes, never too many at once."""
+    data = b"".join(gzip.compress(member) for member in members) + b"\0" * (padding if members else 0)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), cut):
+            yield data[start : start + cut]
+
+    plain = [chunk async for chunk in gunzip(chunks(), chunk_bytes=chunk_bytes)]
+    assert b"".join(plain) == b"".join(members)
+    assert all(0 < len(chunk) <= chunk_bytes for chunk in plain)
