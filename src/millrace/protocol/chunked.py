@@ -91,9 +91,11 @@ class ChunkedBody:
 
     async def _read_trailers(self, source: "_Source") -> None:
         signed = hashlib.sha256()
+        count = 0
         while line := await source.line(at_end=b""):
             name, colon, value = line.decode("latin-1").partition(":")
-            if not colon or len(self.trailers) >= MAX_TRAILERS:
+            count += 1
+            if not colon or count > MAX_TRAILERS:
                 raise IncompleteBody(f"expected at most {MAX_TRAILERS} trailing headers, each `name:value`")
             name = name.strip().lower()
             if name != _TRAILER_SIGNATURE:
