@@ -443,6 +443,7 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+        await asyncio.sleep(0)  # the loop closes sockets one turn later
 
     def close(self) -> None:
         """Close the idle connections."""
