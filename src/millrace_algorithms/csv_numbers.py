@@ -46,12 +46,13 @@ class CsvReader:
             if matrix is None:
                 matrix = _read_with_numpy(block)
             if matrix is None or (self._width is not None and matrix.shape[1] != self._width):
-                matrix = self._read_cell_by_cell(block)
+                matrix = self.read_cell_by_cell(block)
             self._width = matrix.shape[1]
             self.rows += len(matrix)
             yield matrix
 
-    def _read_cell_by_cell(self, block: bytes) -> npt.NDArray[np.float64]:
+    def read_cell_by_cell(self, block: bytes) -> npt.NDArray[np.float64]:
+        """Read one block of lines the slow way, which decides what is right; raises BadCell or BadRowWidth."""
         rows = []
         for number, line in enumerate(block.decode("utf-8", "replace").split("\n"), self.rows + 1):
             cells = next(csv.reader([line], skipinitialspace=True), [])

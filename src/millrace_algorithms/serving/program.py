@@ -12,6 +12,7 @@ import orjson
 from millrace_algorithms.errors import ModelError, RequestError
 from millrace_algorithms.serving.http_server import Address, HttpServer, Limits
 from millrace_algorithms.serving.invocation import Answer, Invocation, Model
+from millrace_algorithms.serving.memory import keep_freed_memory
 from millrace_algorithms.serving.workers import fork_workers
 
 __all__ = ["read_address", "read_limits", "run"]
@@ -53,6 +54,7 @@ def run(load: Callable[[Path], Model], model_dir: Path, environ: Mapping[str, st
     except ModelError as exc:
         print(f"Customer Error: {exc}", file=sys.stderr, flush=True)
         return 1
+    keep_freed_memory()
     invoke = answering(model)
     workers = fork_workers(count, limits.body_bytes, invoke) if count > 1 else []
     server = HttpServer(
