@@ -14,6 +14,9 @@ from millrace.services.logs.faults import InvalidParameter
 
 __all__ = ["MergedEvent", "MergedPage", "ReadFrom", "decode_positions", "encode_positions", "merge_page"]
 
+_MAX_TOKEN_BYTES = 16 * 1024 * 1024
+"""Bytes of an unpacked token at most, so that a made-up one cannot fill the memory."""
+
 ReadFrom = Callable[[str, int], LogPage]
 """Returns the next events of a stream from an offset on; an empty page at its end."""
 
@@ -81,11 +84,11 @@ def _events(stream: str, position: int, read: ReadFrom) -> Iterator[tuple[Merged
     """Yield each event with the offset from which to go on after it."""
     while True:
         page = read(stream, position)
+        if not page.events:
+            return
         ends = [*page.offsets[1:], page.end_offset]
         for event, offset, end in zip(page.events, page.offsets, ends, strict=True):
             yield MergedEvent(stream=stream, offset=offset, event=event), end
-        if not page.events or page.end_offset == position:
-            return
         position = page.end_offset
 
 
@@ -106,6 +109,3 @@ def decode_positions(token: str | None) -> dict[str, int]:
     if not isinstance(positions, dict) or not all(isinstance(value, int) for value in positions.values()):
         raise InvalidParameter(f"The specified nextToken is invalid: {token[:80]!r}")
     return positions
-
-
-_MAX_TOKEN_BYTES = 16 * 1024 * 1024
