@@ -345,6 +345,7 @@ class StreamedAnswer:
         self._error: Exception | None = None
         self._sending: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        connection.status = 0
         connection.on_piece = self._arrived
         connection.on_answer = self._completed
         connection.on_lost = self._lost

@@ -73,6 +73,10 @@ _UNREADABLE = (NoSuchKey, NoSuchBucket, CorruptGzip)
 """What is the input's own fault; other errors of the store end the run."""
 
 
+class _NoOutputBucket(Exception):
+    """The output path is in a bucket that does not exist: the client's fault, unlike other errors of the store."""
+
+
 async def run_transform(
     spec: TransformSpec,
     inputs: Sequence[InputObject],
@@ -648,6 +652,10 @@ class _Run:
         failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=message)
         self._fail(lane, lane.next_index, failure, f"ClientError: {message}")
 
+    def _fail_writing(self, lane: Lane, error: "_NoOutputBucket") -> None:
+        failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=str(error))
+        self._fail(lane, 0, failure, f"ClientError: {error}")
+
     def _fail_too_large(self, lane: Lane, error: PayloadTooLarge) -> None:
         failure = ObjectFailure(
             key=lane.input.ref.key,
@@ -745,20 +753,18 @@ class _Run:
                         writer = None
                         self._counters.objects_done += 1
                     break
-        except NoSuchBucket as exc:
-            failure = ObjectFailure(
-                key=lane.input.ref.key,
-                label="ClientError",
-                message=f"bucket {exc.subject} of the output does not exist",
-            )
-            self._fail(lane, 0, failure, f"ClientError: {failure.message}")
+        except _NoOutputBucket as exc:
+            self._fail_writing(lane, exc)
         finally:
             if writer is not None:
                 await writer.abort()
             self._close_lane(lane)
 
     async def _open_writer(self, lane: Lane) -> ObjectWriter:
-        return await self._objects.open_writer(lane.input.output, self._meta)
+        try:
+            return await self._objects.open_writer(lane.input.output, self._meta)
+        except NoSuchBucket as exc:
+            raise _NoOutputBucket(f"bucket {lane.input.output.bucket} of the output does not exist") from exc
 
     async def _commit(self, writer: ObjectWriter) -> bool:
         """Make an output visible; False if the job was stopped before."""
@@ -808,6 +814,8 @@ class _Run:
                         self._counters.in_flight += 1
                         self._outstanding += 1
                         self._attempt_failed(lane, payload, failure, answer=answer)
+        except _NoOutputBucket as exc:
+            self._fail_writing(lane, exc)
         except _UNREADABLE as exc:
             self._fail_reading(lane, exc)
         finally:

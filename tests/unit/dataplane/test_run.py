@@ -1,0 +1,395 @@
+"""Tests of the transform loop beyond the specification's vectors."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.acceptance.transform_rig import ECHO, LEN, MIB, fix, job, no_guard, run_job, status
+
+from millrace.dataplane import EffectiveSettings, Limits, list_inputs, run_transform
+from millrace.errors import LeaseLost, StoreUnavailable
+from millrace.jobs.transform import (
+    AssembleWith,
+    BatchStrategy,
+    Compression,
+    DataProcessing,
+    JoinSource,
+    SourceType,
+    SplitType,
+)
+from millrace.names import ObjectPrefix, ObjectRef
+from millrace.testing.clock import ManualClock
+from millrace.testing.model_server import CLOSE, ModelReply, ModelRequest, ModelServer
+from millrace.testing.objects import MemoryObjects
+
+SINGLE = {"split": SplitType.LINE, "strategy": BatchStrategy.SINGLE_RECORD}
+NO_RETRIES = {"invocation_max_retries": 0}
+
+
+async def test_a_stop_drops_what_is_under_way() -> None:
+    """A stopped run commits nothing more, keeps what was committed, and says that it was stopped."""
+    stop = asyncio.Event()
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.body == b"b":
+            stop.set()
+            await asyncio.Event().wait()
+        return ModelReply(request.body, status=200 if request.path == "/invocations" else 404)
+
+    result = await run_job(job(), behave, {"in/a.csv": b"a", "in/b.csv": b"b"}, stop=stop)
+    assert result.outcome.stopped
+    assert not result.failed
+    assert result.objects.keys("b", "out/") in (["out/a.csv.out"], [])
+
+
+async def test_nothing_is_committed_after_a_stop() -> None:
+    """A stop that comes while the guard is asked still holds."""
+    stop = asyncio.Event()
+
+    async def guard() -> None:
+        stop.set()
+
+    result = await run_job(job(), ECHO, b"a", stop=stop, guard=guard)
+    assert result.outcome.stopped
+    assert result.objects.keys("b", "out/") == []
+
+
+async def test_a_lost_lease_ends_the_run() -> None:
+    """If the work was taken over, the run raises and writes nothing."""
+    objects = MemoryObjects()
+
+    async def guard() -> None:
+        raise LeaseLost("another agent has it")
+
+    with pytest.raises(LeaseLost):
+        await run_job(job(), ECHO, {"in/a.csv": b"a", "in/b.csv": b"b"}, guard=guard, objects=objects)
+    assert objects.keys("b", "out/") == []
+    assert objects.open_writers == 0
+
+
+async def test_a_broken_store_ends_the_run() -> None:
+    """An error that no object is to blame for is raised, and writers are aborted."""
+
+    class Broken(MemoryObjects):
+        async def read(self, ref: ObjectRef, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+            yield b"1\n" * 300_000
+            raise StoreUnavailable("disk on fire")
+
+    objects = Broken()
+    with pytest.raises(StoreUnavailable, match="disk on fire"):
+        await run_job(job(**SINGLE), LEN, b"x", objects=objects)
+    assert objects.open_writers == 0
+
+
+async def test_cancelling_leaves_nothing_behind() -> None:
+    """A cancelled run aborts its writers and closes its connections before it ends."""
+    objects = MemoryObjects()
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations":
+            running.cancel()
+            await asyncio.Event().wait()
+        return ModelReply(status=404)
+
+    running = asyncio.ensure_future(run_job(job(), behave, b"a", objects=objects))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert objects.open_writers == 0
+
+
+async def test_the_earliest_failure_is_told() -> None:
+    """If a later record fails first, the object's failure is still that of the earliest failing record."""
+    second_failed = asyncio.Event()
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        if request.body == b"1\n":
+            await second_failed.wait()
+            return ModelReply(b"first", status=400)
+        second_failed.set()
+        return ModelReply(b"later", status=400)
+
+    result = await run_job(job(**SINGLE, max_concurrent_transforms=2), behave, b"1\n2\n3\n")
+    failure = result.outcome.failures[0]
+    assert (failure.record, failure.offset, failure.answer, failure.status) == (1, 0, "first", 400)
+    assert result.outcome.failure_count == 1
+
+
+async def test_a_failure_ends_the_back_off_of_its_object() -> None:
+    """When a record fails for good, an earlier one that backs off is not sent again."""
+    clock = ManualClock()
+    backing_off = asyncio.Event()
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        if request.body == b"1\n":
+            return ModelReply(status=503)
+        await backing_off.wait()
+        return ModelReply(b"no", status=400)
+
+    async def drive(server: ModelServer) -> None:
+        await clock.sleepers(2)
+        backing_off.set()
+
+    spec = job(**SINGLE, max_concurrent_transforms=2)
+    result = await run_job(spec, behave, b"1\n2\n", clock=clock, driver=drive)
+    assert result.outcome.failures[0].record == 2
+    assert result.server.bodies == [b"1\n", b"2\n"]
+
+
+async def test_retry_after_is_honoured() -> None:
+    """The container's wish for a pause counts more than the back-off."""
+    clock = ManualClock()
+    answers = [ModelReply(status=429, headers=(("Retry-After", "33"),)), ModelReply(b"ok")]
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        return answers.pop(0) if request.path == "/invocations" else ModelReply(status=404)
+
+    async def drive(server: ModelServer) -> None:
+        await clock.sleepers(2)
+        assert max(clock.pending) == 33
+        clock.advance(34)
+
+    result = await run_job(job(**SINGLE), behave, b"1\n", clock=clock, driver=drive)
+    assert result.output == b"ok"
+
+
+async def test_a_missing_manifest_entry_fails_alone() -> None:
+    """An entry without an object fails; the others have their outputs."""
+    inputs = {"m.json": b'[{"prefix":"s3://b/p/"},"none","one"]', "p/one": b"1"}
+    spec = job(source=ObjectPrefix("b", "m.json"), source_type=SourceType.MANIFEST)
+    result = await run_job(spec, ECHO, inputs)
+    assert result.objects.keys("b", "out/") == ["out/one.out"]
+    assert result.outcome.failures[0].message == "s3://b/p/none does not exist"
+
+
+@pytest.mark.parametrize("settings", [{}, SINGLE, {"max_payload_bytes": 0}])
+async def test_a_missing_output_bucket_fails_the_object(settings: dict[str, object]) -> None:
+    """An output path in a bucket that does not exist is the client's error, and names it."""
+    result = await run_job(job(output=ObjectPrefix("nowhere", ""), **settings), ECHO, b"1\n")
+    assert result.reason.startswith("ClientError")
+    assert "nowhere" in result.reason
+
+
+async def test_a_join_failure_names_the_very_record() -> None:
+    """Number and offset are those of the record that cannot be joined, blank lines counted."""
+    spec = job(
+        split=SplitType.LINE,
+        assemble_with=AssembleWith.LINE,
+        content_type="text/csv",
+        accept="text/csv",
+        processing=DataProcessing(join_source=JoinSource.INPUT),
+    )
+    data = b'1\n\n"2\n3\n'
+    result = await run_job(spec, fix("a\nb\nc\n"), data)
+    failure = result.outcome.failures[0]
+    assert (failure.record, failure.offset) == (3, data.index(b'"'))
+    assert failure.message.startswith('Failed to parse input as CSV: extraneous or missing " in quoted field')
+
+
+async def test_an_input_filter_failure_names_the_very_record() -> None:
+    """A record that the filter does not fit is named by number and offset, before anything of it is sent."""
+    spec = job(**SINGLE, content_type="text/csv", processing=DataProcessing(input_filter="$[1]"))
+    result = await run_job(spec, ECHO, b"1,2\n3\n4,5\n")
+    failure = result.outcome.failures[0]
+    assert (failure.record, failure.offset) == (2, 4)
+    assert result.server.bodies == [b"2\n"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 16])
+async def test_many_objects_pass_through_small_limits(concurrency: int) -> None:
+    """Limits far smaller than the job hold nothing up: every object is written, in order of its records."""
+    inputs = {f"in/{n:03d}": b"".join(b"%d-%d\n" % (n, m) for m in range(n % 7)) for n in range(60)}
+    result = await run_job(
+        job(**SINGLE, max_concurrent_transforms=concurrency),
+        ECHO,
+        inputs,
+        limits=Limits(chunk_bytes=16, inflight_bytes=64, answers_held=4, objects_open=2, write_bytes=32),
+    )
+    for key, data in inputs.items():
+        assert result.objects.data(f"s3://b/out/{key[3:]}.out") == data
+    progress = result.outcome.progress
+    assert (progress.objects_total, progress.objects_done, progress.in_flight) == (60, 60, 0)
+    assert progress.records == progress.requests == sum(data.count(b"\n") for data in inputs.values())
+    assert progress.bytes_in == progress.bytes_total == progress.bytes_out
+
+
+async def test_the_next_object_starts_while_answers_are_awaited() -> None:
+    """With split objects the requests in flight come from two objects at a border."""
+    both = asyncio.Event()
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.body == b"b\n":
+            both.set()
+        elif request.path == "/invocations":
+            await both.wait()
+        return ModelReply(request.body, status=200 if request.path == "/invocations" else 404)
+
+    spec = job(**SINGLE, max_concurrent_transforms=2)
+    result = await run_job(spec, behave, {"in/a.csv": b"a\n", "in/b.csv": b"b\n"})
+    assert result.objects.keys("b", "out/") == ["out/a.csv.out", "out/b.csv.out"]
+
+
+async def test_a_payload_larger_than_all_room_is_let_through() -> None:
+    """One payload always passes, however little room there is."""
+    data = b"x" * 3 * MIB + b"\n" + b"y\n"
+    result = await run_job(job(**SINGLE), ECHO, data, limits=Limits(chunk_bytes=1000, inflight_bytes=2000))
+    assert result.output == data
+
+
+async def test_an_object_fails_early_when_a_record_does_not_end() -> None:
+    """A record longer than the limit is refused without reading the object to its end."""
+    result = await run_job(
+        job(**SINGLE, max_payload_bytes=MIB), ECHO, b"1\n" + b"x" * 20 * MIB, limits=Limits(inflight_bytes=4 * MIB)
+    )
+    failure = result.outcome.failures[0]
+    assert (failure.record, failure.offset) == (2, 2)
+    assert failure.message == "Too much data for max payload size: it must be at most 1048576 bytes"
+    assert result.outcome.progress.bytes_in < 8 * MIB
+
+
+async def test_a_stale_connection_costs_no_attempt() -> None:
+    """A connection that the server closed while idle is replaced, even if retries are off."""
+    closes: list[ModelReply] = []
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.body == b"2\n" and not closes:
+            closes.append(CLOSE)
+            return CLOSE
+        return ModelReply(request.body, status=200 if request.path == "/invocations" else 404)
+
+    result = await run_job(job(**SINGLE, **NO_RETRIES), behave, b"1\n2\n3\n")
+    assert result.output == b"1\n2\n3\n"
+
+
+async def test_a_server_without_keep_alive_works() -> None:
+    """HTTP/1.0 style answers that end with the connection are answers too."""
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        found = request.path == "/invocations"
+        return ModelReply(request.body, status=200 if found else 404, until_close=True)
+
+    result = await run_job(job(**SINGLE, max_concurrent_transforms=3), behave, b"1\n2\n3\n4\n5\n")
+    assert result.output == b"1\n2\n3\n4\n5\n"
+
+
+async def test_a_long_answer_is_cut() -> None:
+    """Of a failing answer 500 characters are kept, and the reason stays within 1,024."""
+    result = await run_job(job(**NO_RETRIES), status(500, "x" * 5000), b"1")
+    assert len(result.outcome.failures[0].answer or "") == 500
+    assert len(result.reason) <= 1024
+
+
+async def test_a_container_that_went_away_is_named() -> None:
+    """If nobody listens any more, the message tells which address was tried."""
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        return ModelReply(request.body, status=200 if request.path == "/invocations" else 404)
+
+    result = await run_job(job(**NO_RETRIES), behave, b"1")
+    gone = result.server.address
+    failed = await run_transform(
+        job(**NO_RETRIES),
+        await list_inputs(result.objects, job()),
+        objects=result.objects,
+        address=gone,
+        effective=EffectiveSettings(),
+        data_log=lambda line: None,
+        on_progress=lambda progress: None,
+        stop=asyncio.Event(),
+        commit_guard=no_guard,
+        clock=ManualClock(),
+    )
+    assert failed.failures[0].label == "AlgorithmError"
+    assert f"cannot connect to {gone}" in failed.failures[0].message
+
+
+STREAMED = {"max_payload_bytes": 0}
+
+
+@pytest.mark.parametrize("compression", [Compression.NONE, Compression.GZIP])
+async def test_a_streamed_object_passes_whole(compression: Compression) -> None:
+    """Without a payload limit an object is one request, and its answer is the output."""
+    data = b"0123456789" * 300_000
+    stored = gzip.compress(data) if compression is Compression.GZIP else data
+    spec = job(**STREAMED, compression=compression, assemble_with=AssembleWith.LINE)
+    result = await run_job(spec, ECHO, {"in/a.csv": stored, "in/b.csv": b""})
+    assert result.output == data + b"\n"
+    assert result.objects.data("s3://b/out/b.csv.out") == b""
+    assert result.outcome.progress.requests == 1
+
+
+async def test_a_streamed_object_is_read_again_for_a_retry() -> None:
+    """A retry of a streamed body reads the object again."""
+    clock = ManualClock()
+    answers = [503, 200]
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        return ModelReply(request.body, status=answers.pop(0))
+
+    async def drive(server: ModelServer) -> None:
+        await server.received(1)
+        await clock.sleepers(2)
+        clock.advance(5)
+
+    result = await run_job(job(**STREAMED), behave, b"x" * 100_000, clock=clock, driver=drive)
+    assert result.output == b"x" * 100_000
+    assert result.outcome.progress.retries == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"), [(400, "ClientError: See job logs"), (500, "AlgorithmError: See job logs")]
+)
+async def test_a_streamed_object_fails_as_others_do(code: int, reason: str) -> None:
+    """A failing streamed object has no output, and the container's words are told."""
+    result = await run_job(job(**STREAMED, **NO_RETRIES), status(code, "the reason"), b"1")
+    assert result.reason.startswith(reason)
+    assert result.reason.endswith(": the reason")
+    assert result.objects.keys("b", "out/") == []
+
+
+async def test_a_corrupt_gzip_fails_wherever_it_breaks() -> None:
+    """Compressed data that is damaged or cut short fails its object, streamed, split or whole."""
+    good = gzip.compress(bytes(range(256)) * 4000)
+    for settings in ({}, SINGLE, STREAMED):
+        for bad in (good[:-4], good[:50] + b"\xff" * 50 + good[100:], good + b"tail"):
+            spec = job(compression=Compression.GZIP, **settings)
+            result = await run_job(spec, fix("x"), bad)
+            assert result.reason.startswith("ClientError"), (settings, bad[:10])
+            assert "Failed to decompress gzip" in result.reason
+            assert result.objects.keys("b", "out/") == []
+
+
+async def test_progress_is_told_while_it_runs() -> None:
+    """Progress is reported at every tick and at the end."""
+    clock = ManualClock()
+    asked = asyncio.Event()
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        await asked.wait()
+        return ModelReply(b"ok")
+
+    async def drive(server: ModelServer) -> None:
+        await server.received(1)
+        await clock.sleepers(1)
+        clock.advance(1)
+        await clock.sleepers(1)
+        asked.set()
+
+    result = await run_job(job(), behave, b"1", clock=clock, driver=drive)
+    assert [(one.in_flight, one.objects_done) for one in result.progress] == [(1, 0), (0, 1)]
+    assert result.progress[-1].latency_p50_ms >= 1000
+
+
+async def test_a_product_above_the_services_limit_is_told() -> None:
+    """Effective settings that SageMaker would not let one ask for are run, and noted in the data log."""
+    settled = EffectiveSettings(max_concurrent_transforms=20, max_payload_bytes=6 * MIB)
+    result = await run_job(job(), ECHO, b"1", effective=settled)
+    assert "is 120, more than the 100" in result.texts[1]
