@@ -135,7 +135,8 @@ def guess_protocol(request: Request) -> WireProtocol:
 def virtual_bucket(host: str) -> str | None:
     """Return the bucket that a host name (without port) carries: `b.s3.us-east-1.amazonaws.com`, `b.localhost`."""
     if host.endswith(_BUCKET_LABEL):
-        return host[: -len(_BUCKET_LABEL)].removesuffix(".s3") or None
+        name = host.removesuffix(_BUCKET_LABEL)
+        return None if name == "s3" else name.removesuffix(".s3") or None
     match = _S3_HOST.fullmatch(host)
     return None if match is None else match["bucket"]
 
