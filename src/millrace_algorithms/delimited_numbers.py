@@ -20,6 +20,7 @@ BLOCK_BYTES = 128 * 1024
 
 _SENTINEL = b"-1.25e-77"
 _SENTINEL_VALUE = float(_SENTINEL)
+_BETWEEN = b"," + _SENTINEL + b","
 
 
 class DelimitedParser:
@@ -35,7 +36,7 @@ class DelimitedParser:
             block: Rows with `separator` between them, none at either end; not empty.
             separator: What ends a row.
         """
-        text = b"[" + block.replace(separator, b"," + _SENTINEL + b",") + b"," + _SENTINEL + b"]"
+        text = b"[" + block.replace(separator, _BETWEEN) + b"," + _SENTINEL + b"]"
         if text.find(b"[", 1) >= 0:  # nested arrays would be flattened without a word
             return None
         try:
@@ -45,7 +46,9 @@ class DelimitedParser:
             flat = np.frombuffer(array.as_buffer(of_type="d"), np.float64)
         except (ValueError, TypeError, RuntimeError):
             return None
-        rows = block.count(separator) + 1
+        # How often the separator was replaced shows in the length; counting it took a tenth of the whole time.
+        growth = len(_BETWEEN) - len(separator)
+        rows = (len(text) - len(block) - len(_BETWEEN) - 1) // growth + 1 if growth else block.count(separator) + 1
         if flat.size % rows or flat.size == rows:
             return None
         table = flat.reshape(rows, -1)

@@ -70,7 +70,7 @@ def negotiate(accept: str | None, *, supported: Sequence[str], default: str) -> 
     Args:
         accept: The request's header; missing, empty or `*/*` means the default.
         supported: What the algorithm writes.
-        default: Of the algorithm, or SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT.
+        default: The algorithm's own.
 
     Raises:
         NotAcceptable: Nothing asked for is supported.

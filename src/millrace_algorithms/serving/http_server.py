@@ -266,6 +266,7 @@ class HttpServer:
         self._waiting: deque[tuple[_Connection, _Request]] = deque()
         self._connections: dict[_Connection, int] = {}
         self._inline_is_slow = False
+        self._accepting = True
         self._stopping_at: float | None = None
         self._wake_in, self._wake_out = socket.socketpair()
 
@@ -313,11 +314,10 @@ class HttpServer:
 
     def _wake(self) -> None:
         self._wake_in.recv(64)
-        try:
+        if self._accepting:
+            self._accepting = False
             self._selector.unregister(self._listener)
-        except KeyError:
-            return
-        self._listener.close()
+            self._listener.close()
 
     def _accept(self) -> None:
         while True:

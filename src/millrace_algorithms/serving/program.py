@@ -5,6 +5,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -55,7 +56,7 @@ def run(load: Callable[[Path], Model], model_dir: Path, environ: Mapping[str, st
         print(f"Customer Error: {exc}", file=sys.stderr, flush=True)
         return 1
     keep_freed_memory()
-    invoke = answering(model)
+    invoke = answering(model, default_accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"))
     workers = fork_workers(count, limits.body_bytes, invoke) if count > 1 else []
     server = HttpServer(
         address.listen(limits.backlog),
@@ -83,10 +84,15 @@ def run(load: Callable[[Path], Model], model_dir: Path, environ: Mapping[str, st
             Path(address.path).unlink(missing_ok=True)
 
 
-def answering(model: Model) -> Callable[[Invocation], Answer]:
-    """Return the model's `invoke` with every exception turned into an answer."""
+def answering(model: Model, *, default_accept: str | None = None) -> Callable[[Invocation], Answer]:
+    """Return the model's `invoke` with every exception turned into an answer.
+
+    `default_accept` stands in where a request names no type of answer, before the algorithm's own default.
+    """
 
     def invoke(invocation: Invocation) -> Answer:
+        if default_accept and (invocation.accept or "*/*").strip() in ("", "*/*"):
+            invocation = replace(invocation, accept=default_accept)
         try:
             return model.invoke(invocation)
         except RequestError as exc:

@@ -123,6 +123,13 @@ def test_knn_is_served_on_a_port(knn: JobFolder) -> None:
         assert parameters == {"MaxConcurrentTransforms": 1, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 6}
 
 
+def test_knn_answers_large_payloads_from_workers(knn: JobFolder) -> None:
+    """The index is inherited by the processes that the server forked."""
+    with serve(knn, "knn", SAGEMAKER_MODEL_SERVER_WORKERS="2") as served:
+        small = served.invoke(csv(IRIS), "text/csv", "text/csv")[2]
+        assert served.invoke(csv(IRIS) * 100, "text/csv", "text/csv")[2] == small * 100
+
+
 @pytest.mark.spec("algorithms §4.1")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_bad_payloads_get_the_services_statuses(pca: JobFolder, workers: str) -> None:
@@ -153,6 +160,15 @@ def test_the_payload_limit_can_be_set(pca: JobFolder) -> None:
         status, _, text = served.invoke("1,2,3,4\n" * 150_000, "text/csv")
         assert (status, text) == (413, b"payload must be at most 1048576 bytes")
         assert served.invoke("1,2,3,4\n" * 100_000, "text/csv")[0] == 200
+
+
+@pytest.mark.spec("algorithms §3.7")
+def test_the_default_answer_can_be_set(pca: JobFolder) -> None:
+    """SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT stands in for a missing Accept only."""
+    with serve(pca, "pca", SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT="text/csv") as served:
+        assert served.invoke("1,2,3,4", "text/csv")[1] == "text/csv"
+        assert served.invoke("1,2,3,4", "text/csv", "*/*")[1] == "text/csv"
+        assert served.invoke("1,2,3,4", "text/csv", "application/json")[1] == "application/json"
 
 
 def test_concurrent_large_payloads_are_not_mixed_up(pca: JobFolder) -> None:
