@@ -103,8 +103,8 @@ def _open(path: Path) -> int:
 
 
 async def _read(descriptor: int, count: int, position: int) -> bytes:
-    # Measured on 1 MiB: 0.1 ms from the page cache in place, 0.2 ms by way of a thread; from a disk milliseconds,
-    # which must not hold up the event loop.
+    # Measured on 1 MiB in the page cache: 0.12 ms in place, 0.18 ms by way of a thread. What is not there yet takes
+    # milliseconds from a disk, which must not hold up the event loop.
     if _RWF_NOWAIT:
         buffer = bytearray(count)
         with suppress(OSError):

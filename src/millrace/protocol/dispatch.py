@@ -129,7 +129,12 @@ def guess_protocol(request: Request) -> WireProtocol:
     """Return the protocol in which to refuse a request for a service that we don't know."""
     if request.header("x-amz-target") is not None:
         return WireProtocol.JSON
-    return WireProtocol.QUERY if is_form(request) else WireProtocol.REST_JSON
+    if is_form(request):
+        return WireProtocol.QUERY
+    # Unsigned requests, and those that S3's clients signed, are S3's to refuse.
+    authorization = request.header("authorization")
+    is_s3 = authorization is None or "/s3/aws4_request" in authorization or authorization.startswith("AWS ")
+    return WireProtocol.REST_XML if is_s3 else WireProtocol.REST_JSON
 
 
 def virtual_bucket(host: str) -> str | None:

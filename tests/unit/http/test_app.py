@@ -396,6 +396,7 @@ def test_broken_requests_are_answered(live: Live) -> None:
     for target in (b"/%zz", b"/b/%ff", b"/?X-Amz-Algorithm=x", b"/b?AWSAccessKeyId=x", b"/a?" + b"x&" * 25_000):
         answer = _raw(live, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 4"), answer[:200]
+        assert b"<Code>" in answer
     huge = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Huge: " + b"h" * 30_000 + b"\r\n\r\n"
     assert _raw(live, huge).startswith(b"HTTP/1.1 4")
 
