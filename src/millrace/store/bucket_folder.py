@@ -88,6 +88,8 @@ class BucketFolder:
         self.follow_file_links = follow_file_links
         self.facts = FactsStore(private / "meta", use_attributes=use_attributes)
         self.alternates = os.fsencode(private / "alt")
+        self._temporary = private / "tmp"
+        self._locks = os.fsencode(private / "locks")
         self._durable = durable
         self._shared_lock = reserved is not None
         self._file_flags = _FILE & ~os.O_NOFOLLOW if follow_file_links else _FILE
@@ -107,8 +109,8 @@ class BucketFolder:
 
     def temporary(self, folder: Path | None = None) -> tuple[int, bytes]:
         """Make a file to write to, locked as long as its writer lives; return descriptor and path."""
-        folder = folder or self.private / "tmp"
-        path = os.fsencode(folder / secrets.token_hex(12))
+        folder = folder or self._temporary
+        path = os.fsencode(f"{folder}/{secrets.token_hex(12)}")
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
             descriptor = os.open(path, flags, 0o666)
@@ -306,11 +308,11 @@ class BucketFolder:
                 return self._open_folder(self.folder, ())
             except FileNotFoundError:
                 raise NoSuchBucket(self.name) from None
-        path = self.private / "locks" / f"{zlib.crc32(key) % _LOCK_GROUPS:02x}"
+        path = b"%b/%02x" % (self._locks, zlib.crc32(key) % _LOCK_GROUPS)
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             if not self.exists():
                 raise NoSuchBucket(self.name) from None
-            path.parent.mkdir(parents=True, exist_ok=True)
+            os.makedirs(self._locks, exist_ok=True)
             return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

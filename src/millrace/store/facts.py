@@ -101,7 +101,7 @@ class FactsStore:
     """Facts of the files of one bucket: in attributes where they fit, else in sidecar files below `sidecars`."""
 
     def __init__(self, sidecars: Path, *, use_attributes: bool = True) -> None:
-        self._sidecars = sidecars
+        self._sidecars = str(sidecars)
         self._use_attributes = use_attributes
 
     def read(self, target: int | bytes, stat: os.stat_result) -> Facts:
@@ -127,7 +127,7 @@ class FactsStore:
             else:
                 self.forget(stat)
                 return
-        place = self._sidecars / self._name(stat)
+        place = Path(self._place(stat))
         temporary = place.with_name(f"{place.name}.{secrets.token_hex(4)}.new")
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(text)
@@ -139,7 +139,7 @@ class FactsStore:
     def forget(self, stat: os.stat_result) -> None:
         """Remove the sidecar of a file that is gone, if it had one."""
         with suppress(OSError):
-            (self._sidecars / self._name(stat)).unlink()
+            os.unlink(self._place(stat))  # noqa: PTH108  # on the way of every write: no Path for nothing
 
     def _attribute(self, target: int | bytes) -> bytes | None:
         if not self._use_attributes:
@@ -155,10 +155,9 @@ class FactsStore:
 
     def _sidecar(self, stat: os.stat_result) -> bytes | None:
         try:
-            return (self._sidecars / self._name(stat)).read_bytes()
+            return Path(self._place(stat)).read_bytes()
         except OSError:
             return None
 
-    @staticmethod
-    def _name(stat: os.stat_result) -> str:
-        return f"{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}.json"
+    def _place(self, stat: os.stat_result) -> str:
+        return f"{self._sidecars}/{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}.json"

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Seq
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -52,6 +53,7 @@ _ALIAS_PRIVATE = ".millrace-tmp"
 _INLINE_READ_BYTES = 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_META = ObjectMeta()
+_MAX_FOLDERS = 1024
 
 
 class FilesystemObjects:
@@ -90,6 +92,8 @@ class FilesystemObjects:
         self._use_attributes = use_attributes
         self._clock = clock or SystemClock()
         self._names = FolderNames(max_cached_names)
+        # Only paths are remembered, which depend on nothing but the name.
+        self._folder = lru_cache(maxsize=_MAX_FOLDERS)(self._new_folder)
         self._aliases = {name: self._alias(name, folder, scratch.get(name)) for name, folder in aliases.items()}
         self._uploads = Uploads(
             batch_bytes=chunk_bytes, durable=durable, min_part_bytes=min_part_bytes, clock=self._clock
@@ -389,8 +393,9 @@ class FilesystemObjects:
         )
 
     def _bucket(self, name: str) -> BucketFolder:
-        if name in self._aliases:
-            return self._aliases[name]
+        return self._aliases.get(name) or self._folder(name)
+
+    def _new_folder(self, name: str) -> BucketFolder:
         if not _is_folder_name(name):
             raise NoSuchBucket(name)
         return BucketFolder(
