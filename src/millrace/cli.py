@@ -99,7 +99,7 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
         ("logs", "the log lines of a job"),
         ("stop", "ask a job to stop"),
     ):
-        actions.add_parser(action, parents=[region], help=text).add_argument("name")
+        actions.add_parser(action, parents=[region], help=text).add_argument("name", help="NAME or KIND/NAME")
     jobs.set_defaults(run=_jobs)
 
 

@@ -26,7 +26,9 @@ class MetricReader:
         for name, pattern in self._patterns:
             for match in pattern.finditer(line):
                 if (value := _number(match)) is not None:
-                    self._last[name] = MetricValue(name=name, value=value, at=datetime.fromtimestamp(timestamp_ms / 1000, UTC))
+                    self._last[name] = MetricValue(
+                        name=name, value=value, at=datetime.fromtimestamp(timestamp_ms / 1000, UTC)
+                    )
 
     @property
     def values(self) -> tuple[MetricValue, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from millrace.agents.archives import pack
 from millrace.agents.channels import Member, feed_pipe, list_channel, materialise, shard
@@ -204,6 +205,7 @@ class TrainingAgent:
         stop = asyncio.create_task(self._session.stop.wait())
         limit = asyncio.create_task(self._session.clock.sleep(self._seconds_left()))
         statuses: dict[str, ExitStatus] = {}
+        done: set[asyncio.Task[Any]]
         try:
             while running:
                 done, _ = await asyncio.wait({*running, stop, limit, *background}, return_when=asyncio.FIRST_COMPLETED)
@@ -219,8 +221,8 @@ class TrainingAgent:
                     return statuses, False, True
             return statuses, False, False
         finally:
-            for task in (*running, stop, limit):
-                task.cancel()
+            for unfinished in (*running, stop, limit):
+                unfinished.cancel()
 
     def _seconds_left(self) -> float:
         """The time limit counts from the job's start, over all attempts."""

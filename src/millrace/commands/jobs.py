@@ -1,6 +1,7 @@
 """`millrace jobs`: look at jobs and stop them, with or without a running server."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -44,13 +45,19 @@ class _Jobs:
         self._database.close()
 
     async def find(self, name: str, region: str) -> tuple[JobKind, Job]:
-        """Return the job of that name, of whatever kind."""
-        for kind in JobKind:
-            try:
-                return kind, await self.store.get(kind, region, name)
-            except NoSuchJob:
-                continue
-        raise SystemExit(f"millrace jobs: there is no job {name!r} in region {region}")
+        """Return the job of that name; `training-job/NAME` and its like tell kinds apart that share a name."""
+        prefix, _, rest = name.partition("/")
+        kinds, name = ([JobKind(prefix)], rest) if rest and prefix in list(JobKind) else (list(JobKind), name)
+        found = []
+        for kind in kinds:
+            with contextlib.suppress(NoSuchJob):
+                found.append((kind, await self.store.get(kind, region, name)))
+        if not found:
+            raise SystemExit(f"millrace jobs: there is no job {name!r} in region {region}")
+        if len(found) > 1:
+            choices = " or ".join(f"{kind.value}/{name}" for kind, _ in found)
+            raise SystemExit(f"millrace jobs: {name!r} is the name of several jobs; say {choices}")
+        return found[0]
 
 
 def list_jobs(settings: Settings, *, region: str | None, limit: int) -> int:
@@ -64,7 +71,7 @@ def list_jobs(settings: Settings, *, region: str | None, limit: int) -> int:
     entries.sort(key=lambda entry: entry[0].created_at, reverse=True)
     for summary, kind in entries[:limit]:
         created = summary.created_at.strftime("%Y-%m-%d %H:%M:%S")
-        print(f"{created}  {kind.value:<14} {summary.status.value:<11} {summary.name}")
+        print(f"{created}  {summary.status.value:<11} {kind.value}/{summary.name}")
         if summary.failure_reason:
             print(f"{'':21}{summary.failure_reason}")
     return 0
@@ -104,9 +111,9 @@ def show_logs(settings: Settings, name: str, *, region: str | None) -> int:
         kind, job = asyncio.run(jobs.find(name, region or DEFAULT_REGION))
     logs = LogFiles(settings.logs_dir)
     endpoint = isinstance(job, EndpointJob)
-    group = f"/aws/sagemaker/Endpoints/{name}" if endpoint else _GROUPS[kind]
+    group = f"/aws/sagemaker/Endpoints/{job.name}" if endpoint else _GROUPS[kind]
     try:
-        streams = logs.list_streams(group, "" if endpoint else f"{name}/")
+        streams = logs.list_streams(group, "" if endpoint else f"{job.name}/")
     except NoSuchLogStream:
         return 0
     for stream in streams:

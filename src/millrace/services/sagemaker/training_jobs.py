@@ -158,9 +158,7 @@ def _description(job: TrainingJob, request: Mapping[str, Any]) -> Result:
         "TrainingStartTime": job.started_at,
         "TrainingEndTime": job.ended_at,
         "LastModifiedTime": job.modified_at,
-        "FinalMetricDataList": [
-            {"MetricName": it.name, "Value": it.value, "Timestamp": it.at} for it in job.metrics
-        ]
+        "FinalMetricDataList": [{"MetricName": it.name, "Value": it.value, "Timestamp": it.at} for it in job.metrics]
         or None,
         "TrainingTimeInSeconds": seconds,
         "BillableTimeInSeconds": seconds,

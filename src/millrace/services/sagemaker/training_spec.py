@@ -27,6 +27,7 @@ _UNSUPPORTED = {
 }
 
 DEFAULT_MAX_RUNTIME_SECONDS = 86_400
+LONGEST_RUNTIME_SECONDS = 28 * 86_400
 
 
 def training_spec(params: Mapping[str, Any], built_in_metrics: Sequence[MetricDefinition]) -> TrainingSpec:
@@ -59,6 +60,11 @@ def training_spec(params: Mapping[str, Any], built_in_metrics: Sequence[MetricDe
         compress_output=output.get("CompressionType", "GZIP") != "NONE",
         max_runtime_seconds=stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME_SECONDS),
     )
+    if not 1 <= spec.max_runtime_seconds <= LONGEST_RUNTIME_SECONDS:
+        raise ValidationError(
+            f"StoppingCondition.MaxRuntimeInSeconds must be between 1 and {LONGEST_RUNTIME_SECONDS}, "
+            f"got {spec.max_runtime_seconds}"
+        )
     names = [channel.name for channel in spec.channels]
     for name in names:
         if names.count(name) > 1:

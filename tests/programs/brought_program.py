@@ -1,0 +1,113 @@
+"""A container program as users bring them: standard library only, behaviour chosen by variables and hyperparameters.
+
+serve: MODE=echo|rowsum|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists.
+train: hyperparameter do=look|fail|crash|wait|pipe.
+"""
+
+import http.server
+import json
+import os
+import signal
+import socketserver
+import sys
+import time
+from pathlib import Path
+
+BASE = Path(os.environ["SAGEMAKER_BASE_DIR"]) / "opt" / "ml"
+POLL_SECONDS = 0.01
+
+
+def serve() -> None:
+    mode = os.environ.get("MODE", "echo")
+    if mode == "exit":
+        print("refusing to start: no licence", flush=True)
+        sys.exit(9)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "text/csv")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            ok = self.path == "/ping" and mode != "no-ping"
+            self.answer(200 if ok else 404, b"")
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            gate = os.environ.get("WAIT_FOR")
+            while gate and not Path(gate).exists():
+                time.sleep(POLL_SECONDS)
+            if mode == "die":
+                print("dying in mid-request", flush=True)
+                os._exit(7)
+            if mode == "status":
+                return self.answer(int(os.environ["STATUS"]), b"the model says no")
+            if mode == "rowsum":
+                rows = body.decode().split()
+                return self.answer(200, "\n".join(str(sum(map(int, row.split(",")))) for row in rows).encode())
+            if mode == "who":
+                return self.answer(200, os.environ["WHO"].encode())
+            return self.answer(200, body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            print("access", format % args, flush=True)
+
+    class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+        daemon_threads = True
+        request_queue_size = 64
+
+    print("serving", mode, sorted(path.name for path in (BASE / "model").iterdir()), flush=True)
+    Server(("127.0.0.1", int(os.environ["SAGEMAKER_BIND_TO_PORT"])), Handler).serve_forever()
+
+
+def train() -> None:
+    config = BASE / "input" / "config"
+    hyperparameters = json.loads((config / "hyperparameters.json").read_text())
+    host = json.loads((config / "resourceconfig.json").read_text())["current_host"]
+    do = hyperparameters.get("do", "look")
+    print("training on", host, "do", do, flush=True)
+    if do == "fail":
+        (BASE / "output" / "failure").write_text("the data smells")
+        sys.exit(3)
+    if do == "crash":
+        print("boom on stderr", file=sys.stderr, flush=True)
+        sys.exit(7)
+    if do == "wait":
+
+        def stop(number: int, frame: object) -> None:
+            (BASE / "model" / "stopped.txt").write_text("saved on SIGTERM")
+            sys.exit(0)
+
+        signal.signal(signal.SIGTERM, stop)
+        print("waiting", flush=True)
+        while True:
+            signal.pause()
+    if do == "pipe":
+        sizes = [len((BASE / "input" / "data" / f"train_{epoch}").read_bytes()) for epoch in range(2)]
+        (BASE / "model" / "seen.json").write_text(json.dumps(sizes))
+        return
+    data = BASE / "input" / "data"
+    seen = {
+        "argv": sys.argv[1:],
+        "hyperparameters": hyperparameters,
+        "inputdata": json.loads((config / "inputdataconfig.json").read_text()),
+        "resource": json.loads((config / "resourceconfig.json").read_text()),
+        "files": {str(path.relative_to(data)): path.stat().st_size for path in data.rglob("*") if path.is_file()},
+        "environment": {name: os.environ.get(name) for name in ("TRAINING_JOB_NAME", "MY_SETTING", "AWS_REGION")},
+        "checkpoints": sorted(path.name for path in (BASE / "checkpoints").glob("*")),
+    }
+    (BASE / "model" / f"seen-{host}.json").write_text(json.dumps(seen))
+    (BASE / "output" / "data" / f"report-{host}.txt").write_text("report")
+    if (BASE / "checkpoints").is_dir():
+        (BASE / "checkpoints" / f"step-{host}.txt").write_text("checkpoint")
+    for epoch in range(3):
+        print(f"epoch={epoch} loss={1 / (epoch + 1):.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    {"train": train, "serve": serve}[sys.argv[1]]()
