@@ -35,6 +35,8 @@ class Live:
     def __init__(self, port: int, keys: MemoryKeyStore) -> None:
         self.port = port
         self.keys = keys
+        # Closed at the end: a client that is merely forgotten warns of its open connections in some later test.
+        self.clients: list[Any] = []
 
     @property
     def url(self) -> str:
@@ -69,9 +71,12 @@ def running(
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
     assert ready.wait(30)
+    live = Live(ports[0], store)
     try:
-        yield Live(ports[0], store)
+        yield live
     finally:
+        for used in live.clients:
+            used.close()
         loop, stop = stopping[0]
         loop.call_soon_threadsafe(stop.set)
         thread.join(30)
@@ -79,7 +84,7 @@ def running(
 
 def client(live: Live, service: str, *, key: AccessKey = ACCESS_KEY, region: str = "us-west-2", **config: Any) -> Any:
     """Return a boto3 client of a running server."""
-    return _session().client(
+    made = _session().client(
         service,
         endpoint_url=live.url,
         aws_access_key_id=key.id,
@@ -88,3 +93,5 @@ def client(live: Live, service: str, *, key: AccessKey = ACCESS_KEY, region: str
         region_name=region,
         config=Config(retries={"total_max_attempts": 1}, **config),
     )
+    live.clients.append(made)
+    return made

@@ -8,6 +8,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from http.client import HTTPConnection
@@ -18,7 +19,7 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EventStreamError
 from tests.unit.http.live import ACCESS_KEY, Live, client, running
 
 from millrace.errors import ApiError, ResourceNotFound, S3Error, StoreUnavailable, ValidationError
@@ -369,7 +370,7 @@ def test_event_streams_come_event_by_event(live: Live) -> None:
     events = runtime.invoke_endpoint_with_response_stream(EndpointName="e", Body=b"x")["Body"]
     assert [event["PayloadPart"]["Bytes"] for event in events] == [b"one", b"two"]
     events = runtime.invoke_endpoint_with_response_stream(EndpointName="e", Body=b"fail")["Body"]
-    with pytest.raises(Exception, match="stream broke"):
+    with closing(events), pytest.raises(EventStreamError, match="stream broke"):
         list(events)
 
 

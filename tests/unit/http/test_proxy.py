@@ -6,8 +6,10 @@ import ssl
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -59,7 +61,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, uploads: Uploads) -> Iterato
         loop.close()
 
 
-def _client(proxy: ConnectProxy, service: str, **options: object) -> object:
+def _client(proxy: ConnectProxy, service: str, **options: Any) -> Any:
     address = f"http://127.0.0.1:{proxy.port}"
     return boto3.session.Session().client(
         service,
@@ -76,7 +78,8 @@ def _client(proxy: ConnectProxy, service: str, **options: object) -> object:
 def test_hard_wired_addresses_are_served_here(proxy: ConnectProxy) -> None:
     """A client of https://sts.<region>.amazonaws.com, without any endpoint setting, gets Millrace's answer."""
     client = _client(proxy, "sts", endpoint_url="https://sts.eu-west-1.amazonaws.com")
-    identity = client.get_caller_identity()  # type: ignore[attr-defined]
+    with closing(client):
+        identity = client.get_caller_identity()
     assert identity["Arn"] == "arn:aws:sts::000000000000:assumed-role/Role/millrace"
 
 
@@ -84,7 +87,8 @@ def test_hard_wired_addresses_are_served_here(proxy: ConnectProxy) -> None:
 def test_uploads_over_tls_come_decoded_with_their_trailers(proxy: ConnectProxy, uploads: Uploads) -> None:
     """boto3's aws-chunked upload to a virtual host is decoded; the object has no trace of the transfer's coding."""
     content = b"hello" * 100_000
-    _client(proxy, "s3").put_object(Bucket="bk", Key="k", Body=content)  # type: ignore[attr-defined]
+    with closing(_client(proxy, "s3")) as client:
+        client.put_object(Bucket="bk", Key="k", Body=content)
     assert uploads.content == content
     assert list(uploads.trailers) == ["x-amz-checksum-crc32"]
     assert (uploads.params["Bucket"], uploads.params["Key"]) == ("bk", "k")
