@@ -7,6 +7,7 @@ from millrace.errors import AccessDenied, ValidationError
 from millrace.names import Arn
 from millrace.ports.keys import AccessKey, KeyStore
 from millrace.protocol.message import Context, Handler, Params, Principal, Result
+from millrace.services.iam.roles import unique_id
 
 __all__ = ["handlers"]
 
@@ -28,7 +29,7 @@ def handlers(*, keys: KeyStore) -> Mapping[str, Handler]:
         assumed = Principal(access_key=key.id, account=key.account, role=role, session=session)
         return {
             "Credentials": _credentials(key),
-            "AssumedRoleUser": {"AssumedRoleId": f"{_unique_id(role)}:{session}", "Arn": assumed.arn},
+            "AssumedRoleUser": {"AssumedRoleId": f"{unique_id('AROA', role)}:{session}", "Arn": assumed.arn},
             "PackedPolicySize": 0,
             "SourceIdentity": params.get("SourceIdentity"),
         }
@@ -54,7 +55,7 @@ async def get_caller_identity(ctx: Context, params: Params) -> Result:
     """Answer an assumed role: the SDK's get_execution_role() makes the role's name of it, and refuses a user."""
     caller = _caller(ctx)
     return {
-        "UserId": f"{_unique_id(caller.role)}:{caller.session}",
+        "UserId": f"{unique_id('AROA', caller.role)}:{caller.session}",
         "Account": caller.account,
         "Arn": caller.arn,
     }
@@ -88,7 +89,3 @@ def _credentials(key: AccessKey) -> dict[str, Any]:
         "SessionToken": key.session_token,
         "Expiration": key.expires_at,
     }
-
-
-def _unique_id(role: str) -> str:
-    return "AROA" + role.upper().encode().hex().upper()[:17].ljust(17, "A")
