@@ -1,0 +1,100 @@
+"""Tests of listing, naming, manifests and assignment."""
+
+import pytest
+
+from millrace.dataplane.manifest import parse_manifest
+from millrace.dataplane.plan import InputObject, assign, has_input, list_inputs
+from millrace.errors import ClientFailure
+from millrace.jobs.transform import SourceType, TransformSpec
+from millrace.names import ObjectPrefix, ObjectRef
+from millrace.testing.objects import MemoryObjects
+
+
+def spec(prefix: str, source_type: SourceType = SourceType.PREFIX) -> TransformSpec:
+    return TransformSpec(
+        model="m", source=ObjectPrefix("b", prefix), source_type=source_type, output=ObjectPrefix("b", "out")
+    )
+
+
+async def test_inputs_that_share_an_output_are_named() -> None:
+    """A partial-name prefix under which two objects would have one output fails the job, naming both."""
+    objects = MemoryObjects()
+    for key in ("in/test/test_small/b.csv", "in/test_small/b.csv"):
+        objects.add(f"s3://b/{key}", b"1")
+    with pytest.raises(ClientFailure) as caught:
+        await list_inputs(objects, spec("in/test"))
+    assert str(caught.value) == (
+        "s3://b/in/test/test_small/b.csv and s3://b/in/test_small/b.csv would both be written to "
+        "s3://b/out/test_small/b.csv.out"
+    )
+
+
+async def test_inputs_are_listed_in_byte_order_over_all_pages() -> None:
+    """More objects than fit on one page of a listing are all found, in order of their keys' bytes."""
+    objects = MemoryObjects()
+    keys = [f"in/{n}" for n in range(2100)] + ["in/é", "in/z"]
+    for key in keys:
+        objects.add(f"s3://b/{key}", b"12")
+    found = await list_inputs(objects, spec("in/"))
+    assert [entry.ref.key for entry in found] == sorted(keys, key=str.encode)
+    assert {entry.size for entry in found} == {2}
+
+
+async def test_a_missing_bucket_is_named() -> None:
+    """An input bucket that does not exist is the client's error."""
+    with pytest.raises(ClientFailure, match="bucket b of s3://b/in does not exist"):
+        await list_inputs(MemoryObjects(), spec("in"))
+
+
+def test_instances_take_every_nth_object() -> None:
+    """Keys are dealt out in turn; every object goes to exactly one instance."""
+    inputs = [InputObject(ref=ObjectRef("b", str(n)), size=n, output=ObjectRef("b", f"{n}.out")) for n in range(7)]
+    shares = [assign(inputs, index, 3) for index in range(3)]
+    assert [[entry.size for entry in share] for share in shares] == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+async def test_whether_there_is_input_is_told_cheaply() -> None:
+    """A prefix needs one object, even a marker; a manifest needs to exist."""
+    objects = MemoryObjects()
+    assert not await has_input(objects, spec("in/"))
+    objects.add("s3://b/in/", b"")
+    assert await has_input(objects, spec("in/"))
+    assert not await has_input(objects, spec("other"))
+    assert not await has_input(objects, spec("m.json", SourceType.MANIFEST))
+    assert not await has_input(objects, spec("", SourceType.MANIFEST))
+    objects.add("s3://b/m.json", b"[]")
+    assert await has_input(objects, spec("m.json", SourceType.MANIFEST))
+
+
+async def test_a_missing_manifest_is_named() -> None:
+    """A manifest that does not exist fails the job with its name."""
+    objects = MemoryObjects()
+    objects.add("s3://b/x", b"")
+    with pytest.raises(ClientFailure, match=r"manifest s3://b/m\.json does not exist"):
+        await list_inputs(objects, spec("m.json", SourceType.MANIFEST))
+
+
+def test_a_manifest_concatenates_and_counts_once() -> None:
+    """Key is prefix and entry without a separator; a later prefix holds for later entries; duplicates count once."""
+    text = b'[{"prefix":"s3://b/p"},"/a","/a",{"prefix":"s3://c/q/"},"x/b"]'
+    found = [(str(entry.ref), entry.relative) for entry in parse_manifest(text, "m")]
+    assert found == [("s3://b/p/a", "a"), ("s3://c/q/x/b", "x/b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"{", "manifest m is no JSON"),
+        (b"{}", "manifest m must be a JSON array whose first element"),
+        (b"[]", "manifest m must be a JSON array whose first element"),
+        (b'["a"]', "manifest m must be a JSON array whose first element"),
+        (b'[{"prefix":"p/"},"a"]', r"element 0 must hold \"prefix\", an s3://bucket/prefix, got 'p/'"),
+        (b"[{}]", r"element 0 must hold \"prefix\", an s3://bucket/prefix, got None"),
+        (b'[{"prefix":"s3://b/"},7]', "element 1 must be the key of an object, got 7"),
+        (b'[{"prefix":"s3://b/"},""]', "element 1 must be the key of an object, got ''"),
+    ],
+)
+def test_a_malformed_manifest_names_the_element(text: bytes, message: str) -> None:
+    """What is wrong with a manifest is told with the element's number."""
+    with pytest.raises(ClientFailure, match=message):
+        parse_manifest(text, "m")
