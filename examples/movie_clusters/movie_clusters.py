@@ -1,0 +1,255 @@
+"""Find groups of movies that the same people like: PCA of a product by user matrix of star ratings.
+
+An ordinary SageMaker notebook as a script: nothing in it knows Millrace. The environment says where AWS is:
+
+    eval "$(millrace env)"
+    python movie_clusters.py
+
+Reviews -> sparse matrix -> CSV in S3 -> built-in PCA -> the same rows through a batch transform and through an
+endpoint -> a batch transform of new products -> clusters, which are the genres that the data set was made with.
+"""
+
+# %% The parts of the SageMaker SDK (version 2) that are used
+import csv
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sagemaker
+from generate_reviews import write_reviews
+from sagemaker.amazon.amazon_estimator import get_image_uri
+from sagemaker.deserializers import JSONDeserializer
+from sagemaker.estimator import Estimator
+from sagemaker.inputs import TrainingInput
+from sagemaker.s3 import S3Downloader
+from sagemaker.serializers import CSVSerializer
+from sagemaker.transformer import Transformer
+from scipy.sparse import csr_matrix
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+LEAST_REVIEWS_OF_A_USER = 20
+LEAST_REVIEWS_OF_A_PRODUCT = 10
+COMPONENTS = 100
+MINI_BATCH_SIZE = 500
+HELD_OUT_SHARE = 0.1
+failed_checks = []
+
+
+def check(claim, holds, found=""):
+    """Print whether a claim holds, and remember the ones that do not for the exit code."""
+    print(f"check: {claim} ... {'ok' if holds else 'FAILED'} {found}".rstrip(), flush=True)
+    if not holds:
+        failed_checks.append(claim)
+
+
+# %% Session, role and bucket
+session = sagemaker.Session()
+role = "MillraceExecutionRole"  # the SDK looks up its ARN; sagemaker.get_execution_role() needs `millrace env --proxy`
+bucket = session.default_bucket()
+prefix = f"movie-clusters/{time.strftime('%Y%m%d-%H%M%S')}"
+folder = tempfile.TemporaryDirectory(prefix="movie-clusters-")  # removed when the script ends
+work = Path(folder.name)
+print(f"region {session.boto_region_name}, outputs below s3://{bucket}/{prefix}", flush=True)
+
+# %% The reviews: a gzip TSV file, as the Amazon review sets were
+reviews_path = work / "reviews.tsv.gz"
+written = write_reviews(reviews_path)
+print(f"wrote {written.lines} lines, {written.broken_lines} of them broken: {reviews_path.name}", flush=True)
+
+
+# %% Load them. Real exports have bad lines, and a few of them must not cost the rest
+def load_reviews(path):
+    """Return user, product, title and stars of every review that can be read."""
+    # QUOTE_NONE: a text may open a quote and never close it, and would swallow the lines that follow.
+    # No `usecols` here: with it pandas takes lines with too many fields as good, and their columns are shifted.
+    table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, on_bad_lines="skip", dtype=str)
+    table = table[["customer_id", "product_id", "product_title", "star_rating"]]
+    # What a shifted or cut line has in the column of stars is no number from 1 to 5.
+    stars = pd.to_numeric(table["star_rating"], errors="coerce")
+    table = table.assign(star_rating=stars)[stars.between(1, 5)]
+    # Who reviews a product twice means the last one.
+    return table.drop_duplicates(["customer_id", "product_id"], keep="last")
+
+
+reviews = load_reviews(reviews_path)
+unread = written.lines - len(reviews)
+check(
+    "all but the broken and the repeated lines are read",
+    written.broken_lines <= unread < 0.02 * written.lines,
+    f"{len(reviews)} reviews, {unread} lines left out",
+)
+
+# %% Keep the users and products that have enough reviews to say something
+# Leaving out a product takes reviews from users, and the other way round: repeat until both have enough.
+while True:
+    per_user = reviews.groupby("customer_id")["star_rating"].transform("size")
+    per_product = reviews.groupby("product_id")["star_rating"].transform("size")
+    enough = (per_user >= LEAST_REVIEWS_OF_A_USER) & (per_product >= LEAST_REVIEWS_OF_A_PRODUCT)
+    if enough.all():
+        break
+    reviews = reviews[enough]
+
+# %% A sparse matrix: a row per product, a column per user, stars where there is a review
+products = reviews["product_id"].astype("category")
+users = reviews["customer_id"].astype("category")
+ratings = csr_matrix(
+    (reviews["star_rating"].astype("int8"), (products.cat.codes, users.cat.codes)),
+    shape=(len(products.cat.categories), len(users.cat.categories)),
+)
+titles = reviews.groupby("product_id", sort=True)["product_title"].first()
+n_products, n_users = ratings.shape
+print(f"{n_products} products by {n_users} users, {ratings.nnz / n_products / n_users:.2%} of the cells rated", flush=True)
+
+# %% A tenth of the products is held out: they are the new data of the last step
+held_out = np.zeros(n_products, dtype=bool)
+held_out[np.random.default_rng(0).choice(n_products, int(HELD_OUT_SHARE * n_products), replace=False)] = True
+known_rows = ratings[~held_out].toarray()
+new_rows = ratings[held_out].toarray()
+
+
+# %% Dense CSV without header, up to S3
+def upload(name, rows):
+    """Write rows as CSV, put the file in the bucket, and return its address."""
+    path = work / f"{name}.csv"
+    pd.DataFrame(rows).to_csv(path, header=False, index=False)
+    uri = session.upload_data(str(path), bucket=bucket, key_prefix=f"{prefix}/{name}")
+    print(f"uploaded {len(rows)} rows, {path.stat().st_size / 1e6:.1f} MB: {uri}", flush=True)
+    return uri
+
+
+known_uri = upload("known-products", known_rows)
+new_uri = upload("new-products", new_rows)
+
+# %% Train the built-in PCA
+estimator = Estimator(
+    image_uri=get_image_uri(session.boto_region_name, "pca", "latest"),
+    role=role,
+    instance_count=1,
+    instance_type="ml.c4.xlarge",
+    output_path=f"s3://{bucket}/{prefix}/output",
+    sagemaker_session=session,
+)
+estimator.set_hyperparameters(
+    feature_dim=n_users,
+    num_components=COMPONENTS,
+    subtract_mean=True,
+    algorithm_mode="randomized",
+    mini_batch_size=MINI_BATCH_SIZE,
+)
+estimator.fit({"train": TrainingInput(known_uri, content_type="text/csv;label_size=0")})
+
+# %% Batch transform of the same rows: lines are packed into mini-batches, each answer becomes one line
+pca_model = estimator.create_model()
+transformer = pca_model.transformer(
+    instance_count=1,
+    instance_type="ml.m4.xlarge",
+    strategy="MultiRecord",
+    assemble_with="Line",
+    output_path=f"s3://{bucket}/{prefix}/known-projections",
+)
+transformer.transform(known_uri, content_type="text/csv", split_type="Line")
+transformer.wait()
+
+
+def read_projections(output_path, name):
+    """Return the matrix in a transform's output: a JSON document per mini-batch, one on each line."""
+    text = S3Downloader.read_file(f"{output_path}/{name}.csv.out", sagemaker_session=session)
+    answers = [json.loads(line) for line in text.splitlines() if line]
+    print(f"{output_path}/{name}.csv.out: {len(text) / 1e6:.1f} MB, {len(answers)} mini-batches", flush=True)
+    return np.array([each["projection"] for answer in answers for each in answer["projections"]])
+
+
+projections = read_projections(transformer.output_path, "known-products")
+check(
+    "the transform gives a projection for every row",
+    projections.shape == (len(known_rows), COMPONENTS),
+    f"shape {projections.shape}",
+)
+
+# %% An endpoint from the same model, asked in mini-batches
+predictor = pca_model.deploy(
+    initial_instance_count=1,
+    instance_type="ml.m4.xlarge",
+    serializer=CSVSerializer(),
+    deserializer=JSONDeserializer(),
+)
+print(f"\nendpoint {pca_model.endpoint_name} is in service", flush=True)
+try:
+    answered = []
+    for start in range(0, len(known_rows), MINI_BATCH_SIZE):
+        answer = predictor.predict(known_rows[start : start + MINI_BATCH_SIZE])
+        answered += [each["projection"] for each in answer["projections"]]
+finally:
+    predictor.delete_endpoint(delete_endpoint_config=True)
+check(
+    "endpoint and batch transform give the same projections",
+    np.allclose(answered, projections, rtol=1e-5, atol=1e-5),
+    f"{len(answered)} rows",
+)
+
+# %% NEW data: a model made from the training job by its name, and a transformer by hand
+model_name = session.create_model_from_job(estimator.latest_training_job.name, name=f"{pca_model.name}-new", role=role)
+new_transformer = Transformer(
+    model_name=model_name,
+    instance_count=1,
+    instance_type="ml.m4.xlarge",
+    strategy="MultiRecord",
+    assemble_with="Line",
+    output_path=f"s3://{bucket}/{prefix}/new-projections",
+    sagemaker_session=session,
+)
+new_transformer.transform(new_uri, content_type="text/csv", split_type="Line")
+new_transformer.wait()
+new_projections = read_projections(new_transformer.output_path, "new-products")
+
+# %% The same by numpy: eigenvectors of the scatter matrix, strongest component last as in SageMaker's model
+mean = known_rows.mean(axis=0)
+centred = known_rows - mean
+_, eigenvectors = np.linalg.eigh(centred.T @ centred)
+directions = eigenvectors[:, -COMPONENTS:]
+
+
+def same_up_to_sign(found, expected):
+    """Return whether the columns agree; a component's sign is free, but must be one for the whole column."""
+    signs = np.sign((found * expected).sum(axis=0))
+    return found.shape == expected.shape and np.allclose(found, expected * signs, rtol=1e-4, atol=1e-3)
+
+
+check("the projections are those of numpy's exact PCA", same_up_to_sign(projections, centred @ directions))
+check(
+    "so are those of the new products, as learned from the others",
+    same_up_to_sign(new_projections, (new_rows - mean) @ directions),
+    f"{len(new_rows)} rows",
+)
+energy = (projections**2).sum(axis=0)
+check(
+    "the strongest component is the last one",
+    bool(np.all(np.diff(energy) > -1e-6 * energy.max())),
+    f"it holds {energy[-1] / (centred**2).sum():.1%}, all {COMPONENTS} hold {energy.sum() / (centred**2).sum():.1%}",
+)
+
+# %% Clusters. A popular movie lies further out than an unpopular one of its kind: compare directions only
+genres = titles.str.extract(r"\(([^()]+)\)$", expand=False).to_numpy()
+
+
+def directions_of(rows):
+    """Return each row at length 1, in the few strongest components: as many as there are genres, less one."""
+    strongest = rows[:, 1 - len(set(genres)) :]
+    return strongest / np.linalg.norm(strongest, axis=1, keepdims=True)
+
+
+clusters = KMeans(len(set(genres)), n_init=10, random_state=0).fit(directions_of(projections))
+for rows, kind, hidden in ((projections, "known", ~held_out), (new_projections, "new", held_out)):
+    agreement = adjusted_rand_score(genres[hidden], clusters.predict(directions_of(rows)))
+    check(f"clusters of {kind} products are the genres", agreement > 0.9, f"adjusted Rand index {agreement:.3f}")
+
+# %% Clean up
+pca_model.delete_model()
+new_transformer.delete_model()
+print(f"{len(failed_checks)} checks failed" if failed_checks else f"all checks passed; see s3://{bucket}/{prefix}")
+sys.exit(1 if failed_checks else 0)
