@@ -16,7 +16,6 @@ from millrace.clock import SystemClock
 from millrace.engines.local import LocalEngine
 from millrace.errors import InfrastructureError
 from millrace.http.app import ASGIApp, app
-from millrace.http.proxy import ConnectProxy
 from millrace.http.server import serve
 from millrace.jobs.job import EndpointJob, Job
 from millrace.jobs.training import MetricDefinition
@@ -233,6 +232,8 @@ async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:
 
 async def _announce(settings: Settings, server: Server, listening: "asyncio.Future[tuple[str, int]]") -> None:
     """Once the server listens, tell agents and commands where; then keep its CONNECT proxy open until cancelled."""
+    from millrace.http.proxy import ConnectProxy  # its cryptography takes 50 ms to import: not before we answer
+
     host, port = await listening
     url = f"http://{host}:{port}"
     server.tell_agents(url)

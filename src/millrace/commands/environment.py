@@ -25,6 +25,9 @@ START_SECONDS = 30.0
 STOP_SECONDS = 60.0
 SDK_CONFIG_FILE = "sagemaker-config.yaml"
 
+_DISTURBING = ("AWS_SESSION_TOKEN", "AWS_PROFILE")
+"""Variables of another login, which clients would mix with ours."""
+
 
 def print_environment(settings: Settings, *, proxy: bool) -> int:
     """Print `export` lines for the shell."""
@@ -32,6 +35,7 @@ def print_environment(settings: Settings, *, proxy: bool) -> int:
     if address is None and proxy:
         print(f"millrace env --proxy: no server runs on {settings.data_dir}; start `millrace serve`", file=sys.stderr)
         return 1
+    print(f"unset {' '.join(_DISTURBING)}")
     for name, value in client_environment(settings, address, proxy=proxy).items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
@@ -115,7 +119,8 @@ def _execute(settings: Settings, command: Sequence[str]) -> int:
     try:
         if address is None:
             server, address = _start_server(settings)
-        environment = {**os.environ, **client_environment(settings, address, proxy=True)}
+        inherited = {name: value for name, value in os.environ.items() if name not in _DISTURBING}
+        environment = {**inherited, **client_environment(settings, address, proxy=True)}
         try:
             return _run(command, environment)
         except OSError as exc:
