@@ -147,11 +147,6 @@ async def _resolve_model(backends: Backends, context: Context, name: str) -> tup
     containers = model_containers(document.content)
     if len(containers) > 1:
         raise ValidationError(f"Model {name} has {len(containers)} containers; batch transform takes one as yet.")
-    if (document.content.get("PrimaryContainer") or document.content["Containers"][0]).get("ModelDataSource"):
-        raise ValidationError(
-            "SageMaker Batch currently doesn't support Model entity with container definitions which use "
-            "ModelDataSource attribute."
-        )
     try:
         backends.images.resolve(containers[0].image)
     except ImageUnavailable as exc:
