@@ -147,7 +147,9 @@ class Connection(asyncio.Protocol):
 
     def send(self, head: bytes, body: Buffers, size: int) -> None:
         """Send a request whose head ends before the value of Content-Length, and its body of `size` bytes."""
-        self._begin()
+        self.busy = True
+        self.status = 0
+        self._in_answer = False
         if size <= JOIN_BELOW:
             data = body if isinstance(body, bytes) else b"".join(body)
             self.transport.write(b"%b%d\r\n\r\n%b" % (head, size, data))
@@ -158,7 +160,9 @@ class Connection(asyncio.Protocol):
 
     def send_raw(self, data: Iterable[bytes | memoryview]) -> None:
         """Send the first bytes of a request just as they are."""
-        self._begin()
+        self.busy = True
+        self.status = 0
+        self._in_answer = False
         self.transport.writelines(data)
 
     async def send_more(self, data: Iterable[bytes | memoryview]) -> None:
@@ -166,11 +170,6 @@ class Connection(asyncio.Protocol):
         self.transport.writelines(data)
         if self._writable is not None:
             await self._writable
-
-    def _begin(self) -> None:
-        self.busy = True
-        self.status = 0
-        self._in_answer = False
 
     # -- the answer
 

@@ -419,8 +419,8 @@ class _Run:
 
     # -- sending
 
-    def _pump(self) -> None:
-        """Form and send payloads as long as requests may be sent."""
+    def _pump(self, now: float = 0.0) -> None:
+        """Form and send payloads as long as requests may be sent; `now` spares the inner loop a look at the clock."""
         concurrency = self._effective.max_concurrent_transforms
         counters, budget, forming = self._counters, self._budget, self._forming
         while forming and counters.in_flight < concurrency:
@@ -434,7 +434,7 @@ class _Run:
                 lane.next_index += 1
                 counters.in_flight += 1
                 self._outstanding += 1
-                self._send(lane, payload)
+                self._send(lane, payload, now or self._monotonic())
             elif lane.failure is None:
                 if not lane.ended:
                     return
@@ -469,17 +469,17 @@ class _Run:
                 return None
             self._give_back(payload.size)
 
-    def _send(self, lane: Lane, payload: Payload) -> None:
+    def _send(self, lane: Lane, payload: Payload, now: float) -> None:
         self._counters.requests += 1
         if self._idle:
-            self._send_on(self._idle.pop(), lane, payload)
+            self._send_on(self._idle.pop(), lane, payload, now)
         else:
             self._spawn(self._connect_and_send(lane, payload))
 
-    def _send_on(self, connection: Connection, lane: Lane, payload: Payload) -> None:
+    def _send_on(self, connection: Connection, lane: Lane, payload: Payload, now: float) -> None:
         connection.lane = lane
         connection.payload = payload
-        connection.started = self._monotonic()
+        connection.started = now
         if not self._chunked:
             connection.send(self._head, payload.body, payload.sent_size)
             return
@@ -500,7 +500,7 @@ class _Run:
         connection.on_lost = self._lost
         self._connections.add(connection)
         if lane.failure is None:
-            self._send_on(connection, lane, payload)
+            self._send_on(connection, lane, payload, self._monotonic())
             return
         self._idle.append(connection)
         self._drop_payload(payload)
@@ -513,7 +513,8 @@ class _Run:
         try:
             lane, payload = connection.lane, connection.payload
             connection.lane = connection.payload = None
-            self._counters.latency.add(self._monotonic() - connection.started)
+            now = self._monotonic()
+            self._counters.latency.add(now - connection.started)
             status = connection.status
             answer = connection.take_body()
             if connection.keep_alive:
@@ -526,7 +527,7 @@ class _Run:
             elif (failure := failure_of_status(status)) is not None:
                 retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
                 self._attempt_failed(lane, payload, failure, answer=_joined(answer), retry_after=retry_after)
-            self._pump()
+            self._pump(now)
         except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log
             self._crash(exc)
 
@@ -636,7 +637,7 @@ class _Run:
     async def _send_again(self, lane: Lane, payload: Payload, delay: float) -> None:
         await self._clock.sleep(delay)
         self._backoffs.pop(_current_task(), None)
-        self._send(lane, payload)
+        self._send(lane, payload, self._monotonic())
 
     # -- failing
 
