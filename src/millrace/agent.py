@@ -21,7 +21,7 @@ from millrace.agents.training import TrainingAgent
 from millrace.agents.transform import TransformAgent
 from millrace.clock import SystemClock
 from millrace.dataplane.limits import Limits
-from millrace.engines.local import instance_folder
+from millrace.engines.local import instance_folder, process_start
 from millrace.errors import InternalFailure, JobFailure, LeaseLost
 from millrace.jobs.job import EndpointJob, InstanceFinished, Job, TrainingJob, TransformJob
 from millrace.jobs.training import TrainingOutcome
@@ -80,7 +80,11 @@ class Agent:
     async def run(self) -> None:
         """Register, work, report."""
         opening = AgentSession.open(
-            self._ref, jobs=self._jobs, clock=self._clock, heartbeat_seconds=self._settings.heartbeat_seconds
+            self._ref,
+            jobs=self._jobs,
+            clock=self._clock,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            process_start=process_start(os.getpid()) or 0,
         )
         async with opening as session:
             job = await self._jobs.get_by_id(self._ref.job_id)

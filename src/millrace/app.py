@@ -163,6 +163,7 @@ class Server:
         """
         await self.keys.delete_expired()
         await self.keys.ensure_first_key(role=self._settings.role_name)
+        await self.engine.open()
         moving = asyncio.create_task(self.scheduler.run())
         waking = asyncio.create_task(self._wake())
         try:

@@ -1,5 +1,6 @@
 """Transform jobs through boto3, on a real server with real containers."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 
+from millrace.clock import SystemClock
+from millrace.store.database import Database
+from millrace.store.sql_jobs import SqlJobStore
 from tests.integration.platform import Platform, wait_until
 
 GROUP = "/aws/sagemaker/TransformJobs"
@@ -320,16 +324,12 @@ def test_server_and_agent_killed_together(own_platform: Platform, tmp_path: Path
 
 
 def _agent_pid(platform: Platform) -> int | None:
-    """Return the process id of the newest agent of the platform."""
-    found = None
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                environment = (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            mine = f"MILLRACE_DATA_DIR={platform.settings.data_dir}\0".encode()
-            if b"millrace.agent" in words and mine in environment:
-                found = int(entry.name)
-    return found
+    """Return the process id of the agent at work on the platform's only job."""
+    database = Database(platform.settings.database_path, durable=False)
+    try:
+        jobs = SqlJobStore(database, clock=SystemClock())
+        [job_id] = asyncio.run(jobs.list_unfinished())
+        agents = asyncio.run(jobs.list_agents(job_id))
+    finally:
+        database.close()
+    return agents[0].process_id if agents else None

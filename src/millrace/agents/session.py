@@ -81,7 +81,7 @@ class AgentSession:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, ref: InstanceRef, *, jobs: JobStore, clock: Clock, heartbeat_seconds: float
+        cls, ref: InstanceRef, *, jobs: JobStore, clock: Clock, heartbeat_seconds: float, process_start: int
     ) -> AsyncIterator["AgentSession"]:
         """Register for an attempt and keep the lease while the block runs.
 
@@ -89,7 +89,14 @@ class AgentSession:
             LeaseLost: Another agent has the attempt, or it is closed.
         """
         agent_id = uuid.uuid4().hex
-        if not await jobs.register_agent(ref, agent_id=agent_id, process_id=os.getpid(), host=socket.gethostname()):
+        taken = await jobs.register_agent(
+            ref,
+            agent_id=agent_id,
+            process_id=os.getpid(),
+            process_start=process_start,
+            host=socket.gethostname(),
+        )
+        if not taken:
             raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is taken or closed")
         session = cls(ref, jobs=jobs, clock=clock, heartbeat_seconds=heartbeat_seconds, agent_id=agent_id)
         if await jobs.is_stop_wanted(ref):

@@ -1,25 +1,31 @@
 """Agents as processes of this machine.
 
-An agent gets a session of its own, so that it outlives the server; what agents print goes to one file for all.
+An agent is forked from a nursery, which has all imports done, and gets a session of its own, so that it outlives the
+server. What agents print goes to one file for all.
 """
 
 import asyncio
+import contextlib
+import json
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from millrace.errors import RuntimeUnavailable
 from millrace.ports.jobs import AgentRecord, InstanceRef
 
-__all__ = ["LocalEngine", "instance_folder"]
+__all__ = ["LocalEngine", "instance_folder", "process_start"]
 
 REGISTRATION_SECONDS = 60.0
 """How long a started agent may take to register before another one is started in its place."""
+
+_START_FIELD = 19
+"""Position of starttime in /proc/PID/stat, counted behind the name (proc(5), field 22)."""
 
 
 def instance_folder(work_dir: Path, job_id: int, index: int) -> Path:
@@ -27,8 +33,21 @@ def instance_folder(work_dir: Path, job_id: int, index: int) -> Path:
     return work_dir / str(job_id) / str(index)
 
 
+def process_start(process_id: int) -> int | None:
+    """Return when a process started, in clock ticks since the machine did, or None if it is gone.
+
+    With the process id it names a process for good: numbers are given again, but not at the same tick.
+    """
+    try:
+        text = Path(f"/proc/{process_id}/stat").read_bytes()
+    except OSError:
+        return None
+    fields = text.rpartition(b")")[2].split()
+    return None if fields[0] in (b"Z", b"X") else int(fields[_START_FIELD])
+
+
 class LocalEngine:
-    """Starts `python -m millrace.agent` for each instance."""
+    """Forks agents from its nursery and watches their processes."""
 
     def __init__(
         self, work_dir: Path, log_file: Path, environment: Mapping[str, str], *, on_exit: Callable[[], None]
@@ -38,54 +57,73 @@ class LocalEngine:
         self._log_file = log_file
         self._environment = dict(environment)
         self._on_exit = on_exit
-        self._children: dict[InstanceRef, tuple[subprocess.Popen[bytes], int, float]] = {}
+        self._nursery: asyncio.subprocess.Process | None = None
+        self._children: dict[InstanceRef, tuple[int, float]] = {}
 
     def set_environment(self, environment: Mapping[str, str]) -> None:
         """Give agents that start from now on another environment."""
         self._environment = dict(environment)
 
+    async def open(self) -> None:
+        """Start the nursery; it does its imports while others go on."""
+        with self._log_file.open("ab") as log:
+            self._nursery = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "millrace.engines.nursery"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+
     async def start(self, ref: InstanceRef) -> None:
         folder = instance_folder(self._work_dir, ref.job_id, ref.index)
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "millrace.agent", str(ref.job_id), str(ref.index), str(ref.attempt)]
-        with self._log_file.open("ab") as log:
-            process = subprocess.Popen(  # noqa: ASYNC220  # a fork of a small process; 2 ms
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                cwd=folder,
-                start_new_session=True,
-            )
-        descriptor = os.pidfd_open(process.pid)
-        self._children[ref] = (process, descriptor, time.monotonic())
+        process_id = await self._fork(ref, folder)
+        try:
+            descriptor = os.pidfd_open(process_id)
+        except ProcessLookupError:  # ended already, most likely for want of a lease
+            self._on_exit()
+            return
+        self._children[ref] = (descriptor, time.monotonic())
         asyncio.get_running_loop().add_reader(descriptor, self._reap, ref)
 
+    async def _fork(self, ref: InstanceRef, folder: Path) -> int:
+        """Ask the nursery for an agent and return its process id; a nursery that ended is replaced."""
+        request = {
+            "ref": [ref.job_id, ref.index, ref.attempt],
+            "folder": str(folder),
+            "log": str(self._log_file),
+            "environment": self._environment,
+        }
+        line = json.dumps(request).encode() + b"\n"
+        for _ in range(2):
+            if self._nursery is None or self._nursery.returncode is not None:
+                await self.open()
+            assert self._nursery is not None and self._nursery.stdin is not None and self._nursery.stdout is not None
+            with contextlib.suppress(ConnectionError):
+                self._nursery.stdin.write(line)
+                await self._nursery.stdin.drain()
+                answer = await self._nursery.stdout.readline()
+                if answer:
+                    return int(answer)
+            await self._nursery.wait()
+        raise RuntimeUnavailable(f"the process that starts agents ends at once; see {self._log_file}")
+
     def _reap(self, ref: InstanceRef) -> None:
-        process, descriptor, _ = self._children.pop(ref)
+        descriptor, _ = self._children.pop(ref)
         asyncio.get_running_loop().remove_reader(descriptor)
         os.close(descriptor)
-        process.wait()
         self._on_exit()
 
     def is_starting(self, ref: InstanceRef) -> bool:
         child = self._children.get(ref)
-        return child is not None and time.monotonic() - child[2] < REGISTRATION_SECONDS
+        return child is not None and time.monotonic() - child[1] < REGISTRATION_SECONDS
 
     def is_alive(self, agent: AgentRecord) -> bool | None:
         if agent.host != socket.gethostname():
             return None
-        if agent.ref in self._children:
-            return True
-        # After a restart of the server the agent is no child of ours; its command line tells it from a later process
-        # that was given the same number.
-        try:
-            words = Path(f"/proc/{agent.process_id}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            return False
-        ref = agent.ref
-        return [b"millrace.agent", b"%d" % ref.job_id, b"%d" % ref.index, b"%d" % ref.attempt] == words[2:6]
+        return agent.ref in self._children or process_start(agent.process_id) == agent.process_start
 
     def nudge(self, agent: AgentRecord) -> None:
         self._signal(agent, signal.SIGUSR1)
@@ -95,10 +133,8 @@ class LocalEngine:
 
     def _signal(self, agent: AgentRecord, number: signal.Signals) -> None:
         if self.is_alive(agent):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(agent.process_id, number)
-            except ProcessLookupError:
-                return
 
     async def remove_work(self, job_id: int, index: int | None) -> None:
         folder = self._work_dir / str(job_id)
@@ -108,8 +144,10 @@ class LocalEngine:
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()
-        for process, descriptor, _ in self._children.values():
+        for descriptor, _ in self._children.values():
             loop.remove_reader(descriptor)
             os.close(descriptor)
-            process.returncode = 0  # the agent goes on without us: Popen need not warn that it still runs
         self._children.clear()
+        if self._nursery is not None and self._nursery.stdin is not None:
+            self._nursery.stdin.close()
+            await self._nursery.wait()

@@ -57,6 +57,8 @@ class AgentRecord:
     ref: InstanceRef
     agent_id: str
     process_id: int
+    process_start: int
+    """When the process started, as its machine counts; tells it from a later one with the same number."""
     host: str
     registered_at: datetime
     heartbeat_at: datetime
@@ -172,7 +174,9 @@ class JobStore(Protocol):
         """Make room for an agent to register; closes all earlier attempts. Harmless when repeated."""
         ...
 
-    async def register_agent(self, ref: InstanceRef, *, agent_id: str, process_id: int, host: str) -> bool:
+    async def register_agent(
+        self, ref: InstanceRef, *, agent_id: str, process_id: int, process_start: int, host: str
+    ) -> bool:
         """Take an opened attempt for an agent; False if another agent has it or it is closed."""
         ...
 

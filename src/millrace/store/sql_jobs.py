@@ -160,11 +160,14 @@ class SqlJobStore:
     async def open_instance(self, ref: InstanceRef) -> None:
         await self._db.write(lambda connection: connection.execute(_Q["open_instance"], _keys(ref)))
 
-    async def register_agent(self, ref: InstanceRef, *, agent_id: str, process_id: int, host: str) -> bool:
+    async def register_agent(
+        self, ref: InstanceRef, *, agent_id: str, process_id: int, process_start: int, host: str
+    ) -> bool:
         row = {
             **_keys(ref),
             "agent_id": agent_id,
             "process_id": process_id,
+            "process_start": process_start,
             "host": host,
             "at": _micros(self._clock.now()),
         }
@@ -265,6 +268,7 @@ def _agent(row: sqlite3.Row) -> AgentRecord:
         ref=InstanceRef(job_id=row["job_id"], index=row["instance"], attempt=row["attempt"]),
         agent_id=row["agent_id"],
         process_id=row["process_id"],
+        process_start=row["process_start"],
         host=row["host"],
         registered_at=_time(row["registered_at"]),
         heartbeat_at=_time(row["heartbeat_at"]),

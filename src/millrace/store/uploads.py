@@ -32,6 +32,7 @@ __all__ = ["MAX_PARTS", "Uploads"]
 
 MAX_PARTS = 10_000
 
+_DEFAULT_ALGORITHM = "crc64nvme"
 _UPLOAD_ID = re.compile(r"[0-9a-f]{48}")
 _PART = re.compile(r"[0-9]{5}")
 
@@ -253,9 +254,9 @@ class Uploads:
 
 
 def _object_checksum(upload: UploadInfo, parts: Sequence[PartInfo]) -> dict[str, str]:
-    """Return the joined object's checksum, if every part has one of the upload's algorithm."""
-    algorithm = upload.checksum_algorithm
-    if algorithm is None or not all(algorithm in part.checksums for part in parts):
+    """Return the joined object's checksum, if every part has one of the upload's algorithm (or of S3's default)."""
+    algorithm = upload.checksum_algorithm or _DEFAULT_ALGORITHM
+    if not all(algorithm in part.checksums for part in parts):
         return {}
     if upload.meta.checksum_type == "FULL_OBJECT" and algorithm in JOINABLE:
         return {algorithm: join_full_object(algorithm, [(part.checksums[algorithm], part.size) for part in parts])}

@@ -104,11 +104,11 @@ class JobStoreContract:
         """Of two agents started for the same attempt one is at work."""
         job = await added(stores[0])
         ref = InstanceRef(job_id=job.id, index=0, attempt=1)
-        assert not await stores[0].register_agent(ref, agent_id="early", process_id=1, host="h")
+        assert not await stores[0].register_agent(ref, agent_id="early", process_id=1, process_start=1, host="h")
         await stores[0].open_instance(ref)
         await stores[1].open_instance(ref)
-        assert await stores[0].register_agent(ref, agent_id="one", process_id=1, host="h")
-        assert not await stores[1].register_agent(ref, agent_id="two", process_id=2, host="h")
+        assert await stores[0].register_agent(ref, agent_id="one", process_id=1, process_start=1, host="h")
+        assert not await stores[1].register_agent(ref, agent_id="two", process_id=2, process_start=1, host="h")
         agent = await stores[1].get_agent(ref)
         assert agent is not None
         assert (agent.agent_id, agent.process_id, agent.stop_wanted) == ("one", 1, False)
@@ -118,7 +118,7 @@ class JobStoreContract:
         job = await added(stores[0])
         old, new = (InstanceRef(job_id=job.id, index=0, attempt=attempt) for attempt in (1, 2))
         await stores[0].open_instance(old)
-        await stores[0].register_agent(old, agent_id="old", process_id=1, host="h")
+        await stores[0].register_agent(old, agent_id="old", process_id=1, process_start=1, host="h")
         await stores[0].open_instance(new)
         with pytest.raises(LeaseLost):
             await stores[1].heartbeat(old, "old", None)
@@ -126,7 +126,7 @@ class JobStoreContract:
             await stores[1].post(job.id, Scheduled(at=START), by=old)
         await stores[0].open_instance(old)
         assert await stores[0].get_agent(old) is None
-        assert await stores[1].register_agent(new, agent_id="new", process_id=2, host="h")
+        assert await stores[1].register_agent(new, agent_id="new", process_id=2, process_start=1, host="h")
         await stores[1].post(job.id, Scheduled(at=START), by=new)
 
     async def test_heartbeats_carry_progress_one_way_and_stop_the_other(self, stores: Stores) -> None:
@@ -134,7 +134,7 @@ class JobStoreContract:
         job = await added(stores[0])
         ref = InstanceRef(job_id=job.id, index=0, attempt=1)
         await stores[0].open_instance(ref)
-        await stores[0].register_agent(ref, agent_id="one", process_id=1, host="h")
+        await stores[0].register_agent(ref, agent_id="one", process_id=1, process_start=1, host="h")
         assert await stores[1].heartbeat(ref, "one", {"records": 5}) is False
         assert await stores[1].heartbeat(ref, "one", None) is False
         [agent] = await stores[0].list_agents(job.id)

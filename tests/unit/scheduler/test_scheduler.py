@@ -63,7 +63,9 @@ class Stage:
     async def register(self, ref: InstanceRef) -> None:
         """Play an agent that comes to work."""
         self.engine.starting.discard(ref)
-        assert await self.jobs.register_agent(ref, agent_id=f"agent-{ref.attempt}", process_id=1, host="h")
+        assert await self.jobs.register_agent(
+            ref, agent_id=f"agent-{ref.attempt}", process_id=1, process_start=1, host="h"
+        )
         started = InstanceStarted(at=self.clock.now(), index=ref.index, attempt=ref.attempt)
         await self.jobs.post(ref.job_id, started, by=ref)
 

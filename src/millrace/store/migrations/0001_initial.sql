@@ -40,6 +40,7 @@ CREATE TABLE agents (
     attempt       INTEGER NOT NULL,
     agent_id      TEXT,
     process_id    INTEGER,
+    process_start INTEGER,
     host          TEXT,
     registered_at INTEGER,
     heartbeat_at  INTEGER,

@@ -65,14 +65,14 @@ SELECT applied_at, type, body FROM job_events WHERE job_id = :job_id AND applied
 -- Open an attempt; a later one closes the earlier, the same one again changes nothing.
 INSERT INTO agents (job_id, instance, attempt) VALUES (:job_id, :instance, :attempt)
 ON CONFLICT (job_id, instance) DO UPDATE
-SET attempt = excluded.attempt, agent_id = NULL, process_id = NULL, host = NULL, registered_at = NULL,
+SET attempt = excluded.attempt, agent_id = NULL, process_id = NULL, process_start = NULL, host = NULL, registered_at = NULL,
     heartbeat_at = NULL
 WHERE agents.attempt < excluded.attempt;
 
 -- name: register_agent
 -- Take an attempt; only the first agent finds it free.
 UPDATE agents
-SET agent_id = :agent_id, process_id = :process_id, host = :host, registered_at = :at, heartbeat_at = :at
+SET agent_id = :agent_id, process_id = :process_id, process_start = :process_start, host = :host, registered_at = :at, heartbeat_at = :at
 WHERE job_id = :job_id AND instance = :instance AND attempt = :attempt AND agent_id IS NULL;
 
 -- name: heartbeat
