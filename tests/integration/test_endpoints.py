@@ -254,16 +254,15 @@ def test_bad_requests_are_refused(platform: Platform, call: str, members: dict[s
 def test_taken_names_are_refused(platform: Platform, models: dict[str, str], endpoint: str) -> None:
     """The SDK swallows exactly this text and reuses what is there."""
     sagemaker = platform.client("sagemaker")
-    container = {"Image": "knn:1"}
-    for create_again in (
-        lambda: sagemaker.create_model(ModelName=models["red"], ExecutionRoleArn=ROLE, PrimaryContainer=container),
-        lambda: sagemaker.create_endpoint_config(
-            EndpointConfigName=endpoint, ProductionVariants=[variant("v", models["red"])]
-        ),
-        lambda: sagemaker.create_endpoint(EndpointName=endpoint, EndpointConfigName=endpoint),
+    config = {"EndpointConfigName": endpoint, "ProductionVariants": [variant("v", models["red"])]}
+    model = {"ModelName": models["red"], "ExecutionRoleArn": ROLE, "PrimaryContainer": {"Image": "knn:1"}}
+    for call, members in (
+        ("create_model", model),
+        ("create_endpoint_config", config),
+        ("create_endpoint", {"EndpointName": endpoint, "EndpointConfigName": endpoint}),
     ):
         with pytest.raises(ClientError, match=r"ValidationException.*Cannot create already existing"):
-            create_again()
+            getattr(sagemaker, call)(**members)
 
 
 def test_models_are_listed_in_pages(platform: Platform) -> None:
