@@ -11,13 +11,12 @@ from millrace.dataplane import (
     Limits,
     assign,
     effective_settings,
-    failure_reason,
     list_inputs,
     run_transform,
     validate_spec,
     wait_until_healthy,
 )
-from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
+from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec, transform_failure_reason
 from millrace.names import ObjectPrefix
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
@@ -115,8 +114,9 @@ class Result:
     @property
     def reason(self) -> str:
         """The job's FailureReason."""
-        outcome = self.outcome
-        return failure_reason(outcome.failures, outcome.failure_count, outcome.progress.objects_total)
+        reason = transform_failure_reason([self.outcome])
+        assert reason is not None
+        return reason
 
     @property
     def texts(self) -> list[str]:

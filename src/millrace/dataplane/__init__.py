@@ -3,7 +3,7 @@
 from millrace.dataplane.client import Answer, Client, ClientError, ConnectionFailed, InvocationTimeout
 from millrace.dataplane.container import ping, wait_until_healthy
 from millrace.dataplane.execution_parameters import EffectiveSettings, container_environment, effective_settings
-from millrace.dataplane.failures import data_log_line, failure_reason
+from millrace.dataplane.failures import data_log_line
 from millrace.dataplane.jsonpath import Filter, InvalidFilter, parse_filter
 from millrace.dataplane.limits import Limits
 from millrace.dataplane.plan import InputObject, assign, has_input, list_inputs
@@ -25,7 +25,6 @@ __all__ = [
     "container_environment",
     "data_log_line",
     "effective_settings",
-    "failure_reason",
     "has_input",
     "list_inputs",
     "parse_filter",

@@ -1,18 +1,15 @@
-"""Word the failures of a transform job: its data log and its FailureReason. Pure."""
+"""Word the failures of a transform job for its data log. Pure."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from millrace.errors import FAILURE_REASON_LIMIT
-from millrace.jobs.transform import ObjectFailure
+from millrace.jobs.transform import FAILURE_PRECEDENCE, ObjectFailure
 from millrace.names import ObjectRef
 
-__all__ = ["data_log_line", "failure_lines", "failure_reason", "select_failures"]
+__all__ = ["data_log_line", "failure_lines", "select_failures"]
 
 MESSAGE_LINES = 50
 """Lines of a failing answer that the data log shows."""
-
-_PRECEDENCE = ("InternalServerError", "AlgorithmError", "ClientError")
 
 
 def data_log_line(now: datetime, text: str) -> str:
@@ -44,35 +41,7 @@ def select_failures(failures: Sequence[ObjectFailure], keep: int) -> tuple[Objec
     """Return the first failures by key, and the first of each label if it is not among them."""
     ordered = sorted(failures, key=lambda failure: failure.key.encode())
     kept = ordered[:keep]
-    for label in _PRECEDENCE:
+    for label in FAILURE_PRECEDENCE:
         if all(failure.label != label for failure in kept):
             kept += [failure for failure in ordered[keep:] if failure.label == label][:1]
     return tuple(kept)
-
-
-def failure_reason(failures: Sequence[ObjectFailure], count: int, total: int) -> str:
-    """Return the job's FailureReason: SageMaker's text first, then what it does not tell.
-
-    Args:
-        failures: Failed objects of all instances, as far as they were kept; at least one.
-        count: How many objects failed.
-        total: How many objects the job had.
-
-    Source:
-        batch-transform.md 1.5: AlgorithmError wins over ClientError.
-    """
-    first = min(failures, key=lambda failure: (_precedence(failure.label), failure.key.encode()))
-    place = first.key
-    if first.record is not None:
-        place += f", record {first.record} at byte {first.offset}"
-    text = (
-        f"{first.label}: See job logs for more information. "
-        f"{count} of {total} object{'s' * (total != 1)} failed; first: {place}: {first.message}"
-    )
-    if first.answer and first.answer != first.message:
-        text += f": {' '.join(first.answer.split())}"
-    return text[:FAILURE_REASON_LIMIT]
-
-
-def _precedence(label: str) -> int:
-    return _PRECEDENCE.index(label) if label in _PRECEDENCE else len(_PRECEDENCE)

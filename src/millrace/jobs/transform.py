@@ -8,6 +8,7 @@ from millrace.errors import FAILURE_REASON_LIMIT
 from millrace.names import ObjectPrefix
 
 __all__ = [
+    "FAILURE_PRECEDENCE",
     "AssembleWith",
     "BatchStrategy",
     "Compression",
@@ -24,6 +25,9 @@ __all__ = [
 
 MIB = 1024 * 1024
 DEFAULT_MAX_PAYLOAD_BYTES = 6 * MIB
+
+FAILURE_PRECEDENCE = ("InternalServerError", "AlgorithmError", "ClientError")
+"""Which class of failure names a job whose objects failed for different reasons."""
 
 
 class SplitType(StrEnum):
@@ -170,23 +174,17 @@ def transform_failure_reason(outcomes: Sequence[InstanceOutcome]) -> str | None:
     Source:
         batch-transform.md 1.5: AlgorithmError wins over ClientError.
     """
-    failures = sorted((failure for outcome in outcomes for failure in outcome.failures), key=lambda it: it.key)
-    count = sum(max(outcome.failure_count, len(outcome.failures)) for outcome in outcomes)
-    if not count:
+    failures = [failure for outcome in outcomes for failure in outcome.failures]
+    if not failures:
         return None
+    count = sum(max(outcome.failure_count, len(outcome.failures)) for outcome in outcomes)
     total = sum(outcome.progress.objects_total for outcome in outcomes)
-    label = "AlgorithmError" if any(it.label == "AlgorithmError" for it in failures) else "ClientError"
-    first = next((it for it in failures if it.label == label), None)
-    text = f"{label}: See job logs for more information. {count} of {total} objects failed"
-    if first is not None:
-        text += f"; first: {_place(first)}: {first.message}"
-        if first.answer:
-            text += f": {first.answer}"
+    first = min(failures, key=lambda failure: (FAILURE_PRECEDENCE.index(failure.label), failure.key.encode()))
+    place = first.key if first.record is None else f"{first.key}, record {first.record} at byte {first.offset}"
+    text = (
+        f"{first.label}: See job logs for more information. "
+        f"{count} of {total} object{'s' * (total != 1)} failed; first: {place}: {first.message}"
+    )
+    if first.answer and first.answer != first.message:
+        text += f": {' '.join(first.answer.split())}"
     return text[:FAILURE_REASON_LIMIT]
-
-
-def _place(failure: ObjectFailure) -> str:
-    if failure.record is None:
-        return failure.key
-    at = "" if failure.offset is None else f" at byte {failure.offset}"
-    return f"{failure.key}, record {failure.record}{at}"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from millrace.dataplane.failures import data_log_line, failure_lines, failure_reason, select_failures
+from millrace.dataplane.failures import data_log_line, failure_lines, select_failures
 from millrace.dataplane.jsonpath import InvalidFilter, parse_filter
 from millrace.dataplane.progress import LatencyHistogram
 from millrace.jobs.transform import ObjectFailure
@@ -13,18 +13,6 @@ from millrace.names import ObjectRef
 
 def failure(key: str, label: str = "ClientError", **more: object) -> ObjectFailure:
     return ObjectFailure(key=key, label=label, message="it broke", **more)  # type: ignore[arg-type]
-
-
-def test_the_algorithms_fault_is_told_first() -> None:
-    """AlgorithmError wins over ClientError, and the first object told is one of that class."""
-    reason = failure_reason([failure("a"), failure("b", "AlgorithmError")], 2, 9)
-    assert reason == "AlgorithmError: See job logs for more information. 2 of 9 objects failed; first: b: it broke"
-
-
-def test_a_reason_names_record_offset_and_answer() -> None:
-    """Record number, byte offset and the container's words follow the key, on one line."""
-    told = failure_reason([failure("a", record=3, offset=24, answer="no\n good")], 1, 1)
-    assert told.endswith("1 of 1 object failed; first: a, record 3 at byte 24: it broke: no good")
 
 
 def test_kept_failures_hold_one_of_each_class() -> None:

@@ -1,7 +1,8 @@
 """The lifecycle of endpoints, as a play of events and commands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import pytest
 
@@ -31,8 +32,7 @@ from millrace.names import sagemaker_arn
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def spec(config: str = "c1", **counts: int) -> EndpointSpec:
-    counts = counts or {"blue": 1}
+def spec(config: str = "c1", counts: Mapping[str, int] = MappingProxyType({"blue": 1})) -> EndpointSpec:
     container = ModelContainer(image="knn:1")
     return EndpointSpec(
         config=config,
@@ -50,7 +50,7 @@ def endpoint(**counts: int) -> EndpointJob:
         status=JobStatus.CREATING,
         created_at=NOW,
         modified_at=NOW,
-        spec=spec(**counts),
+        spec=spec(counts=counts or {"blue": 1}),
     )
 
 
@@ -109,7 +109,7 @@ def test_an_instance_that_ends_in_service_is_started_again() -> None:
 
 def test_an_update_swaps_the_spec_when_the_new_instances_are_ready() -> None:
     """Until then the old ones serve; after it they are stopped."""
-    job, commands = play(endpoint(), SCHEDULED, ready(0), UpdateRequested(at=NOW, spec=spec("c2", green=1)))
+    job, commands = play(endpoint(), SCHEDULED, ready(0), UpdateRequested(at=NOW, spec=spec("c2", {"green": 1})))
     assert (job.status, commands) == (JobStatus.UPDATING, [StartInstance(index=1, attempt=1)])
     assert [it.variant for it in serving_instances(job)] == ["blue"]
     job, commands = play(job, ready(1))
@@ -122,7 +122,7 @@ def test_an_update_swaps_the_spec_when_the_new_instances_are_ready() -> None:
 
 def test_an_update_that_fails_leaves_the_old_spec_in_service() -> None:
     """The new instances are stopped, the reason is told, nobody's request was lost."""
-    job, _ = play(endpoint(), SCHEDULED, ready(0), UpdateRequested(at=NOW, spec=spec("c2", green=2)))
+    job, _ = play(endpoint(), SCHEDULED, ready(0), UpdateRequested(at=NOW, spec=spec("c2", {"green": 2})))
     job, commands = play(job, gone(1, reason="no licence"))
     assert (job.status, job.spec.config, job.failure_reason) == (JobStatus.IN_SERVICE, "c1", "no licence")
     assert StopInstance(index=2) in commands
