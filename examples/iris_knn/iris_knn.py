@@ -97,9 +97,9 @@ streams = logs.describe_log_streams(logGroupName=log_group, logStreamNamePrefix=
 lines = [
     event["message"]
     for stream in streams
-    for event in logs.get_log_events(
-        logGroupName=log_group, logStreamName=stream["logStreamName"], startFromHead=True
-    )["events"]
+    for event in logs.get_log_events(logGroupName=log_group, logStreamName=stream["logStreamName"], startFromHead=True)[
+        "events"
+    ]
 ]
 scores = [line for line in lines if "#test_score (algo-1) : ('accuracy'" in line]
 check("the log shows the accuracy of the test channel", len(scores) == 1, *scores)
@@ -113,7 +113,9 @@ check(
     f"{accuracy:.6f}, scikit-learn {reference_accuracy:.6f}",
 )
 artifact = job["ModelArtifacts"]["S3ModelArtifacts"]
-check("the model is where SageMaker puts it", artifact == f"s3://{bucket}/{prefix}/output/{job_name}/output/model.tar.gz")
+check(
+    "the model is where SageMaker puts it", artifact == f"s3://{bucket}/{prefix}/output/{job_name}/output/model.tar.gz"
+)
 
 # %% Deploy an endpoint that takes CSV and answers JSON
 predictor = estimator.deploy(

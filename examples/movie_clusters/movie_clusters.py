@@ -64,25 +64,24 @@ print(f"wrote {written.lines} lines, {written.broken_lines} of them broken: {rev
 
 # %% Load them. Real exports have bad lines, and a few of them must not cost the rest
 def load_reviews(path):
-    """Return user, product, title and stars of every review that can be read."""
+    """Return user, product, title and stars of every line that is a whole review."""
     # QUOTE_NONE: a text may open a quote and never close it, and would swallow the lines that follow.
     # No `usecols` here: with it pandas takes lines with too many fields as good, and their columns are shifted.
     table = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, on_bad_lines="skip", dtype=str)
-    table = table[["customer_id", "product_id", "product_title", "star_rating"]]
-    # What a shifted or cut line has in the column of stars is no number from 1 to 5.
-    stars = pd.to_numeric(table["star_rating"], errors="coerce")
-    table = table.assign(star_rating=stars)[stars.between(1, 5)]
-    # Who reviews a product twice means the last one.
-    return table.drop_duplicates(["customer_id", "product_id"], keep="last")
+    # A line that was cut short, or whose columns have moved to the left, does not end in a date.
+    is_whole = table["review_date"].str.fullmatch(r"\d{4}-\d{2}-\d{2}").fillna(False).astype(bool)
+    table = table.loc[is_whole, ["customer_id", "product_id", "product_title", "star_rating"]]
+    return table.astype({"star_rating": "int8"})
 
 
 reviews = load_reviews(reviews_path)
-unread = written.lines - len(reviews)
 check(
-    "all but the broken and the repeated lines are read",
-    written.broken_lines <= unread < 0.02 * written.lines,
-    f"{len(reviews)} reviews, {unread} lines left out",
+    "every line is read but the broken ones",
+    len(reviews) == written.lines - written.broken_lines,
+    f"{len(reviews)} reviews",
 )
+# Who reviews a product twice means the last one.
+reviews = reviews.drop_duplicates(["customer_id", "product_id"], keep="last")
 
 # %% Keep the users and products that have enough reviews to say something
 # Leaving out a product takes reviews from users, and the other way round: repeat until both have enough.
@@ -103,7 +102,9 @@ ratings = csr_matrix(
 )
 titles = reviews.groupby("product_id", sort=True)["product_title"].first()
 n_products, n_users = ratings.shape
-print(f"{n_products} products by {n_users} users, {ratings.nnz / n_products / n_users:.2%} of the cells rated", flush=True)
+print(
+    f"{n_products} products by {n_users} users, {ratings.nnz / n_products / n_users:.2%} of the cells rated", flush=True
+)
 
 # %% A tenth of the products is held out: they are the new data of the last step
 held_out = np.zeros(n_products, dtype=bool)
@@ -153,7 +154,6 @@ transformer = pca_model.transformer(
     output_path=f"s3://{bucket}/{prefix}/known-projections",
 )
 transformer.transform(known_uri, content_type="text/csv", split_type="Line")
-transformer.wait()
 
 
 def read_projections(output_path, name):
@@ -204,7 +204,6 @@ new_transformer = Transformer(
     sagemaker_session=session,
 )
 new_transformer.transform(new_uri, content_type="text/csv", split_type="Line")
-new_transformer.wait()
 new_projections = read_projections(new_transformer.output_path, "new-products")
 
 # %% The same by numpy: eigenvectors of the scatter matrix, strongest component last as in SageMaker's model
