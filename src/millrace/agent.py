@@ -26,6 +26,7 @@ from millrace.errors import InternalFailure, JobFailure, LeaseLost
 from millrace.jobs.job import EndpointJob, InstanceFinished, Job, TrainingJob, TransformJob
 from millrace.jobs.training import TrainingOutcome
 from millrace.jobs.transform import InstanceOutcome
+from millrace.log_format import set_up_logging
 from millrace.ports.jobs import InstanceRef, NoSuchJob
 from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
 from millrace.runtimes.process import ProcessRuntime
@@ -197,11 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent that the arguments name and return its exit code."""
     job_id, index, attempt = (int(word) for word in (sys.argv[1:] if arguments is None else arguments))
     settings = settings_module.load()
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format=f"%(asctime)s %(levelname)s job {job_id}/{index} attempt {attempt}: %(message)s",
-        stream=sys.stderr,
-    )
+    set_up_logging(settings.log_level, subject=f"job {job_id} instance {index} attempt {attempt}")
     agent = Agent(settings, InstanceRef(job_id=job_id, index=index, attempt=attempt), os.environ)
     try:
         uvloop.run(agent.run())

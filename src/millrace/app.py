@@ -164,12 +164,14 @@ class Server:
         await self.keys.delete_expired()
         await self.keys.ensure_first_key(role=self._settings.role_name)
         await self.engine.open()
+        await self.engine.sweep(await self.jobs.list_unfinished())
         moving = asyncio.create_task(self.scheduler.run())
         waking = asyncio.create_task(self._wake())
+        sweeping = asyncio.create_task(self.objects.sweep())
         try:
             yield
         finally:
-            for task in (moving, waking):
+            for task in (moving, waking, sweeping):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task

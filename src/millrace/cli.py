@@ -1,7 +1,6 @@
 """The `millrace` command: its options, and which module carries a command out."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,11 +112,10 @@ def _serve(options: argparse.Namespace) -> int:
     import uvloop
 
     from millrace.app import run_server
+    from millrace.log_format import set_up_logging
 
     loaded = _settings(options)
-    logging.basicConfig(
-        level=loaded.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
+    set_up_logging(loaded.log_level)
     try:
         uvloop.run(run_server(loaded, stop_jobs=options.stop_jobs))
     except OSError as exc:

@@ -1,16 +1,16 @@
 """Every exception of ours, by who reads it.
 
-    MillraceError
-      ApiError                 the caller reads it: AWS code, message, HTTP status
-        ValidationError        also ResourceNotFound, ResourceInUse, ResourceLimitExceeded, ConflictError,
-                               AccessDenied, UnknownOperation
-        S3Error                S3's own codes, one class: the code is data there
-      JobFailure               the job's owner reads it, as FailureReason (at most 1,024 characters)
-        ClientFailure          "ClientError: ...": the input, the model or the request is at fault
-        AlgorithmFailure       "AlgorithmError: ...": the container is at fault
-        InternalFailure        "InternalServerError: ...": the platform is at fault
-      InfrastructureError      the operator reads it, with its traceback; a caller sees InternalFailure
-        StoreUnavailable, RuntimeUnavailable, ImageUnavailable, LeaseLost
+MillraceError
+  ApiError                 the caller reads it: AWS code, message, HTTP status
+    ValidationError        also ResourceNotFound, ResourceInUse, ResourceLimitExceeded, ConflictError,
+                           AccessDenied, UnknownOperation
+    S3Error                S3's own codes, one class: the code is data there
+  JobFailure               the job's owner reads it, as FailureReason (at most 1,024 characters)
+    ClientFailure          "ClientError: ...": the input, the model or the request is at fault
+    AlgorithmFailure       "AlgorithmError: ...": the container is at fault
+    InternalFailure        "InternalServerError: ...": the platform is at fault
+  InfrastructureError      the operator reads it, with its traceback; a caller sees InternalFailure
+    StoreUnavailable, RuntimeUnavailable, ImageUnavailable, LeaseLost
 """
 
 from typing import ClassVar

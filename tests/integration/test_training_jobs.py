@@ -257,3 +257,27 @@ def _log_so_far(platform: Platform, prefix: str) -> list[str]:
         return platform.log(GROUP, prefix)
     except ClientError:  # the group or stream is not there yet
         return []
+
+
+def test_a_job_is_updated_while_it_runs_and_deleted_after_its_end(platform: Platform, data: str) -> None:
+    """Update is echoed; Delete wants the end first, and frees the name."""
+    sagemaker = platform.client("sagemaker")
+    platform.train("amended", InputDataConfig=[channel("train", data)], HyperParameters={"do": "wait"})
+    sagemaker.update_training_job(
+        TrainingJobName="amended",
+        ResourceConfig={"KeepAlivePeriodInSeconds": 60},
+        ProfilerConfig={"DisableProfiler": True},
+    )
+    found = sagemaker.describe_training_job(TrainingJobName="amended")
+    assert found["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 60
+    assert found["ResourceConfig"]["InstanceType"] == "ml.m5.large"
+    assert found["ProfilerConfig"]["DisableProfiler"] is True
+    with pytest.raises(ClientError, match="ResourceInUse"):
+        sagemaker.delete_training_job(TrainingJobName="amended")
+    sagemaker.stop_training_job(TrainingJobName="amended")
+    platform.ended_training("amended")
+    sagemaker.delete_training_job(TrainingJobName="amended")
+    with pytest.raises(ClientError, match="Requested resource not found"):
+        sagemaker.describe_training_job(TrainingJobName="amended")
+    platform.train("amended", InputDataConfig=[channel("train", data)])
+    assert platform.ended_training("amended")["TrainingJobStatus"] == "Completed"

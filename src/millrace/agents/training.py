@@ -23,7 +23,7 @@ from millrace.jobs.job import InstanceStarted, SecondaryStatus, StageEntered, Tr
 from millrace.jobs.training import Channel, InputMode, TrainingOutcome
 from millrace.names import ObjectPrefix
 from millrace.ports.logs import LogStore
-from millrace.ports.objects import ObjectStore
+from millrace.ports.objects import ObjectStore, ObjectStoreError
 from millrace.ports.runtime import Container, ContainerSpec, ExitStatus, Image, ImageCatalog, Runtime
 
 __all__ = ["LOG_GROUP", "TrainingAgent"]
@@ -94,7 +94,7 @@ class TrainingAgent:
             outcome = await self._train(hosts, image, pipes)
         except JobFailure as failure:
             outcome = TrainingOutcome(failure_reason=failure.reason)
-        except (ImageUnavailable, RuntimeUnavailable) as exc:
+        except (ImageUnavailable, RuntimeUnavailable, ObjectStoreError) as exc:
             outcome = TrainingOutcome(failure_reason=ClientFailure(str(exc)).reason)
         for host in hosts:
             host.stream.flush()

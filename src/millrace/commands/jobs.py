@@ -101,8 +101,19 @@ def _agent(agent: AgentRecord) -> Mapping[str, Any]:
         "attempt": agent.ref.attempt,
         "process_id": agent.process_id,
         "heartbeat_at": agent.heartbeat_at,
-        "progress": agent.progress,
+        "progress": None if agent.progress is None else {**agent.progress, **_rates(agent, agent.progress)},
     }
+
+
+def _rates(agent: AgentRecord, progress: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return the mean rates of a transform instance so far, and the seconds that the rest takes at them."""
+    seconds = (agent.heartbeat_at - agent.registered_at).total_seconds()
+    done = progress.get("bytes_in", 0)
+    if seconds <= 0 or not done:
+        return {}
+    rates = {"records_per_second": progress["records"] / seconds, "bytes_per_second": done / seconds}
+    left = max(0, progress["bytes_total"] - done)
+    return {name: round(value, 3) for name, value in (*rates.items(), ("eta_seconds", left * seconds / done))}
 
 
 def show_logs(settings: Settings, name: str, *, region: str | None) -> int:

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from millrace.errors import RuntimeUnavailable
@@ -68,7 +68,7 @@ class LocalEngine:
         """Start the nursery; it does its imports while others go on."""
         with self._log_file.open("ab") as log:
             self._nursery = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "millrace.engines.nursery"),
+                *(sys.executable, "-m", "millrace.nursery"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -141,6 +141,12 @@ class LocalEngine:
         if index is not None:
             folder = folder / str(index)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def sweep(self, keep: Collection[int]) -> None:
+        if self._work_dir.is_dir():
+            for folder in list(self._work_dir.iterdir()):
+                if folder.name.isdigit() and int(folder.name) not in keep:
+                    await self.remove_work(int(folder.name), None)
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 """Engine: where agents run."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from millrace.ports.jobs import AgentRecord, InstanceRef
@@ -32,6 +33,10 @@ class Engine(Protocol):
 
     async def remove_work(self, job_id: int, index: int | None) -> None:
         """Remove working files of an instance, or of a whole job."""
+        ...
+
+    async def sweep(self, keep: Collection[int]) -> None:
+        """Remove working files of all jobs but these: a crash may have come between a job's end and its clean-up."""
         ...
 
     async def close(self) -> None:

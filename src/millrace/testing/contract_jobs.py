@@ -8,7 +8,7 @@ import pytest
 
 from millrace.errors import LeaseLost
 from millrace.jobs.endpoint import ModelContainer
-from millrace.jobs.job import Instance, InstanceStarted, Job, JobKind, JobStatus, Scheduled, TransformJob
+from millrace.jobs.job import Event, Instance, InstanceStarted, Job, JobKind, JobStatus, Scheduled, TransformJob
 from millrace.jobs.transform import TransformSpec
 from millrace.names import ObjectPrefix, sagemaker_arn
 from millrace.ports.jobs import InstanceRef, JobExists, JobQuery, JobStore, NoSuchJob, StaleJob
@@ -86,7 +86,7 @@ class JobStoreContract:
     async def test_events_wait_in_order_until_they_are_applied(self, stores: Stores) -> None:
         """Posted by one process, applied by another together with the move, kept as history."""
         job = await added(stores[0])
-        events = [Scheduled(at=START), InstanceStarted(at=START, index=0, attempt=1)]
+        events: list[Event] = [Scheduled(at=START), InstanceStarted(at=START, index=0, attempt=1)]
         for event in events:
             await stores[1].post(job.id, event)
         posted = await stores[0].list_posted()

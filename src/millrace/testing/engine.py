@@ -1,5 +1,6 @@
 """An Engine whose agents a test plays itself."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from millrace.ports.jobs import AgentRecord, InstanceRef
@@ -17,6 +18,7 @@ class FakeEngine:
     nudged: list[InstanceRef] = field(default_factory=list)
     suspended: list[InstanceRef] = field(default_factory=list)
     removed: list[tuple[int, int | None]] = field(default_factory=list)
+    kept: set[int] = field(default_factory=set)
 
     async def start(self, ref: InstanceRef) -> None:
         self.started.append(ref)
@@ -36,6 +38,9 @@ class FakeEngine:
 
     async def remove_work(self, job_id: int, index: int | None) -> None:
         self.removed.append((job_id, index))
+
+    async def sweep(self, keep: Collection[int]) -> None:
+        self.kept = set(keep)
 
     async def close(self) -> None:
         self.starting.clear()

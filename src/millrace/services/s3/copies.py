@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectMeta, ObjectStore
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.s3.checksum_params import CHECKSUMS, checksum_members
+from millrace.services.s3.checksum_params import CHECKSUMS, DEFAULT_ALGORITHM, checksum_members
 from millrace.services.s3.conditions import Verdict, decide, told_time
 from millrace.services.s3.faults import fault
 from millrace.services.s3.object_meta import encryption_members, object_meta, refuse_unkept
@@ -72,7 +72,7 @@ class CopyHandlers:
         source = await self._source(params)
         upload = await self._objects.get_upload(target, params["UploadId"])
         chunks = self._range(source, params.get("CopySourceRange"))
-        algorithms = [upload.checksum_algorithm] if upload.checksum_algorithm else []
+        algorithms = [upload.checksum_algorithm or DEFAULT_ALGORITHM]
         part = await self._objects.put_part(
             target, upload.upload_id, params["PartNumber"], chunks, checksum_algorithms=algorithms
         )

@@ -1,4 +1,4 @@
-"""Training jobs: create, describe, stop, list."""
+"""Training jobs: create, describe, update, stop, delete, list."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from millrace.services.sagemaker.arguments import no_objects_error, require_buck
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.held_describe import hold_for_sdk
 from millrace.services.sagemaker.job_listing import list_handler
-from millrace.services.sagemaker.tags import set_tags
+from millrace.services.sagemaker.tags import delete_all_tags, set_tags
 from millrace.services.sagemaker.training_spec import training_spec
 
 __all__ = ["handlers"]
@@ -71,8 +71,26 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         await jobs.post(job.id, StopRequested(at=backends.clock.now()))
         await backends.pump()
 
+    async def update_training_job(context: Context, params: Params) -> Result:
+        job, request = await _find(backends, context, params["TrainingJobName"])
+        if job.status is not JobStatus.IN_PROGRESS:
+            raise ValidationError(f"The request was rejected because the training job is in status {job.status.value}.")
+        members = {key: value for key, value in params.items() if key != "TrainingJobName"}
+        resources = {**(request.get("ResourceConfig") or {}), **members.pop("ResourceConfig", {})}
+        await jobs.update_request(job.id, {**members, "ResourceConfig": resources})
+        return {"TrainingJobArn": str(job.arn)}
+
+    async def delete_training_job(context: Context, params: Params) -> None:
+        job, _ = await _find(backends, context, params["TrainingJobName"])
+        if not job.is_terminal:
+            raise ResourceInUse(f"Training job {job.arn} is in status {job.status.value}; stop it before deleting it.")
+        await jobs.forget(job.id)
+        await delete_all_tags(backends.documents, context.region, str(job.arn))
+
     return {
         "CreateTrainingJob": create_training_job,
+        "UpdateTrainingJob": update_training_job,
+        "DeleteTrainingJob": delete_training_job,
         "DescribeTrainingJob": describe_training_job,
         "StopTrainingJob": stop_training_job,
         "ListTrainingJobs": list_handler(jobs, JobKind.TRAINING, "TrainingJobSummaries", _summary),
