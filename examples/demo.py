@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,7 +114,9 @@ def _make_fresh(output: Path, data_dir: Path, millrace: Path) -> None:
 def _client_environment(millrace: Path, data_dir: Path, *, must_run: bool = False) -> dict[str, str] | None:
     """Return the variables that `millrace env` prints; None if no server runs, though one must."""
     # Only with --proxy does `millrace env` insist on a running server: without one it gives the address-to-be.
-    command = [millrace, "env", "--data-dir", data_dir, *(["--proxy"] if must_run else [])]
+    command: list[str | Path] = [millrace, "env", "--data-dir", data_dir]
+    if must_run:
+        command.append("--proxy")
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
         if must_run:
@@ -130,7 +132,7 @@ def _server(millrace: Path, data_dir: Path, log_path: Path, console: Console) ->
     with log_path.open("wb") as log:
         # In a session of its own: Ctrl-C is for the demo, which then stops the server in order.
         server = subprocess.Popen(
-            [millrace, "serve", "--port", "0", "--data-dir", data_dir],
+            [millrace, "serve", "--port", "0", "--data-dir", data_dir, "--stop-jobs"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -192,19 +194,25 @@ def _run_examples(python: Path, environment: Mapping[str, str], output: Path, co
         )
         for name in NAMES
     }
-    limit = threading.Timer(EXAMPLE_SECONDS, lambda: [process.kill() for process in processes.values()])
+    limit = threading.Timer(EXAMPLE_SECONDS, lambda: _kill(processes.values()))
     limit.start()
-    try:
-        with ThreadPoolExecutor(len(processes)) as threads:
-            return list(
-                threads.map(lambda name: _follow(name, processes[name], output / f"{name}.log", console), processes)
-            )
-    finally:
-        limit.cancel()
-        for process in processes.values():
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+    with ThreadPoolExecutor(len(processes)) as threads:
+        try:
+            follow = [
+                threads.submit(_follow, name, process, output / f"{name}.log", console)
+                for name, process in processes.items()
+            ]
+            return [each.result() for each in follow]
+        finally:
+            # Before the pool waits for its threads: after Ctrl-C or SIGTERM they would follow to the examples' end.
+            limit.cancel()
+            _kill(processes.values())
+
+
+def _kill(processes: "Iterable[subprocess.Popen[str]]") -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
 
 
 def _example_environment(environment: Mapping[str, str]) -> dict[str, str]:
