@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 import uvloop
 
 from millrace import settings as settings_module
+from millrace.agents.backends import AgentBackends
 from millrace.agents.endpoint import EndpointAgent
 from millrace.agents.session import AgentSession
 from millrace.agents.training import TrainingAgent
@@ -128,13 +129,7 @@ class Agent:
         agent = TrainingAgent(
             job,
             self._folder,
-            session=session,
-            objects=self._objects,
-            logs=self._logs,
-            images=self._images,
-            runtime=self._runtime,
-            endpoint_url=self._endpoint_url,
-            mint_credentials=self._mint_credentials,
+            backends=self._backends(session),
             stop_grace_seconds=self._settings.stop_grace_seconds,
         )
         return await agent.run()
@@ -146,13 +141,7 @@ class Agent:
             job.arn,
             job.created_at,
             self._folder,
-            session=session,
-            objects=self._objects,
-            logs=self._logs,
-            images=self._images,
-            runtime=self._runtime,
-            endpoint_url=self._endpoint_url,
-            mint_credentials=self._mint_credentials,
+            backends=self._backends(session),
             grace_seconds=self._settings.serve_stop_grace_seconds,
             ping_window_seconds=self._settings.ping_window_seconds,
             limits=limits(self._settings),
@@ -167,6 +156,13 @@ class Agent:
             job,
             instance,
             self._folder,
+            backends=self._backends(session),
+            grace_seconds=self._settings.serve_stop_grace_seconds,
+        )
+        return await agent.run()
+
+    def _backends(self, session: AgentSession) -> AgentBackends:
+        return AgentBackends(
             session=session,
             objects=self._objects,
             logs=self._logs,
@@ -174,9 +170,7 @@ class Agent:
             runtime=self._runtime,
             endpoint_url=self._endpoint_url,
             mint_credentials=self._mint_credentials,
-            grace_seconds=self._settings.serve_stop_grace_seconds,
         )
-        return await agent.run()
 
     async def _mint_credentials(self, session_name: str) -> dict[str, str]:
         """Return temporary keys of the execution role, as the variables that AWS clients read."""

@@ -1,19 +1,15 @@
 """One instance of an endpoint: a model server that is kept up until it is wanted to stop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from millrace.agents.backends import AgentBackends
 from millrace.agents.log_stream import LogStream
 from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
-from millrace.agents.session import Session
 from millrace.dataplane.container import wait_until_healthy
 from millrace.errors import FAILURE_REASON_LIMIT, JobFailure
 from millrace.jobs.job import EndpointJob, Instance, InstanceReady, InstanceStarted
-from millrace.ports.logs import LogStore
-from millrace.ports.objects import ObjectStore
-from millrace.ports.runtime import ImageCatalog, Runtime
 
 __all__ = ["EndpointAgent", "instance_id"]
 
@@ -34,27 +30,17 @@ class EndpointAgent:
         instance: Instance,
         folder: Path,
         *,
-        session: Session,
-        objects: ObjectStore,
-        logs: LogStore,
-        images: ImageCatalog,
-        runtime: Runtime,
-        endpoint_url: str | None,
-        mint_credentials: Callable[[str], Awaitable[Mapping[str, str]]],
+        backends: AgentBackends,
         grace_seconds: float,
     ) -> None:
         self._job = job
         self._instance = instance
         self._folder = folder
-        self._session = session
-        self._objects = objects
-        self._images = images
-        self._runtime = runtime
-        self._endpoint_url = endpoint_url
-        self._mint_credentials = mint_credentials
+        self._backends = backends
+        self._session = backends.session
         self._grace = grace_seconds
         name = f"{instance.variant}/{instance_id(str(job.arn), instance.index)}"
-        self._stream = LogStream(logs, LOG_GROUP_PREFIX + job.name, name)
+        self._stream = LogStream(backends.logs, LOG_GROUP_PREFIX + job.name, name)
 
     async def run(self) -> str | None:
         """Serve until wanted to stop; return why the instance failed, or None after a stop."""
@@ -63,11 +49,8 @@ class EndpointAgent:
         await session.post(InstanceStarted(at=session.clock.now(), index=ref.index, attempt=ref.attempt))
         model = self._instance.containers[0]
         try:
-            environment = serving_environment(
-                model,
-                region=self._job.region,
-                endpoint_url=self._endpoint_url,
-                credentials=await self._mint_credentials(self._job.name),
+            environment = await serving_environment(
+                model, region=self._job.region, name=self._job.name, backends=self._backends
             )
             async with serve_model(
                 model,
@@ -75,9 +58,7 @@ class EndpointAgent:
                 name=f"{self._job.name}-{ref.index}",
                 environment=environment,
                 stream=self._stream,
-                objects=self._objects,
-                images=self._images,
-                runtime=self._runtime,
+                backends=self._backends,
                 grace_seconds=self._grace,
             ) as served:
                 await self._serve(served)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from millrace.agents.archives import unpack
+from millrace.agents.backends import AgentBackends
 from millrace.agents.log_stream import LogStream
 from millrace.agents.objects import download, iter_objects
 from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, RuntimeUnavailable
 from millrace.jobs.endpoint import ModelContainer, ModelData
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
-from millrace.ports.runtime import Address, Container, ContainerSpec, ImageCatalog, Runtime
+from millrace.ports.runtime import Address, Container, ContainerSpec
 
 __all__ = ["ServedModel", "exit_failure", "serve_model", "serving_environment"]
 
@@ -40,9 +41,7 @@ async def serve_model(
     name: str,
     environment: Mapping[str, str],
     stream: LogStream,
-    objects: ObjectStore,
-    images: ImageCatalog,
-    runtime: Runtime,
+    backends: AgentBackends,
     grace_seconds: float,
 ) -> AsyncIterator[ServedModel]:
     """Unpack the model and run its container with `serve` while the block runs; it is stopped at the end.
@@ -54,9 +53,9 @@ async def serve_model(
     shutil.rmtree(folder / "opt", ignore_errors=True)
     (opt_ml / "model").mkdir(parents=True)
     try:
-        image = images.resolve(model.image)
-        await _bring_model(objects, model.data, opt_ml / "model", link=image.built_in is not None)
-        container = await runtime.launch(
+        image = backends.images.resolve(model.image)
+        await _bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
+        container = await backends.runtime.launch(
             ContainerSpec(
                 name=name,
                 image=image,
@@ -109,10 +108,13 @@ async def _bring_model(objects: ObjectStore, data: ModelData | None, folder: Pat
         await asyncio.to_thread(unpack, source_file, folder, name=f"model data {ref}")
 
 
-def serving_environment(
-    model: ModelContainer, *, region: str, endpoint_url: str | None, credentials: Mapping[str, str]
+async def serving_environment(
+    model: ModelContainer, *, region: str, name: str, backends: AgentBackends
 ) -> dict[str, str]:
     """Return a model server's variables; the model's own win over the platform's.
+
+    Args:
+        name: Of the job or endpoint: what its temporary keys are made for.
 
     Source:
         containers.md 5.1.
@@ -120,8 +122,8 @@ def serving_environment(
     return {
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
-        **({"AWS_ENDPOINT_URL": endpoint_url} if endpoint_url else {}),
-        **credentials,
+        **({"AWS_ENDPOINT_URL": backends.endpoint_url} if backends.endpoint_url else {}),
+        **await backends.mint_credentials(name),
         **model.environment,
     }
 

@@ -4,27 +4,26 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from millrace.agents.archives import pack
+from millrace.agents.backends import AgentBackends
 from millrace.agents.channels import Member, feed_pipe, list_channel, materialise, shard
 from millrace.agents.checkpoints import CheckpointSync
 from millrace.agents.log_stream import LogStream
 from millrace.agents.metrics import MetricReader
 from millrace.agents.objects import upload_stream, upload_tree
-from millrace.agents.session import Session
 from millrace.agents.training_config import config_files, container_command, platform_environment
 from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, JobFailure, RuntimeUnavailable
 from millrace.jobs.job import InstanceStarted, SecondaryStatus, StageEntered, TrainingJob
 from millrace.jobs.training import Channel, InputMode, TrainingOutcome
 from millrace.names import ObjectPrefix
-from millrace.ports.logs import LogStore
-from millrace.ports.objects import ObjectStore, ObjectStoreError
-from millrace.ports.runtime import Container, ContainerSpec, ExitStatus, Image, ImageCatalog, Runtime
+from millrace.ports.objects import ObjectStoreError
+from millrace.ports.runtime import Container, ContainerSpec, ExitStatus, Image
 
 __all__ = ["LOG_GROUP", "TrainingAgent"]
 
@@ -56,25 +55,14 @@ class TrainingAgent:
         job: TrainingJob,
         folder: Path,
         *,
-        session: Session,
-        objects: ObjectStore,
-        logs: LogStore,
-        images: ImageCatalog,
-        runtime: Runtime,
-        endpoint_url: str | None,
-        mint_credentials: Callable[[str], Awaitable[Mapping[str, str]]],
+        backends: AgentBackends,
         stop_grace_seconds: float,
     ) -> None:
         self._job = job
         self._spec = job.spec
         self._folder = folder
-        self._session = session
-        self._objects = objects
-        self._logs = logs
-        self._images = images
-        self._runtime = runtime
-        self._endpoint_url = endpoint_url
-        self._mint_credentials = mint_credentials
+        self._backends = backends
+        self._session = backends.session
         self._grace = stop_grace_seconds
         self._metrics = MetricReader(job.spec.metrics)
 
@@ -86,7 +74,7 @@ class TrainingAgent:
         started = session.clock.monotonic()
         hosts: list[_Host] = []
         try:
-            image = self._images.resolve(self._spec.image)
+            image = self._backends.images.resolve(self._spec.image)
             hosts = self._prepare_hosts(image)
             await self._stage(SecondaryStatus.DOWNLOADING)
             pipes = await self._bring_channels(hosts, image)
@@ -125,7 +113,7 @@ class TrainingAgent:
                 (opt_ml / part).mkdir(parents=True)
             for file, text in config_files(self._spec, name).items():
                 (opt_ml / "input" / "config" / file).write_text(text, "utf-8")
-            stream = LogStream(self._logs, LOG_GROUP, f"{self._job.name}/{name}-{epoch}")
+            stream = LogStream(self._backends.logs, LOG_GROUP, f"{self._job.name}/{name}-{epoch}")
             hosts.append(_Host(name=name, opt_ml=opt_ml, stream=stream))
         return hosts
 
@@ -133,21 +121,25 @@ class TrainingAgent:
         """Materialise file channels; return what is to be piped: folder, channel, objects."""
         pipes = []
         for channel in self._spec.channels:
-            members = await list_channel(self._objects, channel)
+            members = await list_channel(self._backends.objects, channel)
             for number, host in enumerate(hosts):
                 mine = shard(members, channel, number, len(hosts))
                 data = host.opt_ml / "input" / "data"
                 if channel.mode is InputMode.PIPE:
                     pipes.append((data, channel, mine))
                 else:
-                    await materialise(self._objects, mine, data / channel.name, link=image.built_in is not None)
+                    await materialise(
+                        self._backends.objects, mine, data / channel.name, link=image.built_in is not None
+                    )
         return pipes
 
     async def _train(
         self, hosts: list[_Host], image: Image, pipes: list[tuple[Path, Channel, list[Member]]]
     ) -> TrainingOutcome:
         syncs = await self._restore_checkpoints(hosts)
-        background = [asyncio.create_task(feed_pipe(self._objects, channel, it, path)) for path, channel, it in pipes]
+        background = [
+            asyncio.create_task(feed_pipe(self._backends.objects, channel, it, path)) for path, channel, it in pipes
+        ]
         background += [asyncio.create_task(sync.run()) for sync in syncs]
         try:
             await self._launch(hosts, image)
@@ -169,21 +161,25 @@ class TrainingAgent:
         syncs = []
         for host in hosts:
             inside = config.local_path.removeprefix("/opt/ml/").strip("/") or "checkpoints"
-            sync = CheckpointSync(self._objects, host.opt_ml / inside, config.target, self._session.clock)
+            sync = CheckpointSync(self._backends.objects, host.opt_ml / inside, config.target, self._session.clock)
             await sync.restore()
             syncs.append(sync)
         return syncs
 
     async def _launch(self, hosts: list[_Host], image: Image) -> None:
-        credentials = await self._mint_credentials(self._job.name)
+        credentials = await self._backends.mint_credentials(self._job.name)
         for host in hosts:
-            host.container = await self._runtime.launch(
+            host.container = await self._backends.runtime.launch(
                 ContainerSpec(
                     name=f"{self._job.name}-{host.name}",
                     image=image,
                     command=container_command(self._spec, image.command),
                     environment=platform_environment(
-                        self._spec, self._job.arn, host.name, endpoint_url=self._endpoint_url, credentials=credentials
+                        self._spec,
+                        self._job.arn,
+                        host.name,
+                        endpoint_url=self._backends.endpoint_url,
+                        credentials=credentials,
                     ),
                     opt_ml=host.opt_ml,
                     on_line=partial(self._read_line, host),
@@ -274,11 +270,11 @@ class TrainingAgent:
     async def _upload_trees(self, trees: list[Path], target: ObjectPrefix, archive: str, plain: str) -> str:
         if self._spec.compress_output:
             ref = target.join(archive)
-            await upload_stream(self._objects, ref, lambda sink: pack(trees, sink))
+            await upload_stream(self._backends.objects, ref, lambda sink: pack(trees, sink))
             return str(ref)
         folder = ObjectPrefix(target.bucket, target.join(plain).key)
         for tree in trees:
-            await upload_tree(self._objects, tree, folder)
+            await upload_tree(self._backends.objects, tree, folder)
         return f"{folder}/"
 
 

@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from millrace.agents.backends import AgentBackends
 from millrace.agents.endpoint import instance_id
 from millrace.agents.log_stream import LogStream
 from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
-from millrace.agents.session import Session
 from millrace.dataplane.client import Client
 from millrace.dataplane.container import wait_until_healthy
 from millrace.dataplane.execution_parameters import container_environment, effective_settings
@@ -22,9 +22,6 @@ from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import InstanceStarted
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
 from millrace.names import Arn
-from millrace.ports.logs import LogStore
-from millrace.ports.objects import ObjectStore
-from millrace.ports.runtime import ImageCatalog, Runtime
 
 __all__ = ["LOG_GROUP", "TransformAgent"]
 
@@ -44,13 +41,7 @@ class TransformAgent:
         created_at: datetime,
         folder: Path,
         *,
-        session: Session,
-        objects: ObjectStore,
-        logs: LogStore,
-        images: ImageCatalog,
-        runtime: Runtime,
-        endpoint_url: str | None,
-        mint_credentials: Callable[[str], Awaitable[Mapping[str, str]]],
+        backends: AgentBackends,
         grace_seconds: float,
         ping_window_seconds: float,
         limits: Limits,
@@ -59,20 +50,16 @@ class TransformAgent:
         self._model = model
         self._arn = arn
         self._folder = folder
-        self._session = session
-        self._objects = objects
-        self._images = images
-        self._runtime = runtime
-        self._endpoint_url = endpoint_url
-        self._mint_credentials = mint_credentials
+        self._backends = backends
+        self._session = backends.session
         self._grace = grace_seconds
         self._ping_window = ping_window_seconds
         self._limits = limits
         self._progress = Progress()
-        name = f"{arn.name}/{instance_id(str(arn), session.ref.index)}-{int(created_at.timestamp() * 1000)}"
-        self._stream = LogStream(logs, LOG_GROUP, name)
-        self._data_log = LogStream(logs, LOG_GROUP, f"{name}/data-log")
-        session.read_progress = self._read_progress
+        name = f"{arn.name}/{instance_id(str(arn), backends.session.ref.index)}-{int(created_at.timestamp() * 1000)}"
+        self._stream = LogStream(backends.logs, LOG_GROUP, name)
+        self._data_log = LogStream(backends.logs, LOG_GROUP, f"{name}/data-log")
+        backends.session.read_progress = self._read_progress
 
     @property
     def progress(self) -> Progress:
@@ -90,7 +77,7 @@ class TransformAgent:
         ref = session.ref
         await session.post(InstanceStarted(at=session.clock.now(), index=ref.index, attempt=ref.attempt))
         try:
-            inputs = assign(await list_inputs(self._objects, self._spec), ref.index, self._spec.instance_count)
+            inputs = assign(await list_inputs(self._backends.objects, self._spec), ref.index, self._spec.instance_count)
             self._progress = Progress(objects_total=len(inputs), bytes_total=sum(entry.size for entry in inputs))
             if not inputs:
                 return InstanceOutcome(progress=self._progress, stopped=session.stop.is_set())
@@ -100,9 +87,7 @@ class TransformAgent:
                 name=f"{self._arn.name}-{ref.index}",
                 environment=await self._environment(),
                 stream=self._stream,
-                objects=self._objects,
-                images=self._images,
-                runtime=self._runtime,
+                backends=self._backends,
                 grace_seconds=self._grace,
             ) as served:
                 outcome = await self._transform(served, inputs)
@@ -113,11 +98,8 @@ class TransformAgent:
             self._stream.flush()
 
     async def _environment(self) -> dict[str, str]:
-        platform = serving_environment(
-            self._model,
-            region=self._arn.region,
-            endpoint_url=self._endpoint_url,
-            credentials=await self._mint_credentials(self._arn.name),
+        platform = await serving_environment(
+            self._model, region=self._arn.region, name=self._arn.name, backends=self._backends
         )
         return container_environment(self._spec, platform)
 
@@ -172,7 +154,7 @@ class TransformAgent:
         return await run_transform(
             self._spec,
             inputs,
-            objects=self._objects,
+            objects=self._backends.objects,
             address=served.address,
             effective=effective,
             data_log=self._data_log.write_now,

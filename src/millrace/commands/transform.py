@@ -25,6 +25,7 @@ import uvloop
 
 from millrace import agent
 from millrace.agents.archives import pack
+from millrace.agents.backends import AgentBackends
 from millrace.agents.session import DetachedSession
 from millrace.agents.transform import TransformAgent
 from millrace.clock import SystemClock
@@ -120,12 +121,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
     objects = FilesystemObjects(settings.objects_dir, aliases=aliases, clock=clock)
     session = DetachedSession(clock)
     name = f"transform-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    work = TransformAgent(
-        spec,
-        model,
-        sagemaker_arn("transform-job", name, region=DEFAULT_REGION, account=settings.account),
-        clock.now(),
-        scratch / "work",
+    backends = AgentBackends(
         session=session,
         objects=objects,
         logs=LogFiles(scratch / "logs"),
@@ -133,6 +129,14 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
         runtime=ProcessRuntime(os.environ),
         endpoint_url=None,
         mint_credentials=_no_credentials,
+    )
+    work = TransformAgent(
+        spec,
+        model,
+        sagemaker_arn("transform-job", name, region=DEFAULT_REGION, account=settings.account),
+        clock.now(),
+        scratch / "work",
+        backends=backends,
         grace_seconds=settings.serve_stop_grace_seconds,
         ping_window_seconds=settings.ping_window_seconds,
         limits=agent.limits(settings),

@@ -5,18 +5,15 @@ from typing import Any
 
 from millrace.errors import ImageUnavailable, ValidationError
 from millrace.jobs.endpoint import EndpointSpec, Variant
-from millrace.names import sagemaker_arn
-from millrace.ports.documents import Document, DocumentExists
+from millrace.ports.documents import Document
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import refuse_members
 from millrace.services.sagemaker.backends import Backends
-from millrace.services.sagemaker.document_listing import list_documents
+from millrace.services.sagemaker.document_resources import DocumentResource, create, find, standard_handlers
 from millrace.services.sagemaker.models import find_model, model_containers
-from millrace.services.sagemaker.tags import delete_all_tags, set_tags
 
-__all__ = ["find_endpoint_config", "handlers", "resolve_endpoint_config"]
+__all__ = ["handlers", "resolve_endpoint_config"]
 
-KIND = "endpoint-config"
 DEFAULT_STARTUP_TIMEOUT_SECONDS = 480.0
 
 _UNSUPPORTED = {
@@ -28,67 +25,27 @@ _UNSUPPORTED = {
 
 def handlers(backends: Backends) -> Mapping[str, Handler]:
     """Return the handlers of the endpoint configuration operations."""
-    documents = backends.documents
 
     async def create_endpoint_config(context: Context, params: Params) -> Result:
-        name: str = params["EndpointConfigName"]
-        arn = _arn(context, name)
-        content = {key: value for key, value in params.items() if key != "Tags"}
-        await _check(backends, context, content)
-        try:
-            await documents.put(KIND, context.region, name, content, create=True)
-        except DocumentExists:
-            raise ValidationError(f'Cannot create already existing endpoint configuration "{arn}".') from None
-        await set_tags(documents, context.region, arn, params.get("Tags"))
-        return {"EndpointConfigArn": arn}
+        await _check(backends, context, params)
+        return await create(ENDPOINT_CONFIGS, backends, context, params)
 
-    async def describe_endpoint_config(context: Context, params: Params) -> Result:
-        document = await find_endpoint_config(backends, context, params["EndpointConfigName"])
-        variants = [{"InitialVariantWeight": 1.0, **it} for it in document.content["ProductionVariants"]]
-        return {
-            "EnableNetworkIsolation": False,
-            **document.content,
-            "ProductionVariants": variants,
-            "EndpointConfigArn": _arn(context, document.name),
-            "CreationTime": document.created_at,
-        }
-
-    async def delete_endpoint_config(context: Context, params: Params) -> None:
-        document = await find_endpoint_config(backends, context, params["EndpointConfigName"])
-        await documents.delete(KIND, context.region, document.name)
-        await delete_all_tags(documents, context.region, _arn(context, document.name))
-
-    async def list_endpoint_configs(context: Context, params: Params) -> Result:
-        page, token = list_documents(await documents.list(KIND, context.region), params)
-        entries = [
-            {
-                "EndpointConfigName": it.name,
-                "EndpointConfigArn": _arn(context, it.name),
-                "CreationTime": it.created_at,
-            }
-            for it in page
-        ]
-        return {"EndpointConfigs": entries, "NextToken": token}
-
-    return {
-        "CreateEndpointConfig": create_endpoint_config,
-        "DescribeEndpointConfig": describe_endpoint_config,
-        "DeleteEndpointConfig": delete_endpoint_config,
-        "ListEndpointConfigs": list_endpoint_configs,
-    }
+    return {"CreateEndpointConfig": create_endpoint_config, **standard_handlers(ENDPOINT_CONFIGS, backends)}
 
 
-async def find_endpoint_config(backends: Backends, context: Context, name: str) -> Document:
-    """Return a configuration's document; raises the service's own error if there is none."""
-    document = await backends.documents.find(KIND, context.region, name)
-    if document is None:
-        raise ValidationError(f'Could not find endpoint configuration "{_arn(context, name)}".')
-    return document
+def _describe(document: Document) -> Result:
+    variants = [{"InitialVariantWeight": 1.0, **it} for it in document.content["ProductionVariants"]]
+    return {"EnableNetworkIsolation": False, **document.content, "ProductionVariants": variants}
+
+
+ENDPOINT_CONFIGS = DocumentResource(
+    kind="endpoint-config", operation="EndpointConfig", words="endpoint configuration", describe=_describe
+)
 
 
 async def resolve_endpoint_config(backends: Backends, context: Context, name: str) -> EndpointSpec:
     """Return what a configuration serves, its models looked up now."""
-    document = await find_endpoint_config(backends, context, name)
+    document = await find(ENDPOINT_CONFIGS, backends, context, name)
     variants = [await _variant(backends, context, entry) for entry in document.content["ProductionVariants"]]
     return EndpointSpec(config=name, variants=tuple(variants))
 
@@ -134,7 +91,3 @@ async def _variant(backends: Backends, context: Context, entry: Mapping[str, Any
         ),
         serverless=entry.get("ServerlessConfig"),
     )
-
-
-def _arn(context: Context, name: str) -> str:
-    return str(sagemaker_arn(KIND, name, region=context.region, account=context.account))

@@ -5,72 +5,37 @@ from typing import Any
 
 from millrace.errors import ValidationError
 from millrace.jobs.endpoint import ModelContainer, ModelData
-from millrace.names import sagemaker_arn
-from millrace.ports.documents import Document, DocumentExists
+from millrace.ports.documents import Document
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import object_prefix
 from millrace.services.sagemaker.backends import Backends
-from millrace.services.sagemaker.document_listing import list_documents
-from millrace.services.sagemaker.tags import delete_all_tags, set_tags
+from millrace.services.sagemaker.document_resources import DocumentResource, create, find, standard_handlers
 
 __all__ = ["KIND", "find_model", "handlers", "model_containers"]
 
 KIND = "model"
 
 
+def _describe(document: Document) -> Result:
+    return {"EnableNetworkIsolation": False, **document.content}
+
+
+MODELS = DocumentResource(kind=KIND, operation="Model", words="model", describe=_describe)
+
+
 def handlers(backends: Backends) -> Mapping[str, Handler]:
     """Return the handlers of the model operations."""
-    documents = backends.documents
 
     async def create_model(context: Context, params: Params) -> Result:
-        name: str = params["ModelName"]
-        arn = str(sagemaker_arn(KIND, name, region=context.region, account=context.account))
-        body = {key: value for key, value in params.items() if key != "Tags"}
-        model_containers(body)
-        try:
-            await documents.put(KIND, context.region, name, body, create=True)
-        except DocumentExists:
-            raise ValidationError(f'Cannot create already existing model "{arn}".') from None
-        await set_tags(documents, context.region, arn, params.get("Tags"))
-        return {"ModelArn": arn}
+        model_containers(params)
+        return await create(MODELS, backends, context, params)
 
-    async def describe_model(context: Context, params: Params) -> Result:
-        document = await find_model(backends, context, params["ModelName"])
-        return {
-            "EnableNetworkIsolation": False,
-            **document.content,
-            "ModelArn": _arn(context, document.name),
-            "CreationTime": document.created_at,
-        }
-
-    async def delete_model(context: Context, params: Params) -> None:
-        document = await find_model(backends, context, params["ModelName"])
-        await documents.delete(KIND, context.region, document.name)
-        await delete_all_tags(documents, context.region, _arn(context, document.name))
-
-    async def list_models(context: Context, params: Params) -> Result:
-        page, token = list_documents(await documents.list(KIND, context.region), params)
-        return {
-            "Models": [
-                {"ModelName": it.name, "ModelArn": _arn(context, it.name), "CreationTime": it.created_at} for it in page
-            ],
-            "NextToken": token,
-        }
-
-    return {
-        "CreateModel": create_model,
-        "DescribeModel": describe_model,
-        "DeleteModel": delete_model,
-        "ListModels": list_models,
-    }
+    return {"CreateModel": create_model, **standard_handlers(MODELS, backends)}
 
 
 async def find_model(backends: Backends, context: Context, name: str) -> Document:
     """Return a model's document; raises the service's own error if there is none."""
-    document = await backends.documents.find(KIND, context.region, name)
-    if document is None:
-        raise ValidationError(f'Could not find model "{_arn(context, name)}".')
-    return document
+    return await find(MODELS, backends, context, name)
 
 
 def model_containers(body: Mapping[str, Any]) -> tuple[ModelContainer, ...]:
@@ -123,7 +88,3 @@ def _model_data(definition: Mapping[str, Any], member: str) -> ModelData | None:
         path = f"{member}.modelDataSource.s3DataSource.s3Uri"
         raise ValidationError(f"{path}: a prefix must end in '/', got {s3['S3Uri']}")
     return ModelData(uri=s3["S3Uri"], is_prefix=kind == "S3Prefix", is_gzip=compression == "Gzip")
-
-
-def _arn(context: Context, name: str) -> str:
-    return str(sagemaker_arn(KIND, name, region=context.region, account=context.account))
