@@ -1,8 +1,10 @@
 """Transform jobs through boto3, on a real server with real containers."""
 
 import asyncio
+import io
 import os
 import signal
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 from millrace.clock import SystemClock
 from millrace.store.database import Database
 from millrace.store.sql_jobs import SqlJobStore
-from tests.integration.platform import Platform, wait_until
+from tests.integration.platform import ROLE, Platform, wait_until
 
 GROUP = "/aws/sagemaker/TransformJobs"
 
@@ -204,7 +206,7 @@ def test_model_data_that_is_no_archive_fails_the_job(platform: Platform) -> None
     platform.put("s3://work/models/broken.tar.gz", b"this is no archive")
     platform.client("sagemaker").create_model(
         ModelName="broken",
-        ExecutionRoleArn="arn:aws:iam::000000000000:role/MillraceExecutionRole",
+        ExecutionRoleArn=ROLE,
         PrimaryContainer={
             "Image": "brought:latest",
             "ModelDataUrl": "s3://work/models/broken.tar.gz",
@@ -213,6 +215,35 @@ def test_model_data_that_is_no_archive_fails_the_job(platform: Platform) -> None
     platform.transform("t-broken", "broken", "s3://work/in/")
     reason = platform.ended_transform("t-broken")["FailureReason"]
     assert reason.startswith("ClientError: model data s3://work/models/broken.tar.gz is not a valid .tar.gz archive")
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "compression"),
+    [
+        ("s3://work/plain-model/weights.txt", "S3Object", "None"),
+        ("s3://work/plain-model/", "S3Prefix", "None"),
+        ("s3://work/models/packed.tar.gz", "S3Object", "Gzip"),
+    ],
+)
+def test_model_data_sources_are_served(platform: Platform, uri: str, kind: str, compression: str) -> None:
+    """Unlike SageMaker's, our batch transform takes ModelDataSource: the SDK sends it for every model."""
+    platform.put("s3://work/plain-model/weights.txt", b"1")
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        member = tarfile.TarInfo("weights.txt")
+        member.size = 1
+        archive.addfile(member, io.BytesIO(b"1"))
+    platform.put("s3://work/models/packed.tar.gz", stream.getvalue())
+    name = f"source-{kind}-{compression}"
+    source = {"S3DataSource": {"S3Uri": uri, "S3DataType": kind, "CompressionType": compression}}
+    platform.client("sagemaker").create_model(
+        ModelName=name,
+        ExecutionRoleArn=ROLE,
+        PrimaryContainer={"Image": "brought:latest", "ModelDataSource": source, "Environment": {"MODE": "rowsum"}},
+    )
+    platform.transform(name, name, "s3://work/in/a.csv")
+    assert platform.ended_transform(name)["TransformJobStatus"] == "Completed"
+    assert "serving rowsum ['weights.txt']" in platform.log(GROUP, f"{name}/")
 
 
 @pytest.mark.spec("batch-transform 9.1 A27 A28 A33")

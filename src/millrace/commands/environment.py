@@ -32,9 +32,10 @@ _DISTURBING = ("AWS_SESSION_TOKEN", "AWS_PROFILE")
 def print_environment(settings: Settings, *, proxy: bool) -> int:
     """Print `export` lines for the shell."""
     address = read_address(settings)
-    if address is None and proxy:
-        print(f"millrace env --proxy: no server runs on {settings.data_dir}; start `millrace serve`", file=sys.stderr)
-        return 1
+    if address is None:
+        print(f"millrace env: no server runs on {settings.data_dir}; start `millrace serve`", file=sys.stderr)
+        if proxy:
+            return 1
     print(f"unset {' '.join(_DISTURBING)}")
     for name, value in client_environment(settings, address, proxy=proxy).items():
         print(f"export {name}={shlex.quote(value)}")
@@ -57,17 +58,24 @@ def client_environment(settings: Settings, address: ServerAddress | None, *, pro
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(_write_sdk_config(settings, region)),
         "MILLRACE_DATA_DIR": str(settings.data_dir),
+        **_no_proxy(),
     }
     if proxy and address is not None:
         environment |= {
             "HTTPS_PROXY": address.proxy_url,
             "https_proxy": address.proxy_url,
-            "NO_PROXY": "127.0.0.1,localhost",
-            "no_proxy": "127.0.0.1,localhost",
             "AWS_CA_BUNDLE": address.proxy_ca,
             "REQUESTS_CA_BUNDLE": address.proxy_ca,
         }
     return environment
+
+
+def _no_proxy() -> dict[str, str]:
+    """Keep clients behind a proxy of their own from sending it what is for this machine."""
+    inherited = os.environ.get("NO_PROXY") or os.environ.get("no_proxy") or ""
+    hosts = [host for host in inherited.split(",") if host]
+    hosts += [host for host in ("127.0.0.1", "localhost") if host not in hosts]
+    return {"NO_PROXY": ",".join(hosts), "no_proxy": ",".join(hosts)}
 
 
 def _first_key(settings: Settings) -> AccessKey:

@@ -19,6 +19,7 @@ __all__ = [
     "Posted",
     "SortBy",
     "StaleJob",
+    "UnreadableJob",
 ]
 
 SortBy = str
@@ -39,6 +40,10 @@ class JobExists(Exception):
 
 class StaleJob(Exception):
     """The job was moved by somebody else since it was read; nothing was saved."""
+
+
+class UnreadableJob(Exception):
+    """The job's record is of another release, or damaged; the text says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,11 +73,11 @@ class AgentRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Posted:
-    """An event that an agent or a handler posted, not yet applied."""
+    """An event that an agent or a handler posted, not yet applied; `event` is None for one that can't be read."""
 
     id: int
     job_id: int
-    event: Event
+    event: Event | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +139,7 @@ class JobStore(Protocol):
         ...
 
     async def get_by_id(self, job_id: int) -> Job:
-        """Return a job; raises NoSuchJob."""
+        """Return a job; raises NoSuchJob or UnreadableJob."""
         ...
 
     async def list_jobs(self, query: JobQuery) -> JobPage: ...

@@ -33,7 +33,7 @@ from millrace.jobs.job import (
 )
 from millrace.jobs.lifecycle import advance
 from millrace.ports.engine import Engine
-from millrace.ports.jobs import AgentRecord, InstanceRef, JobStore, NoSuchJob, Posted, StaleJob
+from millrace.ports.jobs import AgentRecord, InstanceRef, JobStore, NoSuchJob, Posted, StaleJob, UnreadableJob
 
 __all__ = ["Scheduler"]
 
@@ -74,6 +74,7 @@ class Scheduler:
         self._queued_kinds: dict[int, type[Job]] = {}
         self._starts: dict[InstanceRef, int] = defaultdict(int)
         self._not_before: dict[InstanceRef, float] = {}
+        self._unreadable: set[int] = set()
         self._lock = asyncio.Lock()
 
     async def suspend(self, *, all_jobs: bool) -> list[AgentRecord]:
@@ -109,11 +110,22 @@ class Scheduler:
         for posted in await self._jobs.list_posted():
             waiting[posted.job_id].append(posted)
         for job_id, events in waiting.items():
-            try:
-                job = await self._jobs.get_by_id(job_id)
-            except NoSuchJob:
-                continue  # forgotten between the two reads, and its events with it
-            await self._move(job, [posted.event for posted in events], [posted.id for posted in events])
+            job = await self._find(job_id)
+            if job is not None:
+                readable = [posted.event for posted in events if posted.event is not None]
+                await self._move(job, readable, [posted.id for posted in events])
+
+    async def _find(self, job_id: int) -> Job | None:
+        """Return a job, or None if it was forgotten meanwhile or can't be read: the others must go on."""
+        try:
+            return await self._jobs.get_by_id(job_id)
+        except NoSuchJob:
+            return None
+        except UnreadableJob as exc:
+            if job_id not in self._unreadable:
+                self._unreadable.add(job_id)
+                log.error("job can't be read", extra={"detail": str(exc)})
+            return None
 
     async def _move(self, job: Job, events: Sequence[Event], applied: Sequence[int] = ()) -> Job:
         """Apply events, save once, perform what follows."""
@@ -150,9 +162,8 @@ class Scheduler:
         for job_id in unfinished:
             if job_id in self._active or (room <= 0 and self._queued_kinds.get(job_id, EndpointJob) != EndpointJob):
                 continue
-            try:
-                job = await self._jobs.get_by_id(job_id)
-            except NoSuchJob:
+            job = await self._find(job_id)
+            if job is None:
                 continue
             self._queued_kinds[job_id] = type(job)
             if job.status is JobStatus.DELETING and not job.instances:

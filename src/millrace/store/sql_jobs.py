@@ -1,5 +1,6 @@
 """JobStore on SQL."""
 
+import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,10 +23,13 @@ from millrace.ports.jobs import (
     NoSuchJob,
     Posted,
     StaleJob,
+    UnreadableJob,
 )
 from millrace.store.database import Database, queries
 
 __all__ = ["SqlJobStore"]
+
+log = logging.getLogger(__name__)
 
 _Q = queries("jobs")
 _TYPES: Mapping[str, type[Job]] = {
@@ -149,9 +153,8 @@ class SqlJobStore:
             raise LeaseLost(f"instance {by.index} of job {job_id}: attempt {by.attempt} is closed")
 
     async def list_posted(self) -> list[Posted]:
-        return [
-            Posted(id=row["id"], job_id=row["job_id"], event=_event(row)) for row in self._db.all(_Q["list_posted"], {})
-        ]
+        rows = self._db.all(_Q["list_posted"], {})
+        return [Posted(id=row["id"], job_id=row["job_id"], event=_find_event(row)) for row in rows]
 
     async def history(self, job_id: int) -> list[tuple[datetime, str, Mapping[str, Any]]]:
         rows = self._db.all(_Q["history"], {"job_id": job_id})
@@ -240,14 +243,22 @@ def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
 
 
 def _job(row: sqlite3.Row) -> Job:
-    document = orjson.loads(row["body"])
-    document["id"] = row["id"]
-    document["version"] = row["version"]
-    return from_document(_TYPES[row["kind"]], document)
+    try:
+        document = orjson.loads(row["body"])
+        document["id"] = row["id"]
+        document["version"] = row["version"]
+        return from_document(_TYPES[row["kind"]], document)
+    except (TypeError, ValueError, KeyError) as exc:
+        raise UnreadableJob(f"job {row['id']}: {exc}") from exc
 
 
-def _event(row: sqlite3.Row) -> Event:
-    event: Event = from_document(getattr(vocabulary, row["type"]), orjson.loads(row["body"]))
+def _find_event(row: sqlite3.Row) -> Event | None:
+    """Return an event, or None for one of another release: it must not stand in the way of all others."""
+    try:
+        event: Event = from_document(getattr(vocabulary, row["type"]), orjson.loads(row["body"]))
+    except (AttributeError, TypeError, ValueError, KeyError):
+        log.exception("event can't be read", extra={"event": row["id"], "job_id": row["job_id"], "type": row["type"]})
+        return None
     return event
 
 

@@ -219,6 +219,34 @@ async def test_an_event_that_comes_too_late_is_dropped(stage: Stage) -> None:
     assert await stage.jobs.list_posted() == []
 
 
+async def test_an_unreadable_event_does_not_stand_in_the_way(stage: Stage) -> None:
+    """An event of another release is set aside; its job and all others go on."""
+    broken, fine = await stage.add("broken"), await stage.add("fine")
+    await stage.scheduler.pump()
+    await stage.register(ref(broken))
+    await stage.jobs.post(broken, InstanceStarted(at=stage.clock.now(), index=0, attempt=1))
+    await stage.database.write(
+        lambda connection: connection.execute("UPDATE job_events SET body = '{}' WHERE job_id = ?", (broken,))
+    )
+    await stage.register(ref(fine))
+    await stage.finish(ref(fine))
+    await stage.finish(ref(broken))
+    await stage.scheduler.pump()
+    assert await stage.jobs.list_posted() == []
+    assert (await stage.jobs.get_by_id(fine)).status is JobStatus.COMPLETED
+    assert (await stage.jobs.get_by_id(broken)).status is JobStatus.COMPLETED
+
+
+async def test_an_unreadable_job_does_not_stand_in_the_way(stage: Stage) -> None:
+    """The others are scheduled."""
+    broken, fine = await stage.add("broken"), await stage.add("fine")
+    await stage.database.write(
+        lambda connection: connection.execute("UPDATE jobs SET body = '{}' WHERE id = ?", (broken,))
+    )
+    await stage.scheduler.pump()
+    assert stage.engine.started == [ref(fine)]
+
+
 def endpoint() -> EndpointJob:
     container = ModelContainer(image="knn:1")
     return EndpointJob(
