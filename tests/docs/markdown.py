@@ -1,4 +1,8 @@
-"""Read what tests need of Markdown pages: headings, links, fenced code."""
+"""Read what tests need of Markdown pages: headings, links, fenced code.
+
+A comment on the line before a fence says what the tests do with it: `<!-- test -->` runs it, `<!-- file: NAME -->`
+saves it under that name for the blocks that follow.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -9,21 +13,22 @@ __all__ = ["ROOT", "Fence", "anchors", "fences", "links", "pages", "table_rows"]
 
 ROOT = Path(__file__).parents[2]
 
-TEST_MARK = "<!-- test -->"
-"""Stands on the line before a code fence that really runs in the tests."""
-
-_FENCE = re.compile(r"^(?P<mark><!-- test -->\n)?```(?P<language>[a-z]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>test|file: (?P<file>\S+)) -->\n)?```(?P<language>[a-z]*)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
 _LINK = re.compile(r"\[[^\]\n]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fence:
-    """One block of code."""
+    """One block of code; `runs` in the tests, or is saved there as `file`."""
 
     language: str
     code: str
     runs: bool
+    file: str | None
 
 
 def pages() -> Sequence[Path]:
@@ -34,7 +39,7 @@ def pages() -> Sequence[Path]:
 def fences(text: str) -> Iterator[Fence]:
     """Yield the blocks of code in order."""
     for match in _FENCE.finditer(text):
-        yield Fence(language=match["language"], code=match["code"], runs=match["mark"] is not None)
+        yield Fence(language=match["language"], code=match["code"], runs=match["mark"] == "test", file=match["file"])
 
 
 def links(text: str) -> list[str]:

@@ -40,10 +40,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 def _script(page: Path) -> str:
     """Return the page's marked examples as one script, in which those in Python are handed to the interpreter."""
-    return "\n".join(["set -euo pipefail", *(_command(it) for it in fences(page.read_text("utf-8")) if it.runs)])
+    return "\n".join(["set -euo pipefail", *(_command(it) for it in fences(page.read_text("utf-8")))])
 
 
 def _command(fence: Fence) -> str:
+    if fence.file is not None:
+        return f"cat > {fence.file} <<'END OF EXAMPLE'\n{fence.code}END OF EXAMPLE"
+    if not fence.runs:
+        return ""
     if fence.language == "python":
         return f"python - <<'END OF EXAMPLE'\n{fence.code}END OF EXAMPLE"
     assert fence.language == "sh", f"only sh and python can run, got {fence.language!r}"

@@ -1,14 +1,19 @@
 """The reference pages say what the code says."""
 
 import argparse
+import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from scripts import list_operations
 
-from millrace import cli
+from millrace import cli, settings
+from millrace.app import ServerAddress
+from millrace.commands.environment import client_environment
 from millrace.dataplane.limits import Limits
 from millrace.errors import ApiError, JobFailure
 from millrace.protocol import faults
@@ -112,6 +117,14 @@ def test_operations_page_is_what_the_script_writes() -> None:
     )
 
 
+def test_every_variable_for_clients_is_explained(tmp_path: Path) -> None:
+    """Each variable that `millrace env --proxy` prints stands in docs/getting-started.md."""
+    address = ServerAddress(url="http://127.0.0.1:1", process_id=1, proxy_url="http://127.0.0.1:2", proxy_ca="ca.pem")
+    printed = client_environment(settings.load({}, data_dir=tmp_path), address, proxy=True)
+    page = (DOCS / "getting-started.md").read_text("utf-8")
+    assert [name for name in printed if f"`{name}`" not in page] == []
+
+
 def _classes(root: type[T]) -> Iterator[type[T]]:
     for child in root.__subclasses__():
         yield child
@@ -144,3 +157,16 @@ def test_every_class_of_failure_is_documented() -> None:
     """Each label that a FailureReason can start with stands in docs/errors.md."""
     page = (DOCS / "errors.md").read_text("utf-8")
     assert all(f"`{cls.label}`" in page for cls in _classes(JobFailure))
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """Each package of pyproject.toml stands in docs/design/dependencies.md, and no other does."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    required = [*project["dependencies"], *(it for extra in project["optional-dependencies"].values() for it in extra)]
+    told = {
+        name.strip("` ")
+        for row in table_rows((DOCS / "design" / "dependencies.md").read_text("utf-8"))
+        if row[0].startswith("`")
+        for name in row[0].split(",")
+    }
+    assert told == {re.split(r"[<>=!~ \[]", it, maxsplit=1)[0] for it in required}
