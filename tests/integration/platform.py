@@ -1,5 +1,6 @@
 """A real server on a data directory of its own, and what tests ask of it."""
 
+import asyncio
 import io
 import json
 import os
@@ -18,8 +19,11 @@ from botocore.config import Config
 
 from millrace import settings as settings_module
 from millrace.app import read_address
+from millrace.clock import SystemClock
 from millrace.commands.environment import client_environment
 from millrace.settings import Settings, as_environment
+from millrace.store.database import Database
+from millrace.store.sql_jobs import SqlJobStore
 
 __all__ = ["IMAGE", "PROGRAM", "ROLE", "Platform", "wait_until"]
 
@@ -183,6 +187,30 @@ class Platform:
             return found if found["TrainingJobStatus"] in ("Completed", "Failed", "Stopped") else None
 
         return wait_until(f"end of {name}", look)
+
+    # -- processes
+
+    def agents(self) -> list[int]:
+        """Return the process ids of the agents registered for unfinished jobs."""
+        database = Database(self.settings.database_path, durable=False)
+        try:
+            jobs = SqlJobStore(database, clock=SystemClock())
+            found = [asyncio.run(jobs.list_agents(job_id)) for job_id in asyncio.run(jobs.list_unfinished())]
+        finally:
+            database.close()
+        return [agent.process_id for agents in found for agent in agents]
+
+    def processes(self, word: str) -> list[int]:
+        """Return the ids of processes that work below this platform's folder and have a word in their command line."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                command, folder = (entry / "cmdline").read_bytes(), (entry / "cwd").readlink()
+            except OSError:
+                continue
+            if word.encode() in command and folder.is_relative_to(self.settings.data_dir):
+                found.append(int(entry.name))
+        return found
 
     def log(self, group: str, prefix: str) -> list[str]:
         """Return all lines of the streams that start with a prefix."""

@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -281,3 +283,23 @@ def test_a_job_is_updated_while_it_runs_and_deleted_after_its_end(platform: Plat
         sagemaker.describe_training_job(TrainingJobName="amended")
     platform.train("amended", InputDataConfig=[channel("train", data)])
     assert platform.ended_training("amended")["TrainingJobStatus"] == "Completed"
+
+
+def test_a_killed_agent_takes_its_container_along(own_platform: Platform) -> None:
+    """Another attempt starts the training anew; nothing of the first goes on beside it."""
+    own_platform.train("again", InputDataConfig=[channel("train", "s3://work/in/")], HyperParameters={"do": "wait"})
+    wait_until("the program", lambda: _count(own_platform, "again/", "waiting") == 1)
+    [container] = own_platform.processes("brought_program.py")
+    [agent] = own_platform.agents()
+    os.kill(agent, signal.SIGKILL)
+    wait_until("the container's end", lambda: container not in own_platform.processes("brought_program.py"))
+    wait_until("another attempt", lambda: _count(own_platform, "again/", "waiting") == 2)
+    own_platform.client("sagemaker").stop_training_job(TrainingJobName="again")
+    found = own_platform.ended_training("again")
+    assert found["TrainingJobStatus"] == "Stopped"
+    assert "Restarting" in [it["Status"] for it in found["SecondaryStatusTransitions"]]
+    assert "stopped.txt" in own_platform.untar(found["ModelArtifacts"]["S3ModelArtifacts"])
+
+
+def _count(platform: Platform, prefix: str, line: str) -> int:
+    return _log_so_far(platform, prefix).count(line)

@@ -1,6 +1,5 @@
 """Transform jobs through boto3, on a real server with real containers."""
 
-import asyncio
 import io
 import os
 import signal
@@ -11,9 +10,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 
-from millrace.clock import SystemClock
-from millrace.store.database import Database
-from millrace.store.sql_jobs import SqlJobStore
 from tests.integration.platform import ROLE, Platform, wait_until
 
 GROUP = "/aws/sagemaker/TransformJobs"
@@ -313,6 +309,12 @@ def test_several_instances_share_the_objects(platform: Platform, rowsum: str) ->
     assert "nextToken" not in streams
 
 
+def first_agent(platform: Platform) -> int | None:
+    """Return the process id of the agent at work on the platform's only instance."""
+    agents = platform.agents()
+    return agents[0] if agents else None
+
+
 def test_a_killed_server_is_replaced_and_the_job_ends(own_platform: Platform, tmp_path: Path) -> None:
     """The agent goes on without the server; the next server sees the job to its end."""
     gate = tmp_path / "gate"
@@ -332,9 +334,9 @@ def test_a_killed_agent_is_replaced_and_the_job_ends(own_platform: Platform, tmp
     gate = tmp_path / "gate"
     model = own_platform.model("gated", MODE="rowsum", WAIT_FOR=str(gate))
     own_platform.transform("t-again", model, "s3://work/in/")
-    pid = wait_until("agent", lambda: _agent_pid(own_platform))
+    pid = wait_until("agent", lambda: first_agent(own_platform))
     os.kill(pid, signal.SIGKILL)
-    wait_until("another agent", lambda: _agent_pid(own_platform) not in (None, pid))
+    wait_until("another agent", lambda: first_agent(own_platform) not in (None, pid))
     gate.touch()
     assert own_platform.ended_transform("t-again")["TransformJobStatus"] == "Completed"
     assert own_platform.get("s3://work/t-again/a.csv.out") == b"3\n7\n11\n"
@@ -345,22 +347,10 @@ def test_server_and_agent_killed_together(own_platform: Platform, tmp_path: Path
     gate = tmp_path / "gate"
     model = own_platform.model("gated", MODE="rowsum", WAIT_FOR=str(gate))
     own_platform.transform("t-both", model, "s3://work/in/")
-    pid = wait_until("agent", lambda: _agent_pid(own_platform))
+    pid = wait_until("agent", lambda: first_agent(own_platform))
     own_platform.kill()
     os.kill(pid, signal.SIGKILL)
     gate.touch()
     own_platform.start()
     assert own_platform.ended_transform("t-both")["TransformJobStatus"] == "Completed"
     assert own_platform.get("s3://work/t-both/a.csv.out") == b"3\n7\n11\n"
-
-
-def _agent_pid(platform: Platform) -> int | None:
-    """Return the process id of the agent at work on the platform's only job."""
-    database = Database(platform.settings.database_path, durable=False)
-    try:
-        jobs = SqlJobStore(database, clock=SystemClock())
-        [job_id] = asyncio.run(jobs.list_unfinished())
-        agents = asyncio.run(jobs.list_agents(job_id))
-    finally:
-        database.close()
-    return agents[0].process_id if agents else None
