@@ -20,9 +20,10 @@ from millrace.agents.endpoint import EndpointAgent
 from millrace.agents.session import AgentSession
 from millrace.agents.training import TrainingAgent
 from millrace.agents.transform import TransformAgent
+from millrace.built_in_images import find_built_in
 from millrace.clock import SystemClock
 from millrace.dataplane.limits import Limits
-from millrace.engines.local import instance_folder, process_start
+from millrace.engines.local import ENDPOINT_VARIABLE, instance_folder, process_start
 from millrace.errors import InternalFailure, JobFailure, LeaseLost
 from millrace.jobs.job import EndpointJob, InstanceFinished, Job, TrainingJob, TransformJob
 from millrace.jobs.training import TrainingOutcome
@@ -37,24 +38,14 @@ from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
-from millrace_algorithms import registry
 
-__all__ = ["ENDPOINT_VARIABLE", "find_built_in", "limits", "main"]
+__all__ = ["limits", "main"]
 
 log = logging.getLogger("millrace.agent")
-
-ENDPOINT_VARIABLE = "MILLRACE_ENDPOINT_URL"
-"""Where containers reach the server; the server sets it for its agents."""
 
 CREDENTIAL_SECONDS = 36 * 3600
 
 EXIT_LEASE_LOST = 3
-
-
-def find_built_in(uri: str) -> str | None:
-    """Return the name of the built-in algorithm behind an image URI, or None."""
-    algorithm = registry.find(uri)
-    return None if algorithm is None else algorithm.name
 
 
 def limits(settings: Settings) -> Limits:

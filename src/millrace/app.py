@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from millrace import __version__, agent
+from millrace import __version__
+from millrace.built_in_images import built_in_metrics, find_built_in
 from millrace.clock import SystemClock
-from millrace.engines.local import LocalEngine
+from millrace.engines.local import ENDPOINT_VARIABLE, LocalEngine
 from millrace.errors import InfrastructureError
 from millrace.http.app import ASGIApp, app
 from millrace.http.server import serve
 from millrace.jobs.job import EndpointJob, Job
-from millrace.jobs.training import MetricDefinition
 from millrace.ports.jobs import AgentRecord
 from millrace.protocol.message import Handler, Request, Response
 from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
@@ -32,7 +32,6 @@ from millrace.store.log_files import LogFiles
 from millrace.store.sql_documents import SqlDocumentStore
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
-from millrace_algorithms import registry
 
 __all__ = ["DataDirInUse", "Server", "ServerAddress", "read_address", "run_server"]
 
@@ -82,7 +81,7 @@ class Server:
         self.keys = SqlKeyStore(self.database, clock=self.clock, account=settings.account)
         self.objects = FilesystemObjects(settings.objects_dir, clock=self.clock)
         self.logs = LogFiles(settings.logs_dir)
-        self.images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=agent.find_built_in)
+        self.images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
         self.router = StoreRouter(self.jobs)
         self._woken = asyncio.Event()
         self._ends: dict[int, asyncio.Event] = {}
@@ -152,7 +151,7 @@ class Server:
 
     def tell_agents(self, url: str) -> None:
         """Let agents started from now on know where the server is."""
-        self._agent_environment[agent.ENDPOINT_VARIABLE] = url
+        self._agent_environment[ENDPOINT_VARIABLE] = url
         self.engine.set_environment(self._agent_environment)
 
     @asynccontextmanager
@@ -191,12 +190,6 @@ class Server:
             await self._woken.wait()
             self._woken.clear()
             await self.scheduler.pump()
-
-
-def built_in_metrics(name: str) -> Sequence[MetricDefinition]:
-    """Return what a built-in algorithm's log lines tell."""
-    definitions = registry.ALGORITHMS[name].metric_definitions
-    return tuple(MetricDefinition(name=metric, regex=regex) for metric, regex in definitions)
 
 
 async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:

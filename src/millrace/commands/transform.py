@@ -28,6 +28,7 @@ from millrace.agents.archives import pack
 from millrace.agents.backends import AgentBackends
 from millrace.agents.session import DetachedSession
 from millrace.agents.transform import TransformAgent
+from millrace.built_in_images import find_built_in
 from millrace.clock import SystemClock
 from millrace.dataplane.validate import validate_spec
 from millrace.errors import ApiError, JobFailure
@@ -125,7 +126,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
         session=session,
         objects=objects,
         logs=LogFiles(scratch / "logs"),
-        images=HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=agent.find_built_in),
+        images=HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in),
         runtime=ProcessRuntime(os.environ),
         endpoint_url=None,
         mint_credentials=_no_credentials,

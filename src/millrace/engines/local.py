@@ -19,7 +19,10 @@ from pathlib import Path
 from millrace.errors import RuntimeUnavailable
 from millrace.ports.jobs import AgentRecord, InstanceRef
 
-__all__ = ["LocalEngine", "instance_folder", "process_start"]
+__all__ = ["ENDPOINT_VARIABLE", "LocalEngine", "instance_folder", "process_start"]
+
+ENDPOINT_VARIABLE = "MILLRACE_ENDPOINT_URL"
+"""Where containers reach the server; the server sets it in its agents' environment."""
 
 REGISTRATION_SECONDS = 60.0
 """How long a started agent may take to register before another one is started in its place."""

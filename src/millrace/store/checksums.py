@@ -2,13 +2,17 @@
 
 import base64
 import hashlib
+import importlib
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
-
-from awscrt import checksums as crt
+from typing import Any, Protocol
 
 __all__ = ["ALGORITHMS", "JOINABLE", "Digests", "composite", "join_full_object", "multipart_etag"]
+
+
+def _crt() -> Any:
+    """Return awscrt.checksums; it takes 40 ms to import, and most objects need none of it."""
+    return importlib.import_module("awscrt.checksums")
 
 
 class _Hasher(Protocol):
@@ -34,7 +38,7 @@ class _Crc:
 class _XxHash:
     """An xxHash with the interface of hashlib."""
 
-    def __init__(self, hasher: crt.XXHash) -> None:
+    def __init__(self, hasher: Any) -> None:
         self._hasher = hasher
 
     def update(self, chunk: bytes | memoryview, /) -> None:
@@ -46,20 +50,20 @@ class _XxHash:
 
 _HASHERS: Mapping[str, Callable[[], _Hasher]] = {
     "crc32": lambda: _Crc(zlib.crc32, 4),
-    "crc32c": lambda: _Crc(crt.crc32c, 4),
-    "crc64nvme": lambda: _Crc(crt.crc64nvme, 8),
+    "crc32c": lambda: _Crc(_crt().crc32c, 4),
+    "crc64nvme": lambda: _Crc(_crt().crc64nvme, 8),
     "sha1": lambda: hashlib.sha1(usedforsecurity=False),
     "sha256": lambda: hashlib.sha256(),
     "sha512": lambda: hashlib.sha512(),
     "md5": lambda: hashlib.md5(usedforsecurity=False),
-    "xxhash64": lambda: _XxHash(crt.XXHash.new_xxhash64()),
-    "xxhash3": lambda: _XxHash(crt.XXHash.new_xxhash3_64()),
-    "xxhash128": lambda: _XxHash(crt.XXHash.new_xxhash3_128()),
+    "xxhash64": lambda: _XxHash(_crt().XXHash.new_xxhash64()),
+    "xxhash3": lambda: _XxHash(_crt().XXHash.new_xxhash3_64()),
+    "xxhash128": lambda: _XxHash(_crt().XXHash.new_xxhash3_128()),
 }
 _JOINS: Mapping[str, tuple[Callable[[int, int, int], int], int]] = {
-    "crc32": (crt.combine_crc32, 4),
-    "crc32c": (crt.combine_crc32c, 4),
-    "crc64nvme": (crt.combine_crc64nvme, 8),
+    "crc32": (lambda *values: int(_crt().combine_crc32(*values)), 4),
+    "crc32c": (lambda *values: int(_crt().combine_crc32c(*values)), 4),
+    "crc64nvme": (lambda *values: int(_crt().combine_crc64nvme(*values)), 8),
 }
 
 ALGORITHMS = frozenset(_HASHERS)
