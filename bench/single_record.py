@@ -1,25 +1,27 @@
-"""Compare run_transform with wrk on one echo server, alternately; print JSON lines.
+"""The data plane against wrk: the same server, the same bodies, one core each.
 
-    python bench/single_record.py [--records 100000] [--rounds 3] [--case single|join|multi ...]
-
-wrk sends the very bodies of the case to the same server. A ratio of 1.0 is wrk's rate. CPU figures are of this
-process, which runs the data plane; the server runs on the other core.
+The server echoes and runs on the first core; wrk and the data plane, in turn, run on the second. `in memory` is the
+data plane alone, its output compared byte for byte as it is written. `files` is the data plane with the object store
+of a real job: read from a file, written to a file, on disk when the turn ends.
 """
 
-import argparse
 import asyncio
 import json
-import resource
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 
+from bench import wrk
+from bench.case import Case, Options
+from bench.inputs import json_lines
+from bench.machine import cpu_seconds, on_core, pinned, versions
+from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
 from millrace.clock import SystemClock
 from millrace.dataplane import EffectiveSettings, InputObject, run_transform
 from millrace.jobs.transform import (
@@ -33,25 +35,177 @@ from millrace.jobs.transform import (
     TransformSpec,
 )
 from millrace.names import ObjectPrefix, ObjectRef
-from millrace.ports.objects import ObjectInfo, ObjectMeta
+from millrace.ports.objects import ObjectInfo, ObjectMeta, ObjectStore
 from millrace.ports.runtime import Address
+from millrace.store.filesystem import FilesystemObjects
 from millrace.testing.objects import MemoryObjects
 
-RECORD_BYTES = 450
-CONNECTIONS = 16
-SOURCE, TARGET = "s3://bench/in/a.jsonl", "s3://bench/out/a.jsonl.out"
+__all__ = ["CASE"]
+
+RECORDS, RECORD_BYTES = 100_000, 450
+WRK_SECONDS = 2
+CONTENT_TYPE = "application/jsonlines"
+SOURCE, TARGET = ObjectRef("bench", "in/a.jsonl"), ObjectRef("bench", "out/a.jsonl.out")
+SERVER_CORE, CLIENT_CORE = 0, 1
 
 
-class Objects(MemoryObjects):
-    """Reads as a local store with read-ahead does, one copy and no waiting, and compares what is written.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """One way to send the records."""
 
-    What a store costs beyond that is its own affair and not measured here; nor is the cost of keeping the output.
-    """
+    title: str
+    strategy: BatchStrategy
+    connections: int
+    join: JoinSource
+    body_bytes: int
+    """Bytes of wrk's body: what one request of ours carries."""
+    repeats: int
+    """How often the records are sent, so that few large requests take long enough to measure."""
+
+
+WORKS = (
+    Work(
+        title="SingleRecord",
+        strategy=BatchStrategy.SINGLE_RECORD,
+        connections=16,
+        join=JoinSource.NONE,
+        body_bytes=RECORD_BYTES,
+        repeats=1,
+    ),
+    Work(
+        title="SingleRecord with JoinSource=Input",
+        strategy=BatchStrategy.SINGLE_RECORD,
+        connections=16,
+        join=JoinSource.INPUT,
+        body_bytes=RECORD_BYTES,
+        repeats=1,
+    ),
+    Work(
+        title="MultiRecord, 6 MB payloads",
+        strategy=BatchStrategy.MULTI_RECORD,
+        connections=4,
+        join=JoinSource.NONE,
+        body_bytes=6 * MIB // RECORD_BYTES * RECORD_BYTES,
+        repeats=8,
+    ),
+)
+
+
+def cases(options: Options) -> Iterator[Outcome]:
+    """Compare wrk, the data plane in memory and the data plane over files, for each way to send."""
+    wrk.ensure_installed()
+    records = json_lines(RECORDS // 10 if options.quick else RECORDS, RECORD_BYTES)
+    with _echo_server() as address:
+        for work in WORKS:
+            yield run(_comparison(work, records * work.repeats, address, options), options.rounds)
+
+
+def _comparison(work: Work, text: bytes, address: Address, options: Options) -> Comparison:
+    output = _expected(work, text)
+    folder = options.folder / work.title.replace(" ", "-")
+    stored = folder / SOURCE.bucket / SOURCE.key
+    stored.parent.mkdir(parents=True)
+    stored.write_bytes(text)
+
+    def limit() -> Sample:
+        return wrk.post(
+            f"http://{address}/invocations",
+            text[: work.body_bytes],
+            connections=work.connections,
+            seconds=1 if options.quick else WRK_SECONDS,
+            core=CLIENT_CORE,
+            content_type=CONTENT_TYPE,
+        )
+
+    def in_memory() -> Sample:
+        objects = ComparedObjects(text, output)
+        sample = _transform(work, text, address, lambda: objects)
+        if not objects.committed or not objects.equal or objects.written != len(output):
+            raise OutputDiffers(f"{work.title}, in memory: output differs within {objects.written} bytes")
+        return sample
+
+    def over_files() -> Sample:
+        sample = _transform(work, text, address, lambda: FilesystemObjects(folder))
+        if (folder / TARGET.bucket / TARGET.key).read_bytes() != output:
+            raise OutputDiffers(f"{work.title}, files: output differs")
+        return sample
+
+    return Comparison(
+        title=f"{work.title}: {len(text) / 1e6:.0f} MB, lines of {RECORD_BYTES} bytes, {work.connections} connections",
+        unit="MB",
+        contenders={"wrk": limit, "millrace in memory": in_memory, "millrace files": over_files},
+        references=("wrk",),
+    )
+
+
+def _transform(work: Work, text: bytes, address: Address, open_store: Callable[[], ObjectStore]) -> Sample:
+    """Run one instance's share in this process."""
+    with on_core(CLIENT_CORE):
+        cpu, started = cpu_seconds(), time.perf_counter()
+        outcome = uvloop.run(_run(work, len(text), address, open_store()))
+        seconds = time.perf_counter() - started
+        cpu = cpu_seconds() - cpu
+    if outcome.failure_count or outcome.stopped:
+        raise OutputDiffers(f"{work.title}: {outcome}")
+    return Sample(
+        seconds=seconds,
+        cpu_seconds=cpu,
+        work=len(text) / 1e6,
+        facts={
+            "requests": outcome.progress.requests,
+            "CPU us per request": cpu / outcome.progress.requests * 1e6,
+            "p50 ms": outcome.progress.latency_p50_ms or 0.0,
+            "p99 ms": outcome.progress.latency_p99_ms or 0.0,
+        },
+    )
+
+
+async def _run(work: Work, size: int, address: Address, objects: ObjectStore) -> InstanceOutcome:
+    async def guard() -> None:
+        return None
+
+    return await run_transform(
+        TransformSpec(
+            model="echo",
+            source=ObjectPrefix(SOURCE.bucket, "in/"),
+            output=ObjectPrefix(TARGET.bucket, "out"),
+            split=SplitType.LINE,
+            assemble_with=AssembleWith.NONE if work.join is JoinSource.NONE else AssembleWith.LINE,
+            content_type=CONTENT_TYPE,
+            accept=CONTENT_TYPE,
+            processing=DataProcessing(join_source=work.join),
+        ),
+        [InputObject(ref=SOURCE, size=size, output=TARGET)],
+        objects=objects,
+        address=address,
+        effective=EffectiveSettings(max_concurrent_transforms=work.connections, strategy=work.strategy),
+        data_log=lambda line: None,
+        on_progress=lambda progress: None,
+        stop=asyncio.Event(),
+        commit_guard=guard,
+        clock=SystemClock(),
+    )
+
+
+def _expected(work: Work, text: bytes) -> bytes:
+    """Return the output that the job must have, worked out another way."""
+    if work.join is JoinSource.NONE:
+        return text
+    rows = []
+    for line in text.splitlines():
+        value = json.loads(line)
+        joined = {"SageMakerOutput": dict(sorted(value.items())), **dict(sorted(value.items()))}
+        rows.append(json.dumps(joined, separators=(",", ":")).encode() + b"\n")
+    return b"".join(rows)
+
+
+class ComparedObjects(MemoryObjects):
+    """Reads as a local store with read-ahead does, one copy and no waiting, and compares what is written."""
 
     def __init__(self, source: bytes, output: bytes) -> None:
         super().__init__()
         self._source = memoryview(source)
-        self.output = output
+        self.output = memoryview(output)
         self.written = 0
         self.equal = True
         self.committed = False
@@ -60,169 +214,44 @@ class Objects(MemoryObjects):
         for position in range(0, len(self._source), MIB):
             yield bytes(self._source[position : position + MIB])
 
-    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> "Sink":  # type: ignore[override]
-        return Sink(self, ref)
+    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> "_Sink":  # type: ignore[override]
+        return _Sink(self, ref)
 
 
-class Sink:
-    """Keeps the chunks of the one output."""
+class _Sink:
+    """Compares the chunks of the one output."""
 
-    def __init__(self, objects: Objects, ref: ObjectRef) -> None:
+    def __init__(self, objects: ComparedObjects, ref: ObjectRef) -> None:
         self._objects = objects
         self._ref = ref
 
     async def write(self, chunk: bytes | memoryview) -> None:
         objects = self._objects
-        objects.equal &= objects.output[objects.written : objects.written + len(chunk)] == chunk
+        objects.equal &= bytes(objects.output[objects.written : objects.written + len(chunk)]) == chunk
         objects.written += len(chunk)
 
     async def commit(self) -> ObjectInfo:
         self._objects.committed = True
-        return ObjectInfo(ref=self._ref, size=0, etag="", modified_at=SystemClock().now())
+        return ObjectInfo(ref=self._ref, size=self._objects.written, etag="", modified_at=SystemClock().now())
 
     async def abort(self) -> None:
         self._objects.equal = False
 
 
-def record(number: int) -> bytes:
-    """Return one JSON line of RECORD_BYTES bytes."""
-    head = json.dumps({"id": number, "features": [0.5, 1.25, 3], "text": ""}, separators=(",", ":"))
-    return (head[:-2] + "x" * (RECORD_BYTES - 1 - len(head)) + head[-2:]).encode() + b"\n"
-
-
-def spec_of(case: str) -> TransformSpec:
-    """Return the job of a case."""
-    return TransformSpec(
-        model="echo",
-        source=ObjectPrefix("bench", "in/"),
-        output=ObjectPrefix("bench", "out"),
-        split=SplitType.LINE,
-        assemble_with=AssembleWith.LINE if case == "join" else AssembleWith.NONE,
-        content_type="application/jsonlines",
-        accept="application/jsonlines",
-        processing=DataProcessing(join_source=JoinSource.INPUT if case == "join" else JoinSource.NONE),
-    )
-
-
-async def transform(
-    case: str, data: bytes, output: bytes, address: Address
-) -> tuple[float, float, Objects, InstanceOutcome]:
-    """Run one job; return seconds, CPU seconds, the store and the outcome."""
-    objects = Objects(data, output)
-
-    async def guard() -> None:
-        return None
-
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    started = time.perf_counter()
-    outcome = await run_transform(
-        spec_of(case),
-        [InputObject(ref=ObjectRef.parse(SOURCE), size=len(data), output=ObjectRef.parse(TARGET))],
-        objects=objects,
-        address=address,
-        effective=EffectiveSettings(
-            max_concurrent_transforms=4 if case == "multi" else CONNECTIONS,
-            strategy=BatchStrategy.MULTI_RECORD if case == "multi" else BatchStrategy.SINGLE_RECORD,
-        ),
-        data_log=lambda line: None,
-        on_progress=lambda progress: None,
-        stop=asyncio.Event(),
-        commit_guard=guard,
-        clock=SystemClock(),
-    )
-    seconds = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, objects, outcome
-
-
-def wrk_rate(address: Address, body: bytes, connections: int, seconds: int) -> float:
-    """Return wrk's requests per second."""
-    with tempfile.TemporaryDirectory() as folder:
-        payload, script = Path(folder, "body"), Path(folder, "post.lua")
-        payload.write_bytes(body)
-        script.write_text(
-            f'local file = io.open("{payload}", "rb")\nwrk.method = "POST"\nwrk.body = file:read("*a")\nfile:close()\n'
-            'wrk.headers["Content-Type"] = "application/jsonlines"\n'
-        )
-        command = [
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds}s",
-            "-s",
-            str(script),
-            f"http://{address}/invocations",
-        ]
-        shown = subprocess.run(pinned(command, 1), check=True, capture_output=True, text=True).stdout
-    return next(float(line.split()[1]) for line in shown.splitlines() if line.startswith("Requests/sec"))
-
-
-def pinned(command: list[str], core: int) -> list[str]:
-    """Return the command bound to one core."""
-    return ["taskset", "-c", str(core), *command]
-
-
-def expected(case: str, data: bytes) -> bytes:
-    """Return the output that the job must have, worked out another way."""
-    if case != "join":
-        return data
-    rows = []
-    for line in data.splitlines():
-        value = json.loads(line)
-        joined = {"SageMakerOutput": dict(sorted(value.items())), **dict(sorted(value.items()))}
-        rows.append(json.dumps(joined, separators=(",", ":")).encode() + b"\n")
-    return b"".join(rows)
-
-
-def measure(case: str, address: Address, records: int, seconds: int) -> dict[str, object]:
-    """Run one paired round of a case."""
-    data = b"".join(record(number) for number in range(records))
-    multi = case == "multi"
-    if multi:
-        data = data * 8
-    body = data[: 6 * MIB - (6 * MIB) % RECORD_BYTES] if multi else data[:RECORD_BYTES]
-    wrk = wrk_rate(address, body, 4 if multi else CONNECTIONS, seconds)
-    output = expected(case, data)
-    taken, cpu, objects, outcome = uvloop.run(transform(case, data, output, address))
-    if not objects.committed or not objects.equal or objects.written != len(output):
-        raise SystemExit(f"case {case}: the output is wrong: {outcome}")
-    rate = len(data) / taken / len(body)
-    return {
-        "case": case,
-        "ratio": round(rate / wrk, 3),
-        "wrk_per_s": round(wrk),
-        "millrace_per_s": round(rate),
-        "mb_per_s": round(len(data) / taken / 1e6, 1),
-        "cpu_us_per_request": round(cpu / outcome.progress.requests * 1e6, 2),
-        "p50_ms": outcome.progress.latency_p50_ms,
-        "p99_ms": outcome.progress.latency_p99_ms,
-    }
-
-
-def main() -> int:
-    """Parse the arguments and run all cases."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=2, help="how long wrk runs in each round")
-    parser.add_argument("--case", action="append", choices=["single", "join", "multi"])
-    arguments = parser.parse_args()
-    server_file = str(Path(__file__).with_name("echo_server.py"))
-    with subprocess.Popen(pinned([sys.executable, server_file], 0), stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        address = Address.parse(server.stdout.readline().strip())
+@contextmanager
+def _echo_server() -> Iterator[Address]:
+    command = [sys.executable, str(Path(__file__).with_name("echo_server.py"))]
+    with subprocess.Popen(pinned(command, SERVER_CORE), stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None, "it is a pipe"
         try:
-            for case in arguments.case or ["single", "join", "multi"]:
-                rounds = []
-                for _ in range(arguments.rounds):
-                    rounds.append(measure(case, address, arguments.records, arguments.seconds))
-                    print(json.dumps(rounds[-1]), flush=True)
-                ratios = [float(str(one["ratio"])) for one in rounds]
-                print(json.dumps({"case": case, "median_ratio": statistics.median(ratios)}), flush=True)
+            yield Address.parse(server.stdout.readline().strip())
         finally:
             server.kill()
-    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+CASE = Case(
+    name="single_record",
+    question="how near to the fastest HTTP client does the data plane come?",
+    run=cases,
+    versions=lambda: f"{versions('millrace', 'uvloop', 'httptools', 'orjson')}, {wrk.version()}",
+)

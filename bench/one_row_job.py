@@ -1,0 +1,154 @@
+"""A job of one row from creation to completion, against what starting its model server costs by itself."""
+
+import http.client
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from bench.case import Case, Options
+from bench.inputs import csv_text
+from bench.machine import cpu_seconds, versions
+from bench.platform import Platform, serve
+from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
+
+__all__ = ["CASE"]
+
+ROWS, COLUMNS = 1000, 10
+TURNS_PER_ROUND = 5
+KEY = "rows/one.csv"
+PING_SECONDS = 0.002
+
+
+def cases(options: Options) -> Iterator[Outcome]:
+    """Compare warm jobs with the bare start of their model server, and with an interpreter that does nothing."""
+    rows = csv_text(ROWS, COLUMNS)
+    one_row = rows[: rows.find(b"\n") + 1]
+    labels = (np.arange(ROWS) % 3).tolist()
+    labelled = b"".join(b"%d,%b\n" % pair for pair in zip(labels, rows.splitlines(), strict=True))
+    with serve(options.folder / "platform") as platform:
+        model = platform.train(
+            "knn",
+            {"train": labelled},
+            k="5",
+            sample_size=str(ROWS),
+            predictor_type="classifier",
+            feature_dim=str(COLUMNS),
+        )
+        platform.put(KEY, one_row)
+        server = _ModelServer(options.folder / "bare", platform.get("models/knn/output/model.tar.gz"), one_row)
+        numbers = itertools.count()
+
+        def job() -> Sample:
+            name = f"one-row-{next(numbers)}"
+            ended = platform.transform(name, model, KEY)
+            _require_equal(name, _output(platform, name), server.answer)
+            return Sample(
+                seconds=ended.seconds,
+                cpu_seconds=ended.cpu_seconds,
+                facts={
+                    "created to started s": ended.created_to_started,
+                    "started to ended s": ended.started_to_ended,
+                    "ended to seen s": ended.ended_to_seen,
+                },
+            )
+
+        server.first_answer()
+        yield run(
+            Comparison(
+                title="One row through built-in k-NN, warm server: CreateTransformJob to Completed",
+                unit="jobs",
+                contenders={
+                    "millrace job": job,
+                    "bare model server": server.first_answer,
+                    "python -c pass": _bare_interpreter,
+                },
+                references=("bare model server", "python -c pass"),
+                turns_per_round=1 if options.quick else TURNS_PER_ROUND,
+            ),
+            options.rounds,
+        )
+
+
+def _output(platform: Platform, job: str) -> bytes:
+    return platform.get(f"out/{job}/{KEY.rpartition('/')[2]}.out")
+
+
+def _require_equal(name: str, got: bytes, wanted: bytes) -> None:
+    if got.strip() != wanted.strip():
+        raise OutputDiffers(f"{name}: expected {wanted!r}, got {got!r}")
+
+
+class _ModelServer:
+    """The same model server without a platform: started, asked once, and stopped."""
+
+    def __init__(self, folder: Path, archive: bytes, row: bytes) -> None:
+        self._folder = folder
+        self._row = row
+        self.answer = b""
+        with tarfile.open(fileobj=BytesIO(archive)) as model:
+            model.extractall(folder / "opt" / "ml" / "model", filter="data")
+        self._socket = str(folder / "serve.sock")
+
+    def first_answer(self) -> Sample:
+        """Return the time from fork to the first answer of /invocations; its end is not part of it."""
+        before = cpu_seconds(children=True)
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "millrace_algorithms", "knn", "serve"],
+            env={
+                "PATH": os.environ["PATH"],
+                "SAGEMAKER_BASE_DIR": str(self._folder),
+                "MILLRACE_BIND_UNIX": self._socket,
+            },
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            self.answer = self._ask(process)
+            seconds = time.perf_counter() - started
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+        return Sample(seconds=seconds, cpu_seconds=cpu_seconds(children=True) - before)
+
+    def _ask(self, process: subprocess.Popen[bytes]) -> bytes:
+        connection = http.client.HTTPConnection("localhost")
+        while True:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            try:
+                connection.sock.connect(self._socket)
+                break
+            except OSError:
+                connection.sock.close()
+                if process.poll() is not None:
+                    raise SystemExit("the bare model server ended before it answered") from None
+                time.sleep(PING_SECONDS)
+        connection.request("POST", "/invocations", self._row, {"Content-Type": "text/csv", "Accept": "text/csv"})
+        body = connection.getresponse().read()
+        connection.close()
+        return body
+
+
+def _bare_interpreter() -> Sample:
+    before = cpu_seconds(children=True)
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
+    seconds = time.perf_counter() - started
+    return Sample(seconds=seconds, cpu_seconds=cpu_seconds(children=True) - before)
+
+
+CASE = Case(
+    name="one_row_job",
+    question="what does a job cost that has nothing to do?",
+    run=cases,
+    versions=lambda: versions("millrace", "numpy", "faiss-cpu", "boto3"),
+)
