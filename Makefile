@@ -32,8 +32,8 @@ test: dev sdk                        ## all tests
 	MILLRACE_SDK_PYTHON=$(CURDIR)/$(SDK_VENV)/bin/python $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 lint: dev
-	$(BIN)/ruff check src tests bench examples
-	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff check src tests bench examples scripts
+	$(BIN)/ruff format --check src tests bench examples scripts
 
 types: dev
 	$(BIN)/mypy
@@ -44,7 +44,7 @@ imports: dev
 check: lint types imports            ## everything that needs no run
 
 format: dev
-	$(BIN)/ruff format src tests bench examples
+	$(BIN)/ruff format src tests bench examples scripts
 
 bench: dev                           ## the benchmark cases, each a ratio in one run (installs wrk where it can)
 	$(BIN)/python -m bench

@@ -146,8 +146,11 @@ class Server:
         end = self._ends.setdefault(job_id, asyncio.Event())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(end.wait(), seconds)
-        if not end.is_set():
-            self._ends.pop(job_id, None)
+
+    def release_held(self) -> None:
+        """Answer all Describe calls that are held for the end of a job: the server is about to end."""
+        for end in self._ends.values():
+            end.set()
 
     def tell_agents(self, url: str) -> None:
         """Let agents started from now on know where the server is."""
@@ -211,19 +214,30 @@ async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:
             raise DataDirInUse(f"a server runs on {settings.data_dir} already") from None
         server = Server(settings)
         listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
+        stop = asyncio.Event()
         async with server.running(stop_jobs=stop_jobs):
-            announcing = asyncio.create_task(_announce(settings, server, listening))
+            beside = [
+                asyncio.create_task(_announce(settings, server, listening)),
+                asyncio.create_task(_release_at(stop, server)),
+            ]
             try:
                 await serve(
                     server.application(),
                     settings.host,
                     settings.port,
                     lambda host, port: listening.set_result((host, port)),
+                    stop=stop,
                 )
             finally:
-                announcing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await announcing
+                for task in beside:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+
+
+async def _release_at(stop: asyncio.Event, server: Server) -> None:
+    await stop.wait()
+    server.release_held()
 
 
 async def _announce(settings: Settings, server: Server, listening: "asyncio.Future[tuple[str, int]]") -> None:

@@ -295,3 +295,20 @@ def test_the_containers_log_is_the_endpoint_s(platform: Platform, endpoint: str)
     """Lines are under the endpoint's group, a stream for each instance of a variant."""
     lines = wait_until("log", lambda: platform.log(f"/aws/sagemaker/Endpoints/{endpoint}", "red/"))
     assert lines[0].startswith("serving who")
+
+
+def test_a_body_over_the_limit_is_refused_without_repeating_it(platform: Platform, endpoint: str) -> None:
+    """Six megabytes are the service's limit; the error tells the size, not the bytes."""
+    with pytest.raises(ClientError, match=r"ValidationError.*Value of 6291457 bytes at 'body'"):
+        ask(platform, endpoint, b"x" * 6291457)
+
+
+def test_weights_of_a_failed_endpoint_are_refused(platform: Platform) -> None:
+    """There is nothing that could serve them."""
+    model = platform.model("unlicensed-too", MODE="exit")
+    assert create(platform, "failed-weights", variant("v", model))["EndpointStatus"] == "Failed"
+    with pytest.raises(ClientError, match="in status Failed"):
+        platform.client("sagemaker").update_endpoint_weights_and_capacities(
+            EndpointName="failed-weights", DesiredWeightsAndCapacities=[{"VariantName": "v", "DesiredWeight": 2}]
+        )
+    delete(platform, "failed-weights")

@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,39 @@ def test_server_and_agent_killed_together(own_platform: Platform, tmp_path: Path
     own_platform.start()
     assert own_platform.ended_transform("t-both")["TransformJobStatus"] == "Completed"
     assert own_platform.get("s3://work/t-both/a.csv.out") == b"3\n7\n11\n"
+
+
+def test_a_waiter_learns_of_the_end_at_once(platform: Platform, rowsum: str) -> None:
+    """boto3's waiter would look again after a minute; its first look is held until the job has ended."""
+    sagemaker = platform.client("sagemaker")
+    platform.transform("t-waited", rowsum, "s3://work/in/")
+    once = {"Delay": 3600, "MaxAttempts": 1}
+    sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="t-waited", WaiterConfig=once)
+    found = sagemaker.describe_transform_job(TransformJobName="t-waited")
+    assert found["TransformJobStatus"] == "Completed"
+
+
+def test_a_held_answer_does_not_hold_the_server_s_end(own_platform: Platform, tmp_path: Path) -> None:
+    """A stop answers who waits, instead of waiting for them."""
+    sagemaker = own_platform.client("sagemaker")
+    model = own_platform.model("slow", MODE="rowsum", WAIT_FOR=str(tmp_path / "never"))
+    own_platform.transform("t-held", model, "s3://work/in/")
+    ended: list[Exception] = []
+
+    def wait() -> None:
+        once = {"Delay": 3600, "MaxAttempts": 1}
+        waiter = sagemaker.get_waiter("transform_job_completed_or_stopped")
+        try:
+            waiter.wait(TransformJobName="t-held", WaiterConfig=once)
+        except WaiterError as error:
+            ended.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    wait_until("start", lambda: "TransformStartTime" in sagemaker.describe_transform_job(TransformJobName="t-held"))
+    assert own_platform.stop() == 0
+    waiting.join()
+    assert "Max attempts exceeded" in str(ended[0])
+    own_platform.start()
+    own_platform.client("sagemaker").stop_transform_job(TransformJobName="t-held")
+    assert own_platform.ended_transform("t-held")["TransformJobStatus"] == "Stopped"

@@ -32,14 +32,15 @@ class _Finding:
 def examine(settings: Settings) -> int:
     """Print a line for each part; return 1 if something that Millrace needs does not work."""
     findings = list(_findings(settings))
-    print(f"millrace {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    print(f"millrace {__version__}, {platform.platform()}")
     for finding in findings:
         print(f"{'ok     ' if finding.works else 'missing'} {finding.subject}: {finding.detail}")
     return 0 if all(finding.works for finding in findings) else 1
 
 
 def _findings(settings: Settings) -> Iterator[_Finding]:
-    yield _Finding(sys.version_info >= (3, 11), "python", "3.11 or newer is needed")
+    enough = sys.version_info >= (3, 11)
+    yield _Finding(enough, "python", platform.python_version() + ("" if enough else ": 3.11 or newer is needed"))
     report = asyncio.run(ProcessRuntime(os.environ).probe())
     yield _Finding(report.works, f"runtime {report.name}", report.detail)
     for extra, (modules, advice) in _MODULES.items():

@@ -50,6 +50,8 @@ def refuse(problems: ProblemList) -> ValidationError:
 def _quoted(value: Any) -> str:
     if value is None:
         return "Value null"
+    if isinstance(value, bytes):
+        return f"Value of {len(value)} bytes"
     text = _java_text(value)
     return f"Value '{text if len(text) <= MAX_VALUE_CHARACTERS else text[:MAX_VALUE_CHARACTERS] + '...'}'"
 

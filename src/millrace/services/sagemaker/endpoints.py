@@ -55,14 +55,14 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
     async def update_endpoint(context: Context, params: Params) -> Result:
         job = await _find(backends, context, params["EndpointName"])
         spec = await resolve_endpoint_config(backends, context, params["EndpointConfigName"])
-        _require_idle(job)
+        _require_status(job, JobStatus.IN_SERVICE, JobStatus.FAILED)
         await jobs.post(job.id, UpdateRequested(at=backends.clock.now(), spec=spec))
         await backends.pump()
         return {"EndpointArn": str(job.arn)}
 
     async def update_weights(context: Context, params: Params) -> Result:
         job = await _find(backends, context, params["EndpointName"])
-        _require_idle(job)
+        _require_status(job, JobStatus.IN_SERVICE)
         wanted: Sequence[Mapping[str, Any]] = params["DesiredWeightsAndCapacities"]
         for entry in wanted:
             if job.spec.variant(entry["VariantName"]) is None:
@@ -89,8 +89,8 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
     }
 
 
-def _require_idle(job: EndpointJob) -> None:
-    if job.status not in (JobStatus.IN_SERVICE, JobStatus.FAILED):
+def _require_status(job: EndpointJob, *statuses: JobStatus) -> None:
+    if job.status not in statuses:
         raise ValidationError(f'Cannot update endpoint "{job.arn}" in status {job.status.value}.')
 
 

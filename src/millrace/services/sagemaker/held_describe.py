@@ -1,29 +1,39 @@
-"""Hold a Describe answer for a moment while a young job is about to end.
+"""Hold a Describe answer for a moment while a job is about to end.
 
-The SDK's log loop describes every 30 seconds: a job of six seconds would cost it most of a
-minute. Within the first minute of a job an answer to such a client waits for the end, at most ten seconds.
+The SDK's log loop describes every 30 seconds, the waiters of boto3 and the AWS CLI every 60 or 120: a job of six
+seconds would cost them a minute or two. So an answer to such a client waits for the end of the job.
 
 Source:
     containers.md 2.9, "held describe".
 """
 
+import re
 from datetime import timedelta
 
 from millrace.jobs.job import Job
 from millrace.protocol.message import Context
 from millrace.services.sagemaker.backends import Backends
 
-__all__ = ["hold_for_sdk"]
+__all__ = ["hold_for_patient_clients"]
 
-YOUNG = timedelta(seconds=60)
-HOLD_SECONDS = 10.0
-_PATIENT_CLIENTS = ("AWS-SageMaker-Python-SDK",)
+SDK_YOUNG = timedelta(seconds=60)
+SDK_HOLD_SECONDS = 10.0
+"""The SDK shows no log lines while it waits for an answer: only young jobs are held for it, and not for long."""
+
+WAITER_HOLD_SECONDS = 45.0
+"""A waiter has nothing else to do; botocore gives an answer 60 seconds."""
+
+_SDK = "AWS-SageMaker-Python-SDK"
+_WAITER = re.compile(r"\bm/(?:[^ ]*,)?B(?:,|\s|$)")
+"""botocore marks calls of its waiters with the feature B in its user agent's list `m/...`."""
 
 
-async def hold_for_sdk(backends: Backends, context: Context, job: Job) -> None:
-    """Return once a young job is terminal, if the caller is a client that would look again only much later."""
-    if job.is_terminal or backends.clock.now() - job.created_at > YOUNG:
+async def hold_for_patient_clients(backends: Backends, context: Context, job: Job) -> None:
+    """Return once the job is terminal, or at once for callers that will soon ask again, or after the hold."""
+    if job.is_terminal:
         return
     agent = context.request.header("user-agent") or ""
-    if any(mark in agent for mark in _PATIENT_CLIENTS):
-        await backends.wait_for_end(job.id, HOLD_SECONDS)
+    if _WAITER.search(agent):
+        await backends.wait_for_end(job.id, WAITER_HOLD_SECONDS)
+    elif _SDK in agent and backends.clock.now() - job.created_at < SDK_YOUNG:
+        await backends.wait_for_end(job.id, SDK_HOLD_SECONDS)

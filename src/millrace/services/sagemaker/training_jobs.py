@@ -13,7 +13,7 @@ from millrace.ports.objects import ObjectStore, ObjectStoreError
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import no_objects_error, require_bucket
 from millrace.services.sagemaker.backends import Backends
-from millrace.services.sagemaker.held_describe import hold_for_sdk
+from millrace.services.sagemaker.held_describe import hold_for_patient_clients
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.tags import delete_all_tags, set_tags
 from millrace.services.sagemaker.training_spec import training_spec
@@ -60,7 +60,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
     async def describe_training_job(context: Context, params: Params) -> Result:
         job, request = await _find(backends, context, params["TrainingJobName"])
         if not job.is_terminal:
-            await hold_for_sdk(backends, context, job)
+            await hold_for_patient_clients(backends, context, job)
             job, request = await _find(backends, context, job.name)
         return _description(job, request)
 

@@ -12,6 +12,7 @@ from millrace.jobs.transform import (
     AssembleWith,
     BatchStrategy,
     Compression,
+    DataCapture,
     DataProcessing,
     JoinSource,
     SourceType,
@@ -25,11 +26,10 @@ from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import (
     no_objects_error,
     object_prefix,
-    refuse_members,
     require_bucket,
 )
 from millrace.services.sagemaker.backends import Backends
-from millrace.services.sagemaker.held_describe import hold_for_sdk
+from millrace.services.sagemaker.held_describe import hold_for_patient_clients
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.models import find_model, model_containers
 from millrace.services.sagemaker.tags import set_tags
@@ -47,8 +47,10 @@ _ECHOED = (
     "BatchStrategy",
     "Environment",
     "TransformResources",
+    "DataCaptureConfig",
     "ExperimentConfig",
 )
+_CAPTURE_URI = "dataCaptureConfig.destinationS3Uri"
 
 
 def handlers(backends: Backends) -> Mapping[str, Handler]:
@@ -58,12 +60,13 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
     async def create_transform_job(context: Context, params: Params) -> Result:
         name: str = params["TransformJobName"]
         arn = sagemaker_arn(JobKind.TRANSFORM, name, region=context.region, account=context.account)
-        refuse_members(params, {"DataCaptureConfig": "nothing would be captured"})
         spec = transform_spec(params)
         validate_spec(spec)
         containers = await _resolve_model(backends, context, spec.model)
         await _require_input(backends, context, params, spec)
         await require_bucket(backends.objects, spec.output, "transformOutput.s3OutputPath")
+        if spec.capture is not None:
+            await require_bucket(backends.objects, spec.capture.destination, _CAPTURE_URI)
         job = _new_job(backends, arn, spec, containers)
         try:
             await jobs.add(JobKind.TRANSFORM, job, {k: v for k, v in params.items() if k != "Tags"})
@@ -77,7 +80,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
 
     async def describe_transform_job(context: Context, params: Params) -> Result:
         job, request = await _find(backends, context, params["TransformJobName"])
-        await hold_for_sdk(backends, context, job)
+        await hold_for_patient_clients(backends, context, job)
         if not job.is_terminal:
             job, request = await _find(backends, context, job.name)
         return _description(job, request)
@@ -139,6 +142,17 @@ def transform_spec(params: Mapping[str, Any]) -> TransformSpec:
         instance_count=params["TransformResources"]["InstanceCount"],
         environment=dict(params.get("Environment") or {}),
         output_kms_key=output.get("KmsKeyId", ""),
+        capture=_capture(params.get("DataCaptureConfig")),
+    )
+
+
+def _capture(config: Mapping[str, Any] | None) -> DataCapture | None:
+    if not config:
+        return None
+    return DataCapture(
+        destination=object_prefix(config["DestinationS3Uri"], _CAPTURE_URI),
+        kms_key=config.get("KmsKeyId", ""),
+        generate_inference_id=config.get("GenerateInferenceId", False),
     )
 
 

@@ -15,9 +15,6 @@ from millrace.protocol.message import Context, Handler, Params, Result
 
 __all__ = ["handlers"]
 
-MAX_BODY_BYTES = 25 * 1024 * 1024
-"""AWS takes 6 MB (25 MB since 2025); there is no reason to refuse what it takes."""
-
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 
 
@@ -41,7 +38,7 @@ def handlers(router: EndpointRouter) -> Mapping[str, Handler]:
 
     async def invoke_endpoint(context: Context, params: Params) -> Result:
         name: str = params["EndpointName"]
-        answer = await _ask(router, context, await _invocation(context, name, params))
+        answer = await _ask(router, context, _invocation(context, name, params))
         if answer.status >= 300:
             raise _model_error(context, name, answer)
         headers = dict(answer.headers)
@@ -55,9 +52,7 @@ def handlers(router: EndpointRouter) -> Mapping[str, Handler]:
     return {"InvokeEndpoint": invoke_endpoint}
 
 
-async def _invocation(context: Context, name: str, params: Params) -> Invocation:
-    body = params.get("Body") or b""
-    data = body if isinstance(body, bytes) else await body.read(MAX_BODY_BYTES)
+def _invocation(context: Context, name: str, params: Params) -> Invocation:
     passed_on = {
         "Content-Type": params.get("ContentType"),
         "Accept": params.get("Accept"),
@@ -72,7 +67,7 @@ async def _invocation(context: Context, name: str, params: Params) -> Invocation
         region=context.region,
         endpoint=name,
         headers=[(header, value) for header, value in passed_on.items() if value],
-        body=data,
+        body=params.get("Body") or b"",
         variant=params.get("TargetVariant"),
     )
 
