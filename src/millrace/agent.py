@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import uvloop
 
@@ -126,6 +127,9 @@ class Agent:
         return await agent.run()
 
     async def _transform(self, job: TransformJob, session: AgentSession) -> InstanceOutcome:
+        async def find_start() -> datetime | None:
+            return (await self._jobs.get_by_id(job.id)).started_at
+
         agent = TransformAgent(
             job.spec,
             job.containers[0],
@@ -136,6 +140,7 @@ class Agent:
             grace_seconds=self._settings.serve_stop_grace_seconds,
             ping_window_seconds=self._settings.ping_window_seconds,
             limits=limits(self._settings),
+            find_start=find_start,
         )
         return await agent.run()
 

@@ -2,22 +2,26 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from millrace.agents.backends import AgentBackends
+from millrace.agents.capture import write_manifests
 from millrace.agents.endpoint import instance_id
 from millrace.agents.log_stream import LogStream
 from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
+from millrace.dataplane.capture import manifest_meta, plan_manifests
 from millrace.dataplane.client import Client
 from millrace.dataplane.container import wait_until_healthy
 from millrace.dataplane.execution_parameters import container_environment, effective_settings
+from millrace.dataplane.failures import data_log_line
 from millrace.dataplane.limits import Limits
 from millrace.dataplane.plan import InputObject, assign, list_inputs
 from millrace.dataplane.run import run_transform
+from millrace.errors import JobFailure
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import InstanceStarted
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
@@ -31,7 +35,11 @@ LOG_GROUP = "/aws/sagemaker/TransformJobs"
 
 
 class TransformAgent:
-    """Runs one instance's share of a transform job."""
+    """Runs one instance's share of a transform job.
+
+    `find_start` returns when the job started, or None if nobody has noted it yet; without it, or then, the job started
+    when this instance did. With data capture, memory holds one reference more for each object of this instance.
+    """
 
     def __init__(
         self,
@@ -45,16 +53,21 @@ class TransformAgent:
         grace_seconds: float,
         ping_window_seconds: float,
         limits: Limits,
+        find_start: Callable[[], Awaitable[datetime | None]] | None = None,
     ) -> None:
         self._spec = spec
         self._model = model
         self._arn = arn
+        self._created_at = created_at
         self._folder = folder
         self._backends = backends
         self._session = backends.session
         self._grace = grace_seconds
         self._ping_window = ping_window_seconds
         self._limits = limits
+        self._find_start = find_start
+        self._job_start = created_at
+        self._captured: list[InputObject] = []
         self._progress = Progress()
         name = f"{arn.name}/{instance_id(str(arn), backends.session.ref.index)}-{int(created_at.timestamp() * 1000)}"
         self._stream = LogStream(backends.logs, LOG_GROUP, name)
@@ -75,7 +88,8 @@ class TransformAgent:
         """
         session = self._session
         ref = session.ref
-        await session.post(InstanceStarted(at=session.clock.now(), index=ref.index, attempt=ref.attempt))
+        self._job_start = session.clock.now()
+        await session.post(InstanceStarted(at=self._job_start, index=ref.index, attempt=ref.attempt))
         try:
             inputs = assign(await list_inputs(self._backends.objects, self._spec), ref.index, self._spec.instance_count)
             self._progress = Progress(objects_total=len(inputs), bytes_total=sum(entry.size for entry in inputs))
@@ -92,7 +106,11 @@ class TransformAgent:
             ) as served:
                 outcome = await self._transform(served, inputs)
             self._progress = outcome.progress
+            await self._write_manifests()
             return outcome
+        except JobFailure:
+            await self._write_manifests()
+            raise
         finally:
             self._data_log.flush()
             self._stream.flush()
@@ -151,6 +169,9 @@ class TransformAgent:
     ) -> InstanceOutcome:
         async with Client(served.address) as client:
             effective = await effective_settings(client, self._spec)
+        if self._spec.capture is not None and self._find_start is not None:
+            # Asked for as late as this, so that the start which the first of several instances reported is known.
+            self._job_start = await self._find_start() or self._job_start
         return await run_transform(
             self._spec,
             inputs,
@@ -163,7 +184,34 @@ class TransformAgent:
             commit_guard=self._session.check_lease,
             clock=self._session.clock,
             limits=self._limits,
+            job_start=self._job_start,
+            on_committed=None if self._spec.capture is None else self._captured.append,
         )
+
+    async def _write_manifests(self) -> None:
+        """Tell where the job's owner asked for it which objects this instance transformed."""
+        capture = self._spec.capture
+        if capture is None:
+            return
+        plans = plan_manifests(
+            capture,
+            sorted(self._captured, key=lambda entry: (entry.ref.bucket, entry.ref.key.encode())),
+            output=self._spec.output,
+            arn=self._arn,
+            created_at=self._created_at,
+            job_start=self._job_start,
+            index=self._session.ref.index,
+        )
+        await write_manifests(
+            plans,
+            manifest_meta(capture),
+            objects=self._backends.objects,
+            check_lease=self._session.check_lease,
+            report=self._report,
+        )
+
+    def _report(self, text: str) -> None:
+        self._data_log.write_now(data_log_line(self._session.clock.now(), text))
 
     def _note_progress(self, progress: Progress) -> None:
         self._progress = progress

@@ -1,18 +1,20 @@
-"""Filter records on their way to the container, join and filter its answers on the way back. Pure.
+"""Filter records on their way to the container; join, filter and tag its answers on the way back. Pure.
 
-    records --InputFilter--> body --> answer --> rows --join--> OutputFilter --> rows of the output
+    records --InputFilter--> body --> answer --> rows --join--> OutputFilter --> inference ids --> rows of the output
 
 The join sees the original records, not the filtered ones. Blank lines are no records here. Answers that were
-rewritten are rows that each end with one line feed.
+rewritten are rows that each end with one line feed. Inference ids alone leave the records as they are.
 
 Source:
     batch-transform.md 6.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from millrace.dataplane.batch import Payload
+from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.jsonpath import FilterError, Format, format_of, parse_filter
 from millrace.dataplane.rows import RowError, nonblank_lines, parse_csv, parse_json, serialize_csv, serialize_json
 from millrace.jobs.transform import AssembleWith, JoinSource, SplitType, TransformSpec
@@ -32,10 +34,12 @@ class RecordError(Exception):
 
 
 class Processing:
-    """What DataProcessing asks for, decided once per job."""
+    """What DataProcessing and GenerateInferenceId ask for, decided once per job; `ids` is None without the latter."""
 
-    def __init__(self, spec: TransformSpec) -> None:
+    def __init__(self, spec: TransformSpec, ids: InferenceIds | None = None) -> None:
         processing = spec.processing
+        self._ids = ids
+        self._untouched_input = processing.is_identity
         self._input_format = format_of(spec.content_type)
         self._output_format = format_of(spec.accept)
         self._input_filter = parse_filter(processing.input_filter, spec.content_type or "", member="InputFilter")
@@ -44,7 +48,7 @@ class Processing:
         self._split = spec.split
         self._line_end = _line_end(spec.split, spec.assemble_with, self._output_format)
         self._body_end = b"" if spec.split is SplitType.NONE and self._input_format == Format.JSON else b"\n"
-        self.rewrites_answers = self._joins or not self._output_filter.is_identity
+        self.rewrites_answers = self._joins or not self._output_filter.is_identity or ids is not None
         self._complete = self._choose()
 
     def _choose(self) -> Callable[[bytes, bytes], bytes]:
@@ -58,6 +62,8 @@ class Processing:
 
     def prepare(self, payload: Payload) -> bool:
         """Drop blank lines and apply the input filter; False if nothing is left to send. Raises RecordError."""
+        if self._untouched_input:
+            return True
         splits = self._split is not SplitType.NONE
         if self._input_filter.is_identity:
             if self._joins:
@@ -114,18 +120,25 @@ class Processing:
         records, rows = nonblank_lines(raw), nonblank_lines(answer)
         plain = b'"' not in raw and b'"' not in answer and b"\r" not in raw and b"\r" not in answer
         if plain and self._output_filter.is_identity and len(records) == len(rows):
-            if len(rows) == 1:
+            if len(rows) == 1 and self._ids is None:
                 return b"%b,%b\n" % (records[0], rows[0])
-            return b"".join([b"%b,%b\n" % pair for pair in zip(records, rows, strict=True)])
+            return self._csv_body([b"%b,%b" % pair for pair in zip(records, rows, strict=True)])
         parsed = [_csv_record(record, i) for i, record in enumerate(records)]
         answered = [_csv_answer(row, i) for i, row in enumerate(rows)]
         _check_counts(len(parsed), len(answered))
-        return b"".join(
-            [self._csv_row(one + other, i) for i, (one, other) in enumerate(zip(parsed, answered, strict=True))]
-        )
+        pairs = enumerate(zip(parsed, answered, strict=True))
+        return self._csv_body([self._csv_row(one + other, i) for i, (one, other) in pairs])
 
     def _filter_csv(self, _: bytes, answer: bytes) -> bytes:
-        return b"".join([self._csv_row(_csv_answer(row, i), 0) for i, row in enumerate(nonblank_lines(answer))])
+        rows = nonblank_lines(answer)
+        if self._output_filter.is_identity and b'"' not in answer and b"\r" not in answer:
+            return self._csv_body(rows)
+        return self._csv_body([self._csv_row(_csv_answer(row, i), 0) for i, row in enumerate(rows)])
+
+    def _csv_body(self, rows: list[bytes]) -> bytes:
+        if self._ids is not None:
+            rows = self._ids.csv_rows(rows)
+        return b"\n".join([*rows, b""])
 
     def _csv_row(self, fields: list[str], position: int) -> bytes:
         if not self._output_filter.is_identity:
@@ -133,7 +146,7 @@ class Processing:
                 fields = self._output_filter.columns(fields)
             except FilterError as exc:
                 raise self._output_error(exc, serialize_csv(fields), position) from exc
-        return serialize_csv(fields) + b"\n"
+        return serialize_csv(fields)
 
     # -- JSON
 
@@ -180,6 +193,8 @@ class Processing:
         try:
             if not self._output_filter.is_identity:
                 value = self._output_filter.select(value)
+            if self._ids is not None:
+                value = self._ids.json_row(value)
             return serialize_json(value) + self._line_end
         except FilterError as exc:
             raise self._output_error(exc, serialize_json(value), position) from exc
@@ -191,8 +206,10 @@ class Processing:
         return RecordError(text, position)
 
 
-def processing_of(spec: TransformSpec) -> Processing | None:
-    """Return what DataProcessing asks for, or None if bytes pass through untouched."""
+def processing_of(spec: TransformSpec, job_start: datetime) -> Processing | None:
+    """Return what DataProcessing and GenerateInferenceId ask for, or None if bytes pass through untouched."""
+    if spec.tags_rows:
+        return Processing(spec, InferenceIds(job_start))
     return None if spec.processing.is_identity else Processing(spec)
 
 

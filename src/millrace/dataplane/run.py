@@ -20,6 +20,7 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 
 from millrace.clock import Clock
@@ -90,6 +91,8 @@ async def run_transform(
     commit_guard: Callable[[], Awaitable[None]],
     clock: Clock,
     limits: Limits | None = None,
+    job_start: datetime | None = None,
+    on_committed: Callable[[InputObject], None] | None = None,
 ) -> InstanceOutcome:
     """Transform `inputs` in order and return how it went; a failing object never keeps the others from their output.
 
@@ -105,6 +108,8 @@ async def run_transform(
         commit_guard: Awaited right before each commit; raises LeaseLost if the work is no longer ours.
         clock: Measures time-outs and back-off, stamps the data log.
         limits: Bounds on memory.
+        job_start: What rows tell as the time of their inference, if they tell one; now if None.
+        on_committed: Called with each input whose output was committed, in the order of the commits.
 
     Raises:
         LeaseLost: From the guard; nothing is committed any more.
@@ -122,6 +127,8 @@ async def run_transform(
         commit_guard=commit_guard,
         clock=clock,
         limits=limits or Limits(),
+        job_start=job_start or clock.now(),
+        on_committed=on_committed,
     )
     return await run.run()
 
@@ -156,6 +163,8 @@ class _Run:
         commit_guard: Callable[[], Awaitable[None]],
         clock: Clock,
         limits: Limits,
+        job_start: datetime,
+        on_committed: Callable[[InputObject], None] | None,
     ) -> None:
         self._spec = spec
         self._inputs = inputs
@@ -169,8 +178,9 @@ class _Run:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._limits = limits
+        self._on_committed = on_committed
 
-        self._processing = processing_of(spec)
+        self._processing = processing_of(spec, job_start)
         self._rewrites = self._processing is not None and self._processing.rewrites_answers
         self._line_after_each = spec.assemble_with is AssembleWith.LINE and not self._rewrites
         self._meta = output_meta(spec)
@@ -750,9 +760,8 @@ class _Run:
                 if lane.failure is None and lane.complete and not lane.answers:
                     if writer is None:
                         writer = await self._open_writer(lane)
-                    if await self._commit(writer):
+                    if await self._commit(lane, writer):
                         writer = None
-                        self._counters.objects_done += 1
                     break
         except _NoOutputBucket as exc:
             self._fail_writing(lane, exc)
@@ -767,7 +776,7 @@ class _Run:
         except NoSuchBucket as exc:
             raise _NoOutputBucket(f"bucket {lane.input.output.bucket} of the output does not exist") from exc
 
-    async def _commit(self, writer: ObjectWriter) -> bool:
+    async def _commit(self, lane: Lane, writer: ObjectWriter) -> bool:
         """Make an output visible; False if the job was stopped before."""
         await self._commit_guard()
         if self._stop.is_set() or self._ended.done():
@@ -778,6 +787,9 @@ class _Run:
             await writer.commit()
         finally:
             self._committing.discard(task)
+        self._counters.objects_done += 1
+        if self._on_committed is not None:
+            self._on_committed(lane.input)
         return True
 
     def _close_lane(self, lane: Lane) -> None:
@@ -864,9 +876,8 @@ class _Run:
                         await writer.write(b"\n")
             if writer is None:
                 writer = await self._open_writer(lane)
-            if await self._commit(writer):
+            if await self._commit(lane, writer):
                 writer = None
-                self._counters.objects_done += 1
         except InvocationTimeout:
             return failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=timeout), None, None
         except ConnectionFailed:

@@ -1,8 +1,8 @@
 """Check what a transform job asks for before it is accepted. Pure.
 
 Source:
-    batch-transform.md 1.2 (rules X1 to X19) and 1.3 (texts). Rules about models, roles and inputs that exist are the
-    service's.
+    batch-transform.md 1.2 (rules X1 to X19 and X26) and 1.3 (texts). Rules about models, roles and inputs that exist
+    are the service's.
 """
 
 import re
@@ -53,6 +53,7 @@ def validate_spec(spec: TransformSpec) -> None:
     _check_split(spec)
     _check_join(spec)
     _check_filters(spec)
+    _check_capture(spec)
 
 
 def _check_payload(spec: TransformSpec) -> None:
@@ -157,6 +158,15 @@ def _check_filters(spec: TransformSpec) -> None:
             parse_filter(text, media_type or "", member=member)
         except InvalidFilter as exc:
             raise ValidationError(str(exc)) from exc
+
+
+def _check_capture(spec: TransformSpec) -> None:
+    """Check rule X26: an id is added to a row, so the output must have rows."""
+    if spec.tags_rows and format_of(spec.accept) is None:
+        raise ValidationError(
+            "DataCaptureConfig.GenerateInferenceId requires TransformOutput.Accept to be one of "
+            f"[{', '.join(Format.ALL)}]. Got {_quoted(spec.accept)} instead."
+        )
 
 
 def _broken(value: str, path: str, rule: str) -> ValidationError:

@@ -12,6 +12,7 @@ __all__ = [
     "AssembleWith",
     "BatchStrategy",
     "Compression",
+    "DataCapture",
     "DataProcessing",
     "InstanceOutcome",
     "JoinSource",
@@ -89,6 +90,18 @@ class DataProcessing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DataCapture:
+    """Where manifests of what was transformed go, and whether rows of the output get ids.
+
+    `kms_key` is named to the store for the manifests; "" for none.
+    """
+
+    destination: ObjectPrefix
+    kms_key: str = ""
+    generate_inference_id: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TransformSpec:
     """What the client asked for.
 
@@ -116,6 +129,12 @@ class TransformSpec:
     instance_count: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     output_kms_key: str = ""
+    capture: DataCapture | None = None
+
+    @property
+    def tags_rows(self) -> bool:
+        """Whether each row of the output gets an id and the time of the inference."""
+        return self.capture is not None and self.capture.generate_inference_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,138 @@
+"""Data capture and inference ids of transform jobs through boto3, on a real server with real containers."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.integration.platform import Platform
+
+GROUP = "/aws/sagemaker/TransformJobs"
+UUID = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+
+
+@pytest.fixture(scope="module")
+def rowsum(platform: Platform) -> str:
+    return platform.model("capture-rowsum", MODE="rowsum")
+
+
+def manifests(platform: Platform, found: dict[str, Any], destination: str, side: str) -> list[Any]:
+    """Return the manifests of one side; their keys are in the folder of the hour in which the job started."""
+    hour = found["TransformStartTime"].strftime("%Y/%m/%d/%H")
+    keys = platform.keys(f"{destination}/{side}/")
+    bucket, _, prefix = destination.removeprefix("s3://").partition("/")
+    for key in keys:
+        assert re.fullmatch(f"{prefix}/{side}/{hour}/[0-9a-f-]{{36}}\\.json", key)
+    return [json.loads(platform.get(f"s3://{bucket}/{key}")) for key in keys]
+
+
+@pytest.mark.spec("B §9.5 J21 J23")
+def test_a_job_captures_what_it_transformed(platform: Platform, rowsum: str) -> None:
+    """Each row has an id of its own and the job's start; manifests list inputs and outputs; Describe tells it all."""
+    capture = {"DestinationS3Uri": "s3://work/captured", "GenerateInferenceId": True, "KmsKeyId": "key-1"}
+    platform.transform("t-capture", rowsum, "s3://work/in/", DataCaptureConfig=capture)
+    found = platform.ended_transform("t-capture")
+    assert found["TransformJobStatus"] == "Completed", found.get("FailureReason")
+    assert found["DataCaptureConfig"] == capture
+    rows = platform.get("s3://work/t-capture/a.csv.out").decode().splitlines()
+    start = found["TransformStartTime"].strftime("%Y-%m-%dT%H:%M:%SZ")
+    columns = [row.split(",") for row in rows]
+    assert [row[0] for row in columns] == ["3", "7", "11"]
+    assert all(re.fullmatch(UUID, row[1]) for row in columns)
+    assert len({row[1] for row in columns}) == 3
+    assert {row[2] for row in columns} == {start}
+    assert manifests(platform, found, "s3://work/captured", "input") == [
+        [{"prefix": "s3://work/in/"}, "a.csv", "sub/b.csv"]
+    ]
+    assert manifests(platform, found, "s3://work/captured", "output") == [
+        [{"prefix": "s3://work/t-capture/"}, "a.csv.out", "sub/b.csv.out"]
+    ]
+    (key,) = platform.keys("s3://work/captured/input/")
+    head = platform.client("s3").head_object(Bucket="work", Key=key)
+    assert (head["ContentType"], head["SSEKMSKeyId"]) == ("application/json", "key-1")
+
+
+def test_each_instance_lists_its_own_objects(platform: Platform, rowsum: str) -> None:
+    """Two instances write two manifests of each side, and all rows tell the same time."""
+    capture = {"DestinationS3Uri": "s3://work/shared-out", "GenerateInferenceId": True}
+    resources = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
+    platform.transform("t-two", rowsum, "s3://work/in/", DataCaptureConfig=capture, TransformResources=resources)
+    found = platform.ended_transform("t-two")
+    assert sorted(manifests(platform, found, "s3://work/shared-out", "input"), key=str) == [
+        [{"prefix": "s3://work/in/"}, "a.csv"],
+        [{"prefix": "s3://work/in/"}, "sub/b.csv"],
+    ]
+    rows = platform.get("s3://work/t-two/a.csv.out") + platform.get("s3://work/t-two/sub/b.csv.out")
+    assert len(rows.splitlines()) == 4
+    assert len({row.rpartition(b",")[2] for row in rows.splitlines()}) == 1
+
+
+def test_objects_that_failed_are_not_captured(platform: Platform, rowsum: str) -> None:
+    """A failed job's manifests list what has its output; ids are not asked for, so rows are the model's own."""
+    platform.put("s3://work/half/a.csv", b"x,y\n")
+    platform.put("s3://work/half/b.csv", b"1,2\n")
+    platform.transform(
+        "t-half",
+        rowsum,
+        "s3://work/half/",
+        DataCaptureConfig={"DestinationS3Uri": "s3://work/half-captured/"},
+        ModelClientConfig={"InvocationsMaxRetries": 0},
+    )
+    found = platform.ended_transform("t-half")
+    assert found["TransformJobStatus"] == "Failed"
+    assert platform.get("s3://work/t-half/b.csv.out") == b"3\n"
+    assert manifests(platform, found, "s3://work/half-captured", "input") == [[{"prefix": "s3://work/half/"}, "b.csv"]]
+    assert manifests(platform, found, "s3://work/half-captured", "output") == [
+        [{"prefix": "s3://work/t-half/"}, "b.csv.out"]
+    ]
+
+
+def test_a_job_that_captured_nothing_writes_no_manifest(platform: Platform) -> None:
+    """If no object succeeded there is nothing to list."""
+    model = platform.model("capture-says-no", MODE="status", STATUS="400")
+    platform.transform(
+        "t-none", model, "s3://work/in/", DataCaptureConfig={"DestinationS3Uri": "s3://work/none-captured"}
+    )
+    assert platform.ended_transform("t-none")["TransformJobStatus"] == "Failed"
+    assert platform.keys("s3://work/none-captured") == []
+
+
+def test_a_job_without_capture_is_described_without(platform: Platform, rowsum: str) -> None:
+    """Describe echoes DataCaptureConfig only if it was given."""
+    platform.transform("t-uncaptured", rowsum, "s3://work/in/a.csv")
+    assert "DataCaptureConfig" not in platform.ended_transform("t-uncaptured")
+
+
+@pytest.mark.parametrize(
+    ("capture", "accept", "text"),
+    [
+        pytest.param(
+            {"DestinationS3Uri": "s3://work/c", "GenerateInferenceId": True},
+            "image/png",
+            "DataCaptureConfig.GenerateInferenceId requires TransformOutput.Accept to be one of [text/csv, "
+            'application/json, application/jsonlines]. Got "image/png" instead.',
+            marks=pytest.mark.spec("batch-transform 1.2 X26"),
+        ),
+        (
+            {"DestinationS3Uri": "s3://no-such-bucket-here/c"},
+            "text/csv",
+            "dataCaptureConfig.destinationS3Uri: the bucket 'no-such-bucket-here' does not exist",
+        ),
+        (
+            {"DestinationS3Uri": "https://work/c"},
+            "text/csv",
+            "dataCaptureConfig.destinationS3Uri: expected s3://bucket/prefix, got 'https://work/c'",
+        ),
+    ],
+)
+def test_capture_that_cannot_work_is_refused(
+    platform: Platform, rowsum: str, capture: dict[str, Any], accept: str, text: str
+) -> None:
+    """Types without rows and places that do not exist are refused when the job is created."""
+    output = {"S3OutputPath": "s3://work/t-refused", "AssembleWith": "Line", "Accept": accept}
+    with pytest.raises(ClientError) as raised:
+        platform.transform("t-refused", rowsum, "s3://work/in/", DataCaptureConfig=capture, TransformOutput=output)
+    assert raised.value.response["Error"]["Code"] == "ValidationException"
+    assert raised.value.response["Error"]["Message"] == text
