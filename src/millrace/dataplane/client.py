@@ -55,12 +55,13 @@ class ConnectionFailed(ClientError):
     """The connection could not be made, or ended before the answer was complete.
 
     `stale` tells that a reused connection was closed before one byte of the answer came: the server had most likely
-    given it up while it was idle, and the request may be sent again.
+    given it up while it was idle, and the request may be sent again. `absent` tells that nobody listens there.
     """
 
-    def __init__(self, message: str, *, stale: bool = False) -> None:
+    def __init__(self, message: str, *, stale: bool = False, absent: bool = False) -> None:
         super().__init__(message)
         self.stale = stale
+        self.absent = absent
 
 
 class InvocationTimeout(ClientError):
@@ -300,7 +301,7 @@ async def open_connection(address: Address) -> Connection:
         else:
             _, connection = await loop.create_connection(Connection, address.host, address.port)
     except OSError as exc:
-        raise ConnectionFailed(f"cannot connect to {address}: {exc}") from exc
+        raise ConnectionFailed(f"cannot connect to {address}: {exc}", absent=True) from exc
     return connection
 
 

@@ -40,6 +40,21 @@ async def test_pings_go_on_until_200() -> None:
     assert answers == []
 
 
+async def test_the_start_of_a_server_is_noticed_soon() -> None:
+    """While nobody listens the next try is never further away than a small share of the time waited."""
+    clock = ManualClock()
+    waiting = asyncio.create_task(wait_until_healthy(Address(path="/none"), window_seconds=600, clock=clock))
+    pauses = []
+    for step in (0.2, 10, 100):
+        await clock.sleepers(1)
+        pauses.append(clock.pending[0])
+        clock.advance(step)
+    await clock.sleepers(1)
+    pauses.append(clock.pending[0])
+    waiting.cancel()
+    assert pauses == pytest.approx([0.004, 0.006, 0.306, 1.0])
+
+
 async def test_the_window_ends() -> None:
     """A container that is never healthy fails the job, with what it said last."""
 
