@@ -7,6 +7,7 @@ import pytest
 from millrace.ports.objects import ObjectStore
 from millrace.store.filesystem import FilesystemObjects
 from millrace.testing.contract_objects import ObjectStoreContract
+from millrace.testing.objects import MemoryObjects
 
 
 class TestFilesystemObjects(ObjectStoreContract):
@@ -23,3 +24,11 @@ class TestFilesystemObjectsWithSidecars(ObjectStoreContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> ObjectStore:
         return FilesystemObjects(tmp_path / "objects", use_attributes=False, durable=False)
+
+
+class TestMemoryObjects(ObjectStoreContract):
+    """The shipped fake."""
+
+    @pytest.fixture
+    def store(self) -> ObjectStore:
+        return MemoryObjects()

@@ -10,7 +10,15 @@ from millrace.ports.objects import ObjectMeta
 from millrace.protocol.message import Context
 from millrace.services.s3.faults import fault
 
-__all__ = ["CHECKSUMS", "DEFAULT_ALGORITHM", "BodyDigests", "body_digests", "checksum_members", "content_md5", "given_checksums"]
+__all__ = [
+    "CHECKSUMS",
+    "DEFAULT_ALGORITHM",
+    "BodyDigests",
+    "body_digests",
+    "checksum_members",
+    "content_md5",
+    "given_checksums",
+]
 
 CHECKSUMS: Mapping[str, tuple[str, int]] = {
     "crc32": ("ChecksumCRC32", 4),

@@ -619,8 +619,10 @@ async def test_a_part_may_be_copied(call: Call, bucket: str) -> None:
         await refused("InvalidArgument", 400, call("UploadPartCopy", **copy, CopySourceRange=wrong))
     copied = (await call("UploadPartCopy", **copy, CopySourceRange="bytes=2-5"))["CopyPartResult"]
     parts = [{"PartNumber": 1, "ETag": copied["ETag"]}]
-    await call("CompleteMultipartUpload", **upload, MultipartUpload={"Parts": parts})
+    done = await call("CompleteMultipartUpload", **upload, MultipartUpload={"Parts": parts})
     assert (await call("GetObject", **target))["_bytes"] == b"2345"
+    same = await call("PutObject", Bucket=bucket, Key="same", Body=b"2345")
+    assert done["ChecksumCRC64NVME"] == same["ChecksumCRC64NVME"], "S3's default, without being asked for"
 
 
 async def test_uploads_are_listed_in_pages(call: Call, bucket: str) -> None:
