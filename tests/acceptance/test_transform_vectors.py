@@ -2,8 +2,10 @@
 
 import asyncio
 import gzip
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -25,18 +27,20 @@ from tests.acceptance.transform_rig import (
 
 from millrace.clock import SystemClock
 from millrace.dataplane import list_inputs, parse_source_type, validate_spec, wait_until_healthy
+from millrace.dataplane.capture import iter_manifest, plan_manifests
 from millrace.errors import ValidationError
 from millrace.jobs.transform import (
     AssembleWith,
     BatchStrategy,
     Compression,
+    DataCapture,
     DataProcessing,
     JoinSource,
     SourceType,
     SplitType,
     TransformSpec,
 )
-from millrace.names import ObjectPrefix
+from millrace.names import ObjectPrefix, sagemaker_arn
 from millrace.testing.clock import ManualClock
 from millrace.testing.model_server import CLOSE, Behaviour, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
@@ -107,6 +111,13 @@ def join(**settings: Any) -> TransformSpec:
     return job(**{**CSV, **processing(join=True), **settings})
 
 
+CAPTURE = DataCapture(destination=ObjectPrefix("b", "captured"), generate_inference_id=True)
+
+
+def ids(**settings: Any) -> TransformSpec:
+    return job(**settings, capture=CAPTURE)
+
+
 REFUSED = [
     ("A09", job(max_payload_bytes=101 * MIB), "MaxPayloadInMB must not exceed 100"),
     ("A10", job(max_concurrent_transforms=10, max_payload_bytes=11 * MIB), "product of MaxConcurrentTransforms"),
@@ -146,6 +157,8 @@ REFUSED = [
     ("X13", job(**processing("$[1:]")), "InputFilter requires ContentType"),
     ("X14", job(content_type="text/csv", **processing(output_filter="$[0]")), "OutputFilter requires Accept"),
     ("X17", job(**CSV, **processing("$[0,5:]")), "only single range filters"),
+    ("X26", ids(), "GenerateInferenceId requires TransformOutput.Accept to be one of [text/csv, application/json,"),
+    ("X26", ids(accept="image/png"), 'Got "image/png" instead'),
 ]
 
 ACCEPTED = [
@@ -159,6 +172,8 @@ ACCEPTED = [
     ("A26", job(strategy=BatchStrategy.SINGLE_RECORD)),
     ("X06", job(assemble_with=AssembleWith.LINE)),
     ("X18", job(content_type="image/png", **processing())),
+    ("X26", job(capture=replace(CAPTURE, generate_inference_id=False))),
+    ("X26", ids(accept="TEXT/CSV; charset=utf-8")),
 ]
 
 
@@ -588,6 +603,106 @@ JSON_VECTORS = vectors(
 async def test_json_is_filtered_and_joined(vector: Vector) -> None:
     """Requests and outputs are those of section 9.7."""
     await check(vector)
+
+
+# -- 9.7, inference ids
+
+STARTED = datetime(2024, 2, 29, 23, 59, 58, 999_999, UTC)
+ID = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
+TOLD = f'"SageMakerInferenceId":"{ID}","SageMakerInferenceTime":"2024-02-29T23:59:58Z"'
+COLUMNS = f"{ID},2024-02-29T23:59:58Z"
+
+TAGGED = [
+    ("J21", CSV, b"1\n", fix("0"), f"0,{COLUMNS}\n"),
+    ("J21", {**CSV, **processing("$", True)}, b"1\n", fix("0"), f"1,0,{COLUMNS}\n"),
+    ("J21", {**CSV, **processing("$", True, "$[1]")}, b"1\n", fix("0"), f"0,{COLUMNS}\n"),
+    ("J21", CSV, b"1\n", fix('"a,""b""",2\r\n\r\n3'), f'"a,""b""",2,{COLUMNS}\n3,{COLUMNS}\n'),
+    ("J21", CSV, b"1\n", fix('a"b\n'), None),
+    ("J21", {**CSV, **MULTI}, b"1\n\n2\n", ECHO, f"1,{COLUMNS}\n2,{COLUMNS}\n"),
+    ("J21", {"accept": "text/csv"}, b"\x89PNG", fix("0.5"), f"0.5,{COLUMNS}\n"),
+    ("J21", {"accept": "text/csv", "max_payload_bytes": 0}, b"1", fix("7\n8\n"), f"7,{COLUMNS}\n8,{COLUMNS}\n"),
+    ("J21", {"accept": "text/csv", **LINES}, b"", fix("7"), ""),
+    ("J22", JSONL, b"{}\n", fix('{"output":0}'), f'{{{TOLD},"output":0}}\n'),
+    (
+        "J22",
+        JSONL,
+        b"{}\n",
+        fix('{"z": 1.50, "S": [2, {"d": 1, "c": 2}]}'),
+        f'{{"S":\\[2,{{"c":2,"d":1}}\\],{TOLD},"z":1.50}}\n',
+    ),
+    ("J22", JSONL, b"{}\n", fix("[1.0, 2]"), f'{{{TOLD},"SageMakerOutput":\\[1.0,2\\]}}\n'),
+    ("J22", JSONL, b"{}\n", fix("1\n2\n"), f'{{{TOLD},"SageMakerOutput":1}}\n{{{TOLD},"SageMakerOutput":2}}\n'),
+    (
+        "J22",
+        {**JSONL, **processing("$", True)},
+        b'{"k":1}\n',
+        fix('{"y":2}'),
+        f'{{{TOLD},"SageMakerOutput":{{"y":2}},"k":1}}\n',
+    ),
+    (
+        "J22",
+        {**JSONL, **processing("$", True, "$.SageMakerOutput")},
+        b'{"k":1}\n',
+        fix('{"y":2}'),
+        f'{{{TOLD},"y":2}}\n',
+    ),
+    ("J22", JSON, b'[{"x": 1}]', fix('{\n "y": 1\n}'), f'{{{TOLD},"y":1}}'),
+    ("J22", {**JSON, **LINES}, b"[1]", fix('[{"y": 1}]\n'), f'{{{TOLD},"SageMakerOutput":\\[{{"y":1}}\\]}}\n'),
+    ("J22", JSON, b"{}", fix("no json"), None),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "model", "expected"),
+    [
+        pytest.param(*row, id=f"{name}-{n}", marks=pytest.mark.spec(f"B §9.7 {name}"))
+        for n, (name, *row) in enumerate(TAGGED)
+    ],
+)
+async def test_rows_get_ids(settings: dict[str, Any], given: bytes, model: Behaviour, expected: str | None) -> None:
+    """Each row of the output has an id of its own and the job's start, in the form of its type; the model sees none."""
+    result = await run_job(ids(**settings), model, given, job_start=STARTED)
+    if expected is None:
+        assert result.failed
+        assert result.objects.keys("b", "out/") == []
+        return
+    assert not result.failed, result.outcome.failures
+    output = result.output.decode()
+    assert re.fullmatch(expected, output), output
+    found = re.findall(ID, output)
+    assert len(set(found)) == len(found)
+    assert all(re.search(ID, body.decode("latin-1")) is None for body in result.server.bodies)
+
+
+async def test_ids_alone_leave_requests_as_they_are() -> None:
+    """Blank lines are records unless a filter or join is at work, whether rows get ids or not."""
+    body = b"1\n\n\r\n2"
+    plain = await run_job(job(**{**CSV, **MULTI}), ROWSUM, body)
+    tagged = await run_job(ids(**{**CSV, **MULTI}), ROWSUM, body)
+    assert plain.server.bodies == tagged.server.bodies == [body]
+
+
+@pytest.mark.spec("B §9.7 J23")
+async def test_committed_objects_are_told_and_listed() -> None:
+    """Two objects are told once each after their outputs are there; one that failed is not told."""
+    inputs = {"in/a.csv": b"1\n", "in/bad.csv": b"bad\n", "in/b.csv": b"2\n"}
+    spec = ids(**CSV)
+    result = await run_job(spec, status(400, only=b"bad"), inputs)
+    told = sorted(result.committed, key=lambda entry: entry.ref.key)
+    assert [entry.ref.key for entry in told] == ["in/a.csv", "in/b.csv"]
+    first, second = plan_manifests(
+        CAPTURE,
+        told,
+        output=spec.output,
+        arn=sagemaker_arn("transform-job", "j", region="us-east-1"),
+        created_at=STARTED,
+        job_start=STARTED,
+        index=0,
+    )
+    assert first.ref.key.startswith("captured/input/2024/02/29/23/")
+    assert second.ref.key.startswith("captured/output/2024/02/29/23/")
+    assert b"".join(iter_manifest(first.groups)) == b'[{"prefix":"s3://b/in/"},"a.csv","b.csv"]'
+    assert b"".join(iter_manifest(second.groups)) == b'[{"prefix":"s3://b/out/"},"a.csv.out","b.csv.out"]'
 
 
 # -- 9.8 failure and retry

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from millrace.clock import Clock, SystemClock
 from millrace.dataplane import (
     Client,
     EffectiveSettings,
+    InputObject,
     Limits,
     assign,
     effective_settings,
@@ -101,6 +103,7 @@ class Result:
     server: ModelServer
     log: list[str]
     progress: list[Progress] = field(default_factory=list)
+    committed: list[InputObject] = field(default_factory=list)
 
     @property
     def output(self) -> bytes:
@@ -142,6 +145,7 @@ async def run_job(
     guard: Callable[[], Awaitable[None]] = no_guard,
     effective: EffectiveSettings | None = None,
     objects: MemoryObjects | None = None,
+    job_start: datetime | None = None,
 ) -> Result:
     """Run one instance as the agent does: check, ping, ask, list, transform.
 
@@ -155,6 +159,7 @@ async def run_job(
         store.add(f"s3://b/{key}", data)
     log: list[str] = []
     progress: list[Progress] = []
+    committed: list[InputObject] = []
     chosen_clock = clock or SystemClock()
     async with ModelServer(behaviour) as server:
         await wait_until_healthy(server.address, window_seconds=60, clock=chosen_clock)
@@ -175,6 +180,8 @@ async def run_job(
                 commit_guard=guard,
                 clock=chosen_clock,
                 limits=limits,
+                job_start=job_start,
+                on_committed=committed.append,
             )
             if driving is not None:
                 await driving
@@ -182,4 +189,4 @@ async def run_job(
             if driving is not None:
                 driving.cancel()
     assert store.open_writers == 0, "every writer is committed or aborted"
-    return Result(outcome, store, server, log, progress)
+    return Result(outcome, store, server, log, progress, committed)

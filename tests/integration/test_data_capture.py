@@ -28,7 +28,7 @@ def manifests(platform: Platform, found: dict[str, Any], destination: str, side:
     return [json.loads(platform.get(f"s3://{bucket}/{key}")) for key in keys]
 
 
-@pytest.mark.spec("B §9.5 J21 J23")
+@pytest.mark.spec("B §9.7 J21 J23")
 def test_a_job_captures_what_it_transformed(platform: Platform, rowsum: str) -> None:
     """Each row has an id of its own and the job's start; manifests list inputs and outputs; Describe tells it all."""
     capture = {"DestinationS3Uri": "s3://work/captured", "GenerateInferenceId": True, "KmsKeyId": "key-1"}
