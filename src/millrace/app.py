@@ -18,7 +18,7 @@ from millrace.engines.local import ENDPOINT_VARIABLE, LocalEngine
 from millrace.errors import InfrastructureError
 from millrace.http.app import ASGIApp, app
 from millrace.http.server import serve
-from millrace.jobs.job import EndpointJob, Job
+from millrace.jobs.job import EndpointJob, Job, JobStatus
 from millrace.ports.jobs import AgentRecord
 from millrace.protocol.message import Handler, Request, Response
 from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
@@ -137,7 +137,7 @@ class Server:
 
     def _note_move(self, job: Job) -> None:
         self.router.forget(job)
-        if job.is_terminal and not isinstance(job, EndpointJob):
+        if _is_settled(job):
             end = self._ends.pop(job.id, None)
             if end is not None:
                 end.set()
@@ -193,6 +193,13 @@ class Server:
             await self._woken.wait()
             self._woken.clear()
             await self.scheduler.pump()
+
+
+def _is_settled(job: Job) -> bool:
+    """Whether what a client may wait for has come: a job's end, an endpoint in service, failed or gone."""
+    if isinstance(job, EndpointJob) and job.status is JobStatus.DELETING:
+        return not job.instances
+    return job.is_terminal or job.status is JobStatus.IN_SERVICE
 
 
 async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:

@@ -312,3 +312,16 @@ def test_weights_of_a_failed_endpoint_are_refused(platform: Platform) -> None:
             EndpointName="failed-weights", DesiredWeightsAndCapacities=[{"VariantName": "v", "DesiredWeight": 2}]
         )
     delete(platform, "failed-weights")
+
+
+def test_waiters_learn_at_once_that_an_endpoint_is_there_or_gone(platform: Platform, models: dict[str, str]) -> None:
+    """boto3's waiters would look again after half a minute; their first look is held."""
+    sagemaker = platform.client("sagemaker")
+    once = {"Delay": 3600, "MaxAttempts": 1}
+    sagemaker.create_endpoint_config(EndpointConfigName="awaited", ProductionVariants=[variant("v", models["red"])])
+    sagemaker.create_endpoint(EndpointName="awaited", EndpointConfigName="awaited")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="awaited", WaiterConfig=once)
+    assert ask(platform, "awaited")[0] == b"red"
+    sagemaker.delete_endpoint(EndpointName="awaited")
+    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="awaited", WaiterConfig=once)
+    assert not exists(platform, "awaited")

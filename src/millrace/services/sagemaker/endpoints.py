@@ -19,6 +19,7 @@ from millrace.ports.jobs import JobExists, JobSummary, NoSuchJob
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.endpoint_configs import resolve_endpoint_config
+from millrace.services.sagemaker.held_describe import hold_for_patient_clients
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.tags import delete_all_tags, set_tags
 
@@ -43,7 +44,11 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         return {"EndpointArn": str(arn)}
 
     async def describe_endpoint(context: Context, params: Params) -> Result:
-        return _description(await _find(backends, context, params["EndpointName"]))
+        job = await _find(backends, context, params["EndpointName"])
+        if job.status is not JobStatus.IN_SERVICE:
+            await hold_for_patient_clients(backends, context, job)
+            job = await _find(backends, context, job.name)
+        return _description(job)
 
     async def delete_endpoint(context: Context, params: Params) -> None:
         job = await _find(backends, context, params["EndpointName"])
