@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
+from millrace.dataplane.line_count import LineCounter
 from millrace.dataplane.split import SPLITTERS, Splitter
 from millrace.jobs.transform import BatchStrategy, SplitType
 
@@ -125,6 +126,7 @@ class ManyLines:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._lines = LineCounter()
         self._chunks: deque[bytes] = deque()
         self._start = 0
         """Where the first chunk's unused bytes begin."""
@@ -180,7 +182,7 @@ class ManyLines:
         while wanted:
             chunk, start = chunks[0], self._start
             end = min(len(chunk), start + wanted)
-            newlines += chunk.count(b"\n", start, end)
+            newlines += self._lines.count(chunk, start, end)
             terminated = chunk[end - 1] == 10
             parts.append(chunk if end - start == len(chunk) else memoryview(chunk)[start:end])
             wanted -= end - start
