@@ -1,13 +1,16 @@
 """Data capture and inference ids of transform jobs through boto3, on a real server with real containers."""
 
 import json
+import os
 import re
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.integration.platform import Platform
+from tests.integration.platform import Platform, wait_until
 
 GROUP = "/aws/sagemaker/TransformJobs"
 UUID = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -97,6 +100,64 @@ def test_a_job_that_captured_nothing_writes_no_manifest(platform: Platform) -> N
     )
     assert platform.ended_transform("t-none")["TransformJobStatus"] == "Failed"
     assert platform.keys("s3://work/none-captured") == []
+
+
+def test_a_container_that_dies_leaves_what_was_captured(platform: Platform) -> None:
+    """Outputs that were there before the container ended are listed."""
+    platform.put("s3://work/deadly/a-empty.csv", b"")
+    platform.put("s3://work/deadly/b.csv", b"1\n")
+    model = platform.model("capture-dies", MODE="die")
+    platform.transform(
+        "t-deadly", model, "s3://work/deadly/", DataCaptureConfig={"DestinationS3Uri": "s3://work/deadly-captured"}
+    )
+    found = platform.ended_transform("t-deadly")
+    assert found["TransformJobStatus"] == "Failed"
+    assert platform.keys("s3://work/t-deadly/") == ["t-deadly/a-empty.csv.out"]
+    assert manifests(platform, found, "s3://work/deadly-captured", "output") == [
+        [{"prefix": "s3://work/t-deadly/"}, "a-empty.csv.out"]
+    ]
+
+
+def test_manifests_that_cannot_be_written_do_not_fail_the_job(platform: Platform, tmp_path: Path) -> None:
+    """The bucket of the destination is deleted while the job runs: the data log tells it, and the outputs are there."""
+    s3 = platform.client("s3")
+    s3.create_bucket(Bucket="fleeting")
+    gate = tmp_path / "gate"
+    model = platform.model("capture-gated", MODE="rowsum", WAIT_FOR=str(gate))
+    platform.transform(
+        "t-fleeting", model, "s3://work/in/a.csv", DataCaptureConfig={"DestinationS3Uri": "s3://fleeting/c"}
+    )
+    s3.delete_bucket(Bucket="fleeting")
+    gate.touch()
+    assert platform.ended_transform("t-fleeting")["TransformJobStatus"] == "Completed"
+    assert platform.get("s3://work/t-fleeting/a.csv.out") == b"3\n7\n11\n"
+    lines = [line for line in platform.log(GROUP, "t-fleeting/") if "manifest could not be written" in line]
+    assert len(lines) == 2
+    assert ":[sagemaker logs]: fleeting/c/input/" in lines[0]
+    assert "NoSuchBucket: fleeting" in lines[0]
+
+
+def test_another_attempt_adds_no_manifest(own_platform: Platform, tmp_path: Path) -> None:
+    """After an agent was killed its successor tells the same start in every row, and writes the only manifests."""
+    gate = tmp_path / "gate"
+    model = own_platform.model("capture-again", MODE="rowsum", WAIT_FOR=str(gate))
+    capture = {"DestinationS3Uri": "s3://work/c", "GenerateInferenceId": True}
+    own_platform.transform("t-retaken", model, "s3://work/in/", DataCaptureConfig=capture)
+    sagemaker = own_platform.client("sagemaker")
+    wait_until("start", lambda: "TransformStartTime" in sagemaker.describe_transform_job(TransformJobName="t-retaken"))
+    (first,) = wait_until("agent", own_platform.agents)
+    os.kill(first, signal.SIGKILL)
+    wait_until("another agent", lambda: own_platform.agents() not in ([], [first]))
+    gate.touch()
+    found = own_platform.ended_transform("t-retaken")
+    assert found["TransformJobStatus"] == "Completed"
+    start = found["TransformStartTime"].strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    rows = own_platform.get("s3://work/t-retaken/a.csv.out").splitlines()
+    assert {row.rpartition(b",")[2] for row in rows} == {start}
+    assert manifests(own_platform, found, "s3://work/c", "input") == [[{"prefix": "s3://work/in/"}, "a.csv"]]
+    assert manifests(own_platform, found, "s3://work/c", "output") == [
+        [{"prefix": "s3://work/t-retaken/"}, "a.csv.out"]
+    ]
 
 
 def test_a_job_without_capture_is_described_without(platform: Platform, rowsum: str) -> None:

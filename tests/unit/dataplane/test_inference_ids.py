@@ -28,16 +28,15 @@ def test_a_csv_row_gets_two_columns() -> None:
 @pytest.mark.spec("B §6.7")
 def test_a_json_row_gets_two_members() -> None:
     """An object keeps its members, and is not changed itself; another value becomes a member."""
-    ids = InferenceIds(START, counting)
     row = {"y": 1}
     added = {
         "SageMakerInferenceId": "00010203-0405-4607-8809-0a0b0c0d0e0f",
         "SageMakerInferenceTime": "2024-02-29T23:59:58Z",
     }
-    assert ids.json_row(row) == {"y": 1, **added}
+    assert InferenceIds(START, counting).json_row(row) == {"y": 1, **added}
     assert row == {"y": 1}
-    assert ids.json_row([1]) == {"SageMakerOutput": [1], **added}
-    assert ids.json_row(None) == {"SageMakerOutput": None, **added}
+    assert InferenceIds(START, counting).json_row([1]) == {"SageMakerOutput": [1], **added}
+    assert InferenceIds(START, counting).json_row(None) == {"SageMakerOutput": None, **added}
 
 
 def test_ids_are_random_uuids() -> None:
