@@ -11,13 +11,14 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from functools import partial
 
 import uvloop
 
 from millrace import settings as settings_module
 from millrace.agents.backends import AgentBackends
 from millrace.agents.endpoint import EndpointAgent
+from millrace.agents.job_start import find_job_start
 from millrace.agents.session import AgentSession
 from millrace.agents.training import TrainingAgent
 from millrace.agents.transform import TransformAgent
@@ -127,9 +128,6 @@ class Agent:
         return await agent.run()
 
     async def _transform(self, job: TransformJob, session: AgentSession) -> InstanceOutcome:
-        async def find_start() -> datetime | None:
-            return (await self._jobs.get_by_id(job.id)).started_at
-
         agent = TransformAgent(
             job.spec,
             job.containers[0],
@@ -140,7 +138,7 @@ class Agent:
             grace_seconds=self._settings.serve_stop_grace_seconds,
             ping_window_seconds=self._settings.ping_window_seconds,
             limits=limits(self._settings),
-            find_start=find_start,
+            find_start=partial(find_job_start, self._jobs, job.id),
         )
         return await agent.run()
 

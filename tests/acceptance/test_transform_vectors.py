@@ -159,6 +159,12 @@ REFUSED = [
     ("X17", job(**CSV, **processing("$[0,5:]")), "only single range filters"),
     ("X26", ids(), "GenerateInferenceId requires TransformOutput.Accept to be one of [text/csv, application/json,"),
     ("X26", ids(accept="image/png"), 'Got "image/png" instead'),
+    (
+        "B §6.7",
+        job(capture=DataCapture(destination=ObjectPrefix("b", "ü" * 481))),
+        "DestinationS3Uri must have a key of at most 961 bytes, so that the keys of manifests below it have at most "
+        "1,024. Got 962 bytes instead.",
+    ),
 ]
 
 ACCEPTED = [
@@ -174,6 +180,7 @@ ACCEPTED = [
     ("X18", job(content_type="image/png", **processing())),
     ("X26", job(capture=replace(CAPTURE, generate_inference_id=False))),
     ("X26", ids(accept="TEXT/CSV; charset=utf-8")),
+    ("X26", job(capture=DataCapture(destination=ObjectPrefix("b", "x" * 961)))),
 ]
 
 
@@ -672,6 +679,29 @@ async def test_rows_get_ids(settings: dict[str, Any], given: bytes, model: Behav
     found = re.findall(ID, output)
     assert len(set(found)) == len(found)
     assert all(re.search(ID, body.decode("latin-1")) is None for body in result.server.bodies)
+
+
+@pytest.mark.parametrize("accept", ["text/csv", None])
+async def test_streamed_objects_are_told_too(accept: str | None) -> None:
+    """Objects without a payload limit are reported like all others, streamed through or held for their ids."""
+    capture = replace(CAPTURE, generate_inference_id=accept is not None)
+    result = await run_job(job(max_payload_bytes=0, accept=accept, capture=capture), ECHO, b"1")
+    assert [entry.ref.key for entry in result.committed] == ["in/a.csv"]
+
+
+async def test_a_retried_request_gets_one_id() -> None:
+    """Ids are made when an answer is processed: failed attempts leave none."""
+    clock = ManualClock()
+    asked = 0
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        nonlocal asked
+        asked += request.path == "/invocations"
+        return ModelReply(b"0", status=503 if asked < 2 else 200)
+
+    result = await run_job(ids(**CSV), behave, b"1\n", clock=clock, driver=patient(clock, 1), job_start=STARTED)
+    assert re.fullmatch(f"0,{COLUMNS}\n", result.output.decode())
+    assert result.outcome.progress.retries == 1
 
 
 async def test_ids_alone_leave_requests_as_they_are() -> None:

@@ -69,7 +69,8 @@ def test_each_instance_lists_its_own_objects(platform: Platform, rowsum: str) ->
     ]
     rows = platform.get("s3://work/t-two/a.csv.out") + platform.get("s3://work/t-two/sub/b.csv.out")
     assert len(rows.splitlines()) == 4
-    assert len({row.rpartition(b",")[2] for row in rows.splitlines()}) == 1
+    start = found["TransformStartTime"].strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    assert {row.rpartition(b",")[2] for row in rows.splitlines()} == {start}
 
 
 def test_objects_that_failed_are_not_captured(platform: Platform, rowsum: str) -> None:
@@ -115,6 +116,23 @@ def test_a_container_that_dies_leaves_what_was_captured(platform: Platform) -> N
     assert platform.keys("s3://work/t-deadly/") == ["t-deadly/a-empty.csv.out"]
     assert manifests(platform, found, "s3://work/deadly-captured", "output") == [
         [{"prefix": "s3://work/t-deadly/"}, "a-empty.csv.out"]
+    ]
+
+
+def test_a_stopped_job_lists_what_was_there(platform: Platform, tmp_path: Path) -> None:
+    """What was in flight is dropped and not listed."""
+    platform.put("s3://work/halted/a-empty.csv", b"")
+    platform.put("s3://work/halted/b.csv", b"1\n")
+    model = platform.model("capture-stopped", MODE="rowsum", WAIT_FOR=str(tmp_path / "never"))
+    platform.transform(
+        "t-halted", model, "s3://work/halted/", DataCaptureConfig={"DestinationS3Uri": "s3://work/halted-captured"}
+    )
+    wait_until("the first output", lambda: platform.keys("s3://work/t-halted/"))
+    platform.client("sagemaker").stop_transform_job(TransformJobName="t-halted")
+    found = platform.ended_transform("t-halted")
+    assert found["TransformJobStatus"] == "Stopped"
+    assert manifests(platform, found, "s3://work/halted-captured", "input") == [
+        [{"prefix": "s3://work/halted/"}, "a-empty.csv"]
     ]
 
 

@@ -37,8 +37,8 @@ LOG_GROUP = "/aws/sagemaker/TransformJobs"
 class TransformAgent:
     """Runs one instance's share of a transform job.
 
-    `find_start` returns when the job started, or None if nobody has noted it yet; without it, or then, the job started
-    when this instance did. With data capture, memory holds one reference more for each object of this instance.
+    `find_start` returns when the job started; without it the job started when this instance did. With data capture,
+    memory holds one reference more for each object of this instance.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class TransformAgent:
         async with Client(served.address) as client:
             effective = await effective_settings(client, self._spec)
         if self._spec.capture is not None and self._find_start is not None:
-            # Asked for as late as this, so that the start which the first of several instances reported is known.
+            # Not before this instance has reported: then there is a start, the first one reported.
             self._job_start = await self._find_start() or self._job_start
         return await run_transform(
             self._spec,

@@ -28,6 +28,7 @@ MAX_RETRIES = 3
 MAX_INSTANCES = 100
 MAX_ENVIRONMENT = 16
 MAX_CONTENT_TYPE = 256
+MAX_CAPTURE_KEY = 1024 - len("/output/yyyy/mm/dd/hh/.json") - 36
 
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,1023}")
 _MAX_VALUE = 10_240
@@ -161,7 +162,14 @@ def _check_filters(spec: TransformSpec) -> None:
 
 
 def _check_capture(spec: TransformSpec) -> None:
-    """Check rule X26: an id is added to a row, so the output must have rows."""
+    """Check rule X26: an id is added to a row, so the output must have rows; and that manifests can have a key."""
+    if spec.capture is not None:
+        size = len(spec.capture.destination.prefix.encode())
+        if size > MAX_CAPTURE_KEY:
+            raise ValidationError(
+                f"DataCaptureConfig.DestinationS3Uri must have a key of at most {MAX_CAPTURE_KEY} bytes, so that the "
+                f"keys of manifests below it have at most 1,024. Got {size} bytes instead."
+            )
     if spec.tags_rows and format_of(spec.accept) is None:
         raise ValidationError(
             "DataCaptureConfig.GenerateInferenceId requires TransformOutput.Accept to be one of "
