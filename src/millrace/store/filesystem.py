@@ -51,6 +51,8 @@ __all__ = ["FilesystemObjects"]
 _PRIVATE = ".millrace"
 _ALIAS_PRIVATE = ".millrace-tmp"
 _INLINE_READ_BYTES = 64 * 1024
+_INLINE_WRITE_BYTES = 64 * 1024
+"""Up to this many bytes a hop to a thread takes longer than the work."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_META = ObjectMeta()
 _MAX_FOLDERS = 1024
@@ -518,7 +520,7 @@ class FilesystemObjects:
 
 
 class FileWriter:
-    """An ObjectWriter: gathers small writes and hands whole chunks to a thread."""
+    """An ObjectWriter: gathers small writes, and writes one batch in a thread while the next is gathered."""
 
     def __init__(
         self, store: FilesystemObjects, bucket: BucketFolder, ref: ObjectRef, meta: ObjectMeta, chunk_bytes: int
@@ -529,21 +531,43 @@ class FileWriter:
         self._meta = meta
         self._chunk_bytes = chunk_bytes
         self._draft = Draft(bucket)
-        self._gathered = bytearray()
+        self._gathered: list[bytes | bytearray] = []
+        self._gathered_bytes = 0
+        self._writing: asyncio.Future[None] | None = None
 
     async def write(self, chunk: bytes | memoryview) -> None:
-        """Append bytes; they may be reused once this returns."""
-        self._gathered += chunk
-        if len(self._gathered) >= self._chunk_bytes:
-            gathered, self._gathered = self._gathered, bytearray()
-            await asyncio.to_thread(self._draft.append, [gathered])
+        """Append bytes; they may be reused once this returns. An error may be that of an earlier batch."""
+        gathered = self._gathered
+        if len(chunk) >= _INLINE_WRITE_BYTES:
+            gathered.append(bytes(chunk))  # no copy of what is immutable already
+        elif gathered and isinstance(gathered[-1], bytearray):
+            gathered[-1] += chunk
+        else:
+            gathered.append(bytearray(chunk))
+        self._gathered_bytes += len(chunk)
+        if self._gathered_bytes >= self._chunk_bytes:
+            await self._await_batch()
+            self._writing = asyncio.get_running_loop().run_in_executor(None, self._draft.append, self._take_batch())
+
+    def _take_batch(self) -> list[bytes | bytearray]:
+        batch, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        return batch
+
+    async def _await_batch(self) -> None:
+        """Return once the batch in work is written; raises what that raised."""
+        if self._writing is not None:
+            # Shielded: the thread can't be stopped, and whoever is cancelled here aborts the draft next.
+            await asyncio.shield(self._writing)
+            self._writing = None
 
     async def commit(self) -> ObjectInfo:
         """Make the object visible at once and durable, replacing an older one."""
         try:
-            if self._gathered:
-                gathered, self._gathered = self._gathered, bytearray()
-                await asyncio.to_thread(self._draft.append, [gathered])
+            await self._await_batch()
+            if self._gathered_bytes > _INLINE_WRITE_BYTES:
+                await asyncio.to_thread(self._draft.append, self._take_batch())
+            else:
+                self._draft.append(self._take_batch())
             facts = Facts(etag=f"{os.urandom(16).hex()}-1", meta=self._meta)
             return await self._store._install(self._bucket, self._draft, self._ref, facts, _no_guard)
         finally:
@@ -551,6 +575,10 @@ class FileWriter:
 
     async def abort(self) -> None:
         """Forget what was written; harmless after commit or a second time."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+            self._writing.exception()  # whether it was written does not matter any more
+            self._writing = None
         self._draft.close()
 
 

@@ -44,6 +44,22 @@ async def listed(store: FilesystemObjects, bucket: str = "box") -> list[str]:
     return [info.ref.key for info in (await store.list_objects(bucket)).objects]
 
 
+async def test_a_writer_takes_chunks_of_all_sizes(tmp_path: Path) -> None:
+    """Small chunks are gathered, large ones written beside, buffers may be reused: the object is all in order."""
+    store = FilesystemObjects(tmp_path, chunk_bytes=100_000)
+    await store.create_bucket("box", region="us-east-1", owner="1")
+    ref = ObjectRef("box", "out")
+    writer = await store.open_writer(ref)
+    buffer = bytearray(70_000)
+    expected = b""
+    for number, size in enumerate((1, 70_000, 20, 3, 70_000, 64, 30_000, 70_000, 70_000, 5)):
+        buffer[:size] = bytes([number]) * size
+        expected += buffer[:size]
+        await writer.write(memoryview(buffer)[:size])
+    await writer.commit()
+    assert await read_all(store, ref) == expected
+
+
 # --- folders as a person sees them
 
 
