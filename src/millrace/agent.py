@@ -189,6 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging(settings.log_level, subject=f"job {job_id} instance {index} attempt {attempt}")
     agent = Agent(settings, InstanceRef(job_id=job_id, index=index, attempt=attempt), os.environ)
     try:
+        keep_freed_memory()  # payloads come and go: a tenth of the data plane's time went into page faults
         uvloop.run(agent.run())
     except LeaseLost as exc:
         log.error("lease lost: %s", exc)
