@@ -40,6 +40,7 @@ from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
+from millrace_algorithms.serving.memory import keep_freed_memory
 
 __all__ = ["limits", "main"]
 
