@@ -32,7 +32,7 @@ def show(console: Console, outcome: Outcome) -> None:
             f"{seconds:.4f}",
             f"{outcome.median(contender, lambda sample: sample.rate):,.1f}",
             "" if cpu is None else f"{cpu:.3f}",
-            "" if cpu is None else f"{cpu / work * 1000:.3f}",
+            "" if cpu is None else f"{cpu / work * 1000:.4f}",
             *(_ratio(outcome.ratios(contender, reference)) for reference in comparison.references),
         )
     console.print(table)

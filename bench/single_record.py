@@ -2,17 +2,18 @@
 
 The server echoes and runs on the first core; wrk and the data plane, in turn, run on the second. `in memory` is the
 data plane alone, its output compared byte for byte as it is written. `files` is the data plane with the object store
-of a real job: read from a file, written to a file, on disk when the turn ends.
+of a real job: read from a file, written to a file, on disk when the turn ends; `copy to disk` is what that takes alone.
 """
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvloop
@@ -39,6 +40,7 @@ from millrace.ports.objects import ObjectInfo, ObjectMeta, ObjectStore
 from millrace.ports.runtime import Address
 from millrace.store.filesystem import FilesystemObjects
 from millrace.testing.objects import MemoryObjects
+from millrace_algorithms.serving.memory import keep_freed_memory
 
 __all__ = ["CASE"]
 
@@ -59,6 +61,8 @@ class Work:
     join: JoinSource
     body_bytes: int
     """Bytes of wrk's body: what one request of ours carries."""
+    unit: str
+    unit_bytes: float
     repeats: int
     """How often the records are sent, so that few large requests take long enough to measure."""
 
@@ -70,6 +74,8 @@ WORKS = (
         connections=16,
         join=JoinSource.NONE,
         body_bytes=RECORD_BYTES,
+        unit="requests",
+        unit_bytes=RECORD_BYTES,
         repeats=1,
     ),
     Work(
@@ -78,6 +84,8 @@ WORKS = (
         connections=16,
         join=JoinSource.INPUT,
         body_bytes=RECORD_BYTES,
+        unit="requests",
+        unit_bytes=RECORD_BYTES,
         repeats=1,
     ),
     Work(
@@ -86,6 +94,8 @@ WORKS = (
         connections=4,
         join=JoinSource.NONE,
         body_bytes=6 * MIB // RECORD_BYTES * RECORD_BYTES,
+        unit="MB",
+        unit_bytes=1e6,
         repeats=8,
     ),
 )
@@ -94,6 +104,7 @@ WORKS = (
 def cases(options: Options) -> Iterator[Outcome]:
     """Compare wrk, the data plane in memory and the data plane over files, for each way to send."""
     wrk.ensure_installed()
+    keep_freed_memory()  # as agents do
     records = json_lines(RECORDS // 10 if options.quick else RECORDS, RECORD_BYTES)
     with _echo_server() as address:
         for work in WORKS:
@@ -108,7 +119,7 @@ def _comparison(work: Work, text: bytes, address: Address, options: Options) -> 
     stored.write_bytes(text)
 
     def limit() -> Sample:
-        return wrk.post(
+        sample = wrk.post(
             f"http://{address}/invocations",
             text[: work.body_bytes],
             connections=work.connections,
@@ -116,6 +127,7 @@ def _comparison(work: Work, text: bytes, address: Address, options: Options) -> 
             core=CLIENT_CORE,
             content_type=CONTENT_TYPE,
         )
+        return replace(sample, work=sample.work * work.body_bytes / work.unit_bytes)
 
     def in_memory() -> Sample:
         objects = ComparedObjects(text, output)
@@ -132,8 +144,13 @@ def _comparison(work: Work, text: bytes, address: Address, options: Options) -> 
 
     return Comparison(
         title=f"{work.title}: {len(text) / 1e6:.0f} MB, lines of {RECORD_BYTES} bytes, {work.connections} connections",
-        unit="MB",
-        contenders={"wrk": limit, "millrace in memory": in_memory, "millrace files": over_files},
+        unit=work.unit,
+        contenders={
+            "wrk": limit,
+            "millrace in memory": in_memory,
+            "millrace files": over_files,
+            "copy to disk": lambda: _copy_to_disk(work, stored, folder / "copy"),
+        },
         references=("wrk",),
     )
 
@@ -150,7 +167,7 @@ def _transform(work: Work, text: bytes, address: Address, open_store: Callable[[
     return Sample(
         seconds=seconds,
         cpu_seconds=cpu,
-        work=len(text) / 1e6,
+        work=len(text) / work.unit_bytes,
         facts={
             "requests": outcome.progress.requests,
             "CPU us per request": cpu / outcome.progress.requests * 1e6,
@@ -158,6 +175,18 @@ def _transform(work: Work, text: bytes, address: Address, open_store: Callable[[
             "p99 ms": outcome.progress.latency_p99_ms or 0.0,
         },
     )
+
+
+def _copy_to_disk(work: Work, source: Path, target: Path) -> Sample:
+    """Do what the store can't do without: have as many bytes on disk when the turn ends."""
+    cpu, started = cpu_seconds(), time.perf_counter()
+    with source.open("rb") as reading, target.open("wb") as writing:
+        size = source.stat().st_size
+        done = 0
+        while done < size:
+            done += os.sendfile(writing.fileno(), reading.fileno(), done, size - done)
+        os.fsync(writing.fileno())
+    return Sample(seconds=time.perf_counter() - started, cpu_seconds=cpu_seconds() - cpu, work=size / work.unit_bytes)
 
 
 async def _run(work: Work, size: int, address: Address, objects: ObjectStore) -> InstanceOutcome:

@@ -44,7 +44,7 @@ def version() -> str:
 
 
 def post(url: str, body: bytes, *, connections: int, seconds: int, core: int, content_type: str) -> Sample:
-    """Post a body over and over on one thread; the work is the number of bytes sent in completed requests.
+    """Post a body over and over on one thread; the work is the number of requests.
 
     Raises:
         SystemExit: Some answer was not 2xx, or there was none.
@@ -61,4 +61,4 @@ def post(url: str, body: bytes, *, connections: int, seconds: int, core: int, co
     if total is None or not int(total[1]) or "Non-2xx" in shown:
         raise SystemExit(f"wrk got no good answers from {url}:\n{shown}")
     taken = float(total[2]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[total[3]]
-    return Sample(seconds=taken, work=int(total[1]) * len(body) / 1e6, cpu_seconds=cpu)
+    return Sample(seconds=taken, work=int(total[1]), cpu_seconds=cpu)
