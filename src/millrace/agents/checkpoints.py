@@ -33,9 +33,10 @@ class CheckpointSync:
     async def restore(self) -> None:
         """Bring the stored checkpoints into the folder."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        source = ObjectPrefix(self._target.bucket, self._target.prefix)
+        # as a folder: with a bare prefix the checkpoints of another job, whose place is named alike, would come too
+        source = ObjectPrefix(self._target.bucket, self._target.join("").key if self._target.prefix else "")
         async for info in iter_objects(self._objects, source):
-            relative = relative_key(self._target.prefix, info.ref.key)
+            relative = relative_key(source.prefix, info.ref.key)
             target = self._folder / relative
             if target.resolve().is_relative_to(self._folder.resolve()):
                 await download(self._objects, info.ref, target, link=False)

@@ -109,16 +109,15 @@ async def upload_stream(objects: ObjectStore, ref: ObjectRef, produce: Callable[
         with os.fdopen(write_end, "wb") as sink:
             produce(sink)
 
-    producing = asyncio.create_task(asyncio.to_thread(run))
-    writer = None
-    try:
+    with os.fdopen(read_end, "rb") as source:
         writer = await objects.open_writer(ref)
-        with os.fdopen(read_end, "rb") as source:
+        producing = asyncio.create_task(asyncio.to_thread(run))
+        try:
             while chunk := await asyncio.to_thread(source.read, PIPE_BYTES):
                 await writer.write(chunk)
-        await producing
-        await writer.commit()
-    except BaseException:
-        if writer is not None:
+            await producing
+            await writer.commit()
+        except BaseException:
+            source.close()  # the producer, if it still writes, ends with a broken pipe
             await writer.abort()
-        raise
+            raise

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from millrace.clock import Clock
-from millrace.errors import LeaseLost
+from millrace.errors import LeaseLost, StoreUnavailable
 from millrace.jobs.job import Event
 from millrace.ports.jobs import InstanceRef, JobStore
 
@@ -89,6 +89,11 @@ class AgentSession:
             LeaseLost: Another agent has the attempt, or it is closed.
         """
         agent_id = uuid.uuid4().hex
+        session = cls(ref, jobs=jobs, clock=clock, heartbeat_seconds=heartbeat_seconds, agent_id=agent_id)
+        nudge = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, nudge.set)  # before anybody can know of us and send it
+        loop.add_signal_handler(signal.SIGTERM, session._suspend)
         taken = await jobs.register_agent(
             ref,
             agent_id=agent_id,
@@ -98,13 +103,8 @@ class AgentSession:
         )
         if not taken:
             raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is taken or closed")
-        session = cls(ref, jobs=jobs, clock=clock, heartbeat_seconds=heartbeat_seconds, agent_id=agent_id)
         if await jobs.is_stop_wanted(ref):
             session.stop.set()
-        nudge = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, nudge.set)
-        loop.add_signal_handler(signal.SIGTERM, session._suspend)
         beating = asyncio.create_task(session._beat(nudge))
         try:
             yield session
@@ -126,6 +126,8 @@ class AgentSession:
             try:
                 if await self._jobs.heartbeat(self.ref, self._agent_id, self.read_progress()):
                     self.stop.set()
+            except StoreUnavailable:
+                log.exception("heartbeat failed; trying again")  # the lease is longer than several of them
             except LeaseLost as exc:
                 log.error("lease lost", extra={"detail": str(exc)})
                 self.lost.set()

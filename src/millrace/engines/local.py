@@ -27,6 +27,9 @@ ENDPOINT_VARIABLE = "MILLRACE_ENDPOINT_URL"
 REGISTRATION_SECONDS = 60.0
 """How long a started agent may take to register before another one is started in its place."""
 
+FORK_SECONDS = 60.0
+"""How long the nursery may take to answer; the first time it has its imports to do."""
+
 _START_FIELD = 19
 """Position of starttime in /proc/PID/stat, counted behind the name (proc(5), field 22)."""
 
@@ -107,9 +110,14 @@ class LocalEngine:
             with contextlib.suppress(ConnectionError):
                 self._nursery.stdin.write(line)
                 await self._nursery.stdin.drain()
-                answer = await self._nursery.stdout.readline()
-                if answer:
-                    return int(answer)
+                with contextlib.suppress(TimeoutError):
+                    answer = await asyncio.wait_for(self._nursery.stdout.readline(), FORK_SECONDS)
+                    if answer:
+                        return int(answer)
+                    await self._nursery.wait()
+                    continue
+            with contextlib.suppress(ProcessLookupError):
+                self._nursery.kill()
             await self._nursery.wait()
         raise RuntimeUnavailable(f"the process that starts agents ends at once; see {self._log_file}")
 

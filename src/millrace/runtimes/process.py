@@ -23,6 +23,9 @@ __all__ = ["ProcessRuntime"]
 MAX_LINE_BYTES = 256 * 1024
 """A longer log line is split: the limit of a CloudWatch Logs event."""
 
+DRAIN_SECONDS = 5.0
+"""How long output is read on after the program's end."""
+
 _PR_SET_PDEATHSIG = 1
 _SOCKET_PATH_LIMIT = 100
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR")
@@ -31,8 +34,9 @@ _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "
 class ProcessRuntime:
     """Starts containers as child processes that die with their parent."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], *, drain_seconds: float = DRAIN_SECONDS) -> None:
         """Take the environment from which PATH and its like are handed on; nothing else of it is."""
+        self._drain_seconds = drain_seconds
         self._inherited = {name: environ[name] for name in _INHERITED if name in environ}
 
     @property
@@ -75,7 +79,7 @@ class ProcessRuntime:
             )
         except OSError as exc:
             raise ImageUnavailable(f"image {spec.image.uri}: can't start {spec.command[0]!r}: {exc}") from exc
-        return ProcessContainer(transport, lines, address)
+        return ProcessContainer(transport, lines, address, self._drain_seconds)
 
     async def probe(self) -> RuntimeReport:
         return RuntimeReport(
@@ -88,8 +92,15 @@ class ProcessRuntime:
 class ProcessContainer:
     """A child process and all that it started."""
 
-    def __init__(self, transport: asyncio.SubprocessTransport, lines: "_LineProtocol", address: Address | None) -> None:
+    def __init__(
+        self,
+        transport: asyncio.SubprocessTransport,
+        lines: "_LineProtocol",
+        address: Address | None,
+        drain_seconds: float,
+    ) -> None:
         self._transport = transport
+        self._drain_seconds = drain_seconds
         self._lines = lines
         self._address = address
         self._pid = transport.get_pid()
@@ -107,7 +118,8 @@ class ProcessContainer:
         code = await asyncio.shield(self._lines.ended)
         # What the program left running in its group would hold ports and files for ever.
         _signal_group(self._pid, signal.SIGKILL)
-        await asyncio.shield(self._lines.drained)
+        # A child that left the group may hold the pipe open for as long as it likes; the container has ended.
+        await asyncio.wait({self._lines.drained}, timeout=self._drain_seconds)
         self._transport.close()
         return ExitStatus(128 - code if code < 0 else code)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from millrace.clock import Clock
+from millrace.errors import RuntimeUnavailable
 from millrace.jobs.job import (
     Command,
     EndpointJob,
@@ -223,7 +224,10 @@ class Scheduler:
                 return None
         await self._jobs.open_instance(ref)
         self._starts[ref] += 1
-        await self._engine.start(ref)
+        try:
+            await self._engine.start(ref)
+        except (OSError, RuntimeUnavailable):
+            log.exception("agent can't be started", extra={"job": str(job.arn), "instance": ref.index})
         return None
 
     async def _perform(self, job: Job, command: Command) -> None:

@@ -83,10 +83,16 @@ class Database:
         return self._reader.execute(statement, parameters).fetchall()
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in one transaction on the writer's thread; an exception rolls it back."""
+        """Run `work` in one transaction on the writer's thread; an exception rolls it back.
+
+        Raises:
+            StoreUnavailable: The disk is full, or another process has held the write lock for too long.
+        """
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._writer_thread, self._write, work)
+        except sqlite3.OperationalError as exc:
+            raise StoreUnavailable(f"state file {self._path}: {exc}") from exc
         finally:
             self._changed.set()
 

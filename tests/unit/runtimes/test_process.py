@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,13 @@ def lines() -> list[str]:
 
 
 async def launch(
-    tmp_path: Path, lines: list[str], script: str, *, serves: bool = False, environ: Mapping[str, str] = os.environ
+    tmp_path: Path,
+    lines: list[str],
+    script: str,
+    *,
+    serves: bool = False,
+    environ: Mapping[str, str] = os.environ,
+    drain_seconds: float = 30.0,
 ) -> Container:
     """Start a Python script as a container."""
     opt_ml = tmp_path / "opt" / "ml"
@@ -34,7 +41,7 @@ async def launch(
         serves=serves,
         on_line=lambda at, line: lines.append(line),
     )
-    return await ProcessRuntime(environ).launch(spec)
+    return await ProcessRuntime(environ, drain_seconds=drain_seconds).launch(spec)
 
 
 async def test_lines_and_status_are_delivered(tmp_path: Path, lines: list[str]) -> None:
@@ -153,3 +160,15 @@ async def _gone(pid: int) -> None:
     async with asyncio.timeout(30):
         while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
             await asyncio.sleep(0)
+
+
+async def test_a_daemon_that_left_the_group_does_not_hold_the_end_back(tmp_path: Path, lines: list[str]) -> None:
+    """The container ends with its program, even if something still has its output open."""
+    script = (
+        "import subprocess, sys\n"
+        "daemon = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'], start_new_session=True)\n"
+        "print(daemon.pid, flush=True)"
+    )
+    container = await launch(tmp_path, lines, script, drain_seconds=0.05)
+    assert (await container.wait()).ok
+    os.kill(int(lines[0]), signal.SIGKILL)

@@ -1,0 +1,115 @@
+"""Objects and trees move whole, or not at all."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from millrace.agents.checkpoints import CheckpointSync
+from millrace.agents.objects import download, iter_objects, upload_stream, upload_tree
+from millrace.errors import ClientFailure
+from millrace.names import ObjectPrefix, ObjectRef
+from millrace.store.filesystem import FilesystemObjects
+from millrace.testing.clock import ManualClock
+
+
+@pytest.fixture
+async def objects(tmp_path: Path) -> FilesystemObjects:
+    store = FilesystemObjects(tmp_path / "objects", durable=False)
+    await store.create_bucket("work", region="us-east-1", owner="0")
+    return store
+
+
+async def put(objects: FilesystemObjects, key: str, body: bytes = b"x") -> ObjectRef:
+    writer = await objects.open_writer(ObjectRef("work", key))
+    await writer.write(body)
+    return (await writer.commit()).ref
+
+
+async def keys(objects: FilesystemObjects, prefix: str = "") -> list[str]:
+    return [info.ref.key async for info in iter_objects(objects, ObjectPrefix("work", prefix))]
+
+
+@pytest.mark.parametrize("link", [True, False])
+async def test_a_downloaded_object_is_a_file(objects: FilesystemObjects, tmp_path: Path, link: bool) -> None:
+    """As a hard link for programs that are trusted, else as a copy of its own."""
+    ref = await put(objects, "a.bin", bytes(range(256)) * 100)
+    target = tmp_path / "deep" / "a.bin"
+    await download(objects, ref, target, link=link)
+    assert target.read_bytes() == bytes(range(256)) * 100
+    assert (target.stat().st_nlink > 1) == link
+
+
+async def test_a_missing_object_is_a_client_failure(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """The failure names it."""
+    with pytest.raises(ClientFailure, match="s3://work/nobody"):
+        await download(objects, ObjectRef("work", "nobody"), tmp_path / "x", link=True)
+    with pytest.raises(ClientFailure, match="bucket elsewhere"):
+        _ = [info async for info in iter_objects(objects, ObjectPrefix("elsewhere", ""))]
+
+
+async def test_a_tree_becomes_objects(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """Every file under its relative name; what points out of the tree stays out."""
+    (tmp_path / "tree" / "deep").mkdir(parents=True)
+    (tmp_path / "tree" / "a").write_text("a")
+    (tmp_path / "tree" / "deep" / "b").write_text("b")
+    (tmp_path / "tree" / "out").symlink_to("/etc/passwd")
+    os.mkfifo(tmp_path / "tree" / "pipe")
+    assert await upload_tree(objects, tmp_path / "tree", ObjectPrefix("work", "to")) == 2
+    assert await keys(objects) == ["to/a", "to/deep/b"]
+
+
+async def test_a_stream_becomes_an_object(objects: FilesystemObjects) -> None:
+    """While it is produced, more than a pipe's buffer at a time."""
+    body = os.urandom(3_000_000)
+    await upload_stream(objects, ObjectRef("work", "s"), lambda sink: _write(sink, body))
+    assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", "s"))]) == body
+
+
+@pytest.mark.parametrize("size", [0, 3_000_000])
+async def test_a_producer_that_fails_leaves_no_object(objects: FilesystemObjects, size: int) -> None:
+    """Its error is told."""
+
+    def produce(sink: BinaryIO) -> None:
+        _write(sink, bytes(size))
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        await upload_stream(objects, ObjectRef("work", "s"), produce)
+    assert await keys(objects) == []
+
+
+async def test_a_stream_into_a_missing_bucket_produces_nothing(objects: FilesystemObjects) -> None:
+    """Nobody is left writing into a pipe that nobody reads."""
+    produced: list[bool] = []
+
+    def produce(sink: BinaryIO) -> None:
+        produced.append(True)
+
+    with pytest.raises(Exception, match="nowhere"):
+        await upload_stream(objects, ObjectRef("nowhere", "s"), produce)
+    assert produced == []
+
+
+async def test_checkpoints_go_both_ways(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """Restored before the start, sent as they settle, deleted where they were deleted; neighbours are left alone."""
+    await put(objects, "ckpt/old", b"1")
+    await put(objects, "ckpt/gone", b"2")
+    await put(objects, "ckpt-of-another/theirs", b"3")
+    sync = CheckpointSync(objects, tmp_path / "ckpt", ObjectPrefix("work", "ckpt"), ManualClock())
+    await sync.restore()
+    assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == ["gone", "old"]
+    (tmp_path / "ckpt" / "gone").unlink()
+    (tmp_path / "ckpt" / "new").write_text("4")
+    await sync.send(settled_only=True)
+    assert await keys(objects, "ckpt/") == ["ckpt/old"]
+    await sync.send(settled_only=True)
+    assert await keys(objects, "ckpt/") == ["ckpt/new", "ckpt/old"]
+    (tmp_path / "ckpt" / "last").write_text("5")
+    await sync.send()
+    assert await keys(objects) == ["ckpt-of-another/theirs", "ckpt/last", "ckpt/new", "ckpt/old"]
+
+
+def _write(sink: BinaryIO, body: bytes) -> None:
+    sink.write(body)
