@@ -1,9 +1,13 @@
 """Run benchmark cases one after the other: python -m bench [CASE ...] [--rounds N] [--quick]."""
 
 import argparse
+import os
 import sys
 import tempfile
 from pathlib import Path
+
+# As the serving programs have it, for all contenders; it must be set before numpy is imported the first time.
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
 from rich.console import Console
 
