@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-
 from bench.turns import Comparison, OutputDiffers, Sample, run
 
 
