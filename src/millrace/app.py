@@ -108,7 +108,7 @@ class Server:
             images=self.images,
             clock=self.clock,
             built_in_metrics=built_in_metrics,
-            pump=self.scheduler.pump,
+            pump=self.scheduler.try_pump,
             wait_for_end=self._wait_for_end,
         )
         settings = self._settings
@@ -175,8 +175,9 @@ class Server:
         finally:
             for task in (moving, waking, sweeping):
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            for outcome in await asyncio.gather(moving, waking, sweeping, return_exceptions=True):
+                if isinstance(outcome, Exception):
+                    log.error("background task failed", exc_info=outcome)
             await self._await_end(await self.scheduler.suspend(all_jobs=stop_jobs))
             self.router.close()
             await self.engine.close()
@@ -192,7 +193,7 @@ class Server:
         while True:
             await self._woken.wait()
             self._woken.clear()
-            await self.scheduler.pump()
+            await self.scheduler.try_pump()
 
 
 def _is_settled(job: Job) -> bool:

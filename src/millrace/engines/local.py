@@ -142,6 +142,9 @@ class LocalEngine:
     def suspend(self, agent: AgentRecord) -> None:
         self._signal(agent, signal.SIGTERM)
 
+    def kill(self, agent: AgentRecord) -> None:
+        self._signal(agent, signal.SIGKILL)
+
     def _signal(self, agent: AgentRecord, number: signal.Signals) -> None:
         if self.is_alive(agent):
             with contextlib.suppress(ProcessLookupError):

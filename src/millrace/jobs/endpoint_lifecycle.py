@@ -104,7 +104,7 @@ def _instance_ready(job: EndpointJob, event: InstanceReady) -> Moved:
     instance = _current(job, event)
     if instance is None or instance.state is InstanceState.STOPPING:
         return job, ()
-    moved = _with_instance(job, replace(instance, state=InstanceState.READY, address=event.address))
+    moved = _with_instance(job, replace(instance, state=InstanceState.READY, address=event.address, failures=0))
     return _settle(replace(moved, modified_at=event.at))
 
 
@@ -116,14 +116,19 @@ def _settle(job: EndpointJob) -> Moved:
     wanted = [entry for entry in job.instances if entry.generation == generation]
     if any(entry.state is not InstanceState.READY for entry in wanted if entry.state is not InstanceState.STOPPING):
         return job, ()
+    spec = job.target or job.spec
     retired = [entry for entry in job.instances if entry.generation != generation]
+    for variant in spec.variants:  # what a smaller count leaves over goes only now: a change that fails takes none away
+        retired += _of_variant(job, variant.name, generation)[variant.instance_count :]
     moved = replace(
         job,
         status=JobStatus.IN_SERVICE,
-        spec=job.target or job.spec,
+        spec=spec,
         target=None,
         generation=generation,
         failure_reason=None,
+        scaled_from=None,
+        added=(),
     )
     return _stop_instances(moved, retired)
 
@@ -144,13 +149,40 @@ def _instance_gone(job: EndpointJob, event: InstanceFinished | InstanceLost) -> 
     if job.status is JobStatus.CREATING and _is_verdict(event):
         failed = replace(job, status=JobStatus.FAILED, failure_reason=_reason(event), modified_at=event.at)
         return _stop_rest(failed, instance)
-    if job.status is JobStatus.UPDATING and instance.generation != job.generation and _is_verdict(event):
-        kept = replace(
-            job, status=JobStatus.IN_SERVICE, target=None, failure_reason=_reason(event), modified_at=event.at
-        )
-        return _stop_rest(kept, instance, generation=instance.generation)
-    again = replace(instance, state=InstanceState.STARTING, attempt=instance.attempt + 1, address=None)
+    if job.status is JobStatus.UPDATING and instance.index in _new_indexes(job) and _is_verdict(event):
+        return _roll_back(job, instance, event)
+    again = replace(
+        instance,
+        state=InstanceState.STARTING,
+        attempt=instance.attempt + 1,
+        failures=instance.failures + 1,
+        address=None,
+    )
     return _with_instance(job, again), [StartInstance(index=again.index, attempt=again.attempt)]
+
+
+def _new_indexes(job: EndpointJob) -> frozenset[int]:
+    """Return the instances that an update under way brings up."""
+    if job.target is None:
+        return frozenset(job.added)
+    return frozenset(entry.index for entry in job.instances if entry.generation != job.generation)
+
+
+def _roll_back(job: EndpointJob, gone: Instance, event: InstanceFinished | InstanceLost) -> Moved:
+    """Give an update up: stop what it brought, serve what was served; an endpoint that served nothing has Failed."""
+    new = _new_indexes(job)
+    old = [it for it in job.instances if it.index not in new and it.state is not InstanceState.STOPPING]
+    kept = replace(
+        job,
+        status=JobStatus.IN_SERVICE if old else JobStatus.FAILED,
+        spec=job.scaled_from or job.spec,
+        target=None,
+        scaled_from=None,
+        added=(),
+        failure_reason=_reason(event),
+        modified_at=event.at,
+    )
+    return _stop_rest(kept, gone, new)
 
 
 def _is_verdict(event: InstanceFinished | InstanceLost) -> bool:
@@ -164,10 +196,10 @@ def _reason(event: InstanceFinished | InstanceLost) -> str:
     return f"The instance's agent was lost. {event.detail}".strip()
 
 
-def _stop_rest(job: EndpointJob, gone: Instance, generation: int | None = None) -> Moved:
-    """Drop one instance and stop the others (of one generation)."""
+def _stop_rest(job: EndpointJob, gone: Instance, indexes: frozenset[int] | None = None) -> Moved:
+    """Drop one instance and stop the others (of a set)."""
     left = replace(job, instances=tuple(entry for entry in job.instances if entry.index != gone.index))
-    rest = [entry for entry in left.instances if generation is None or entry.generation == generation]
+    rest = [entry for entry in left.instances if indexes is None or entry.index in indexes]
     moved, stops = _stop_instances(left, rest)
     return moved, [*stops, RemoveWork(index=gone.index)]
 
@@ -188,7 +220,7 @@ def _delete(job: EndpointJob, event: DeleteRequested) -> Moved:
 
 
 def _update(job: EndpointJob, event: UpdateRequested) -> Moved:
-    moved = replace(job, status=JobStatus.UPDATING, target=event.spec, modified_at=event.at, desired_weights={})
+    moved = replace(job, status=JobStatus.UPDATING, target=event.spec, modified_at=event.at)
     return _add_instances(moved, event.spec, generation=job.generation + 1)
 
 
@@ -201,18 +233,25 @@ def _reweigh(job: EndpointJob, event: WeightsRequested) -> Moved:
         )
         for variant in job.spec.variants
     )
-    more: dict[str, int] = {}
-    surplus: list[Instance] = []
-    for variant in variants:
-        have = [it for it in job.instances if it.variant == variant.name and it.generation == job.generation]
-        more[variant.name] = max(0, variant.instance_count - len(have))
-        surplus += have[variant.instance_count :]
+    more = {
+        variant.name: max(0, variant.instance_count - len(_of_variant(job, variant.name, job.generation)))
+        for variant in variants
+    }
     spec = replace(job.spec, variants=variants)
-    moved = replace(job, status=JobStatus.UPDATING, spec=spec, modified_at=event.at)
+    moved = replace(job, status=JobStatus.UPDATING, spec=spec, scaled_from=job.spec, modified_at=event.at)
     moved, starts = _add_instances(moved, spec, generation=job.generation, counts=more)
-    moved, stops = _stop_instances(moved, surplus)
+    moved = replace(moved, added=tuple(range(job.next_index, moved.next_index)))
     settled, further = _settle(moved)
-    return settled, [*starts, *stops, *further]
+    return settled, [*starts, *further]
+
+
+def _of_variant(job: EndpointJob, name: str, generation: int) -> list[Instance]:
+    """Return a variant's instances of one generation, without those that are on their way out."""
+    return [
+        it
+        for it in job.instances
+        if it.variant == name and it.generation == generation and it.state is not InstanceState.STOPPING
+    ]
 
 
 def _current(

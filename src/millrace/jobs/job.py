@@ -1,6 +1,6 @@
 """Jobs, what can happen to them, and what is to be done about it: the vocabulary of the lifecycles."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -105,6 +105,8 @@ class Instance:
     containers: tuple[ModelContainer, ...] = ()
     """What an endpoint's instance runs."""
     startup_timeout_seconds: float = 480.0
+    failures: int = 0
+    """How often an endpoint's instance ended since it was last ready."""
     address: str | None = None
     outcome: InstanceOutcome | None = None
     training: TrainingOutcome | None = None
@@ -180,7 +182,10 @@ class EndpointJob(Job):
     target: EndpointSpec | None = None
     generation: int = 1
     next_index: int = 0
-    desired_weights: dict[str, float] = field(default_factory=dict)
+    scaled_from: EndpointSpec | None = None
+    """What was served before a change of instance counts that is under way."""
+    added: tuple[int, ...] = ()
+    """The instances that this change adds."""
 
 
 # What can happen. Events come from clients, from agents (through the store) and from the scheduler's own watch.

@@ -31,6 +31,10 @@ class Engine(Protocol):
         """Make an agent stop its containers and end without a word: another attempt takes its work up later."""
         ...
 
+    def kill(self, agent: AgentRecord) -> None:
+        """End an agent that no longer answers, containers and all, as far as it can be reached from here."""
+        ...
+
     async def remove_work(self, job_id: int, index: int | None) -> None:
         """Remove working files of an instance, or of a whole job."""
         ...

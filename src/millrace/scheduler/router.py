@@ -33,6 +33,16 @@ class _Target:
     address: Address
     client: Client
     in_flight: int = 0
+    is_broken: bool = False
+    """The last request got no connection: others are asked first."""
+    is_retired: bool = False
+    """The instance is gone; the last request that it still answers closes the connections."""
+
+    def retire(self) -> None:
+        """Close the connections, now or when the last request is answered."""
+        self.is_retired = True
+        if not self.in_flight:
+            self.client.close()
 
 
 @dataclass
@@ -55,7 +65,7 @@ class StoreRouter:
     async def invoke(self, invocation: Invocation) -> InvocationAnswer:
         route = await self._route(invocation.region, invocation.endpoint)
         variant = self._pick_variant(route, invocation)
-        target = min(route.targets[variant], key=lambda it: it.in_flight)
+        target = min(route.targets[variant], key=lambda it: (it.is_broken, it.in_flight))
         target.in_flight += 1
         try:
             answer = await target.client.invoke(
@@ -68,10 +78,14 @@ class StoreRouter:
         except InvocationTimeout as exc:
             raise TimeoutError(str(exc)) from exc
         except ConnectionFailed as exc:
-            self._routes.pop((invocation.region, invocation.endpoint), None)
+            target.is_broken = True
+            route.checked_at = float("-inf")
             raise ConnectionError(str(exc)) from exc
         finally:
             target.in_flight -= 1
+            if target.is_retired:
+                target.retire()
+        target.is_broken = False
         return InvocationAnswer(status=answer.status, headers=answer.headers, body=answer.body, variant=variant)
 
     def forget(self, job: Job) -> None:
@@ -85,7 +99,7 @@ class StoreRouter:
         """Drop all connections."""
         for route in self._routes.values():
             for target in [target for targets in route.targets.values() for target in targets]:
-                target.client.close()
+                target.retire()
         self._routes.clear()
 
     async def _route(self, region: str, name: str) -> _Route:
@@ -96,7 +110,9 @@ class StoreRouter:
         try:
             job = await self._jobs.get(JobKind.ENDPOINT, region, name)
         except NoSuchJob:
-            self._routes.pop((region, name), None)
+            gone = self._routes.pop((region, name), None)
+            for target in [] if gone is None else [it for targets in gone.targets.values() for it in targets]:
+                target.retire()
             raise NoSuchEndpoint(name) from None
         assert isinstance(job, EndpointJob)
         if route is None or route.version != job.version:
@@ -135,7 +151,7 @@ def _rebuilt(job: EndpointJob, old: _Route | None) -> _Route:
         target = kept.pop(address, None) or _new_target(Address.parse(address))
         targets.setdefault(instance.variant, []).append(target)
     for target in kept.values():
-        target.client.close()
+        target.retire()
     return _Route(
         version=job.version,
         checked_at=0.0,

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime
 
 from millrace.clock import Clock
 from millrace.errors import RuntimeUnavailable
@@ -46,7 +46,9 @@ IDLE_SECONDS = 0.5
 MAX_UNREGISTERED_STARTS = 3
 """How often an agent may end before it registers until its instance counts as lost."""
 
+FIRST_RESTART_DELAY_SECONDS = 0.5
 MAX_RESTART_DELAY_SECONDS = 30.0
+"""The pause before an endpoint's instance is started again doubles with each failure since it was last ready."""
 
 
 class Scheduler:
@@ -69,12 +71,13 @@ class Scheduler:
         self._clock = clock
         self._max_jobs = max_jobs
         self._max_attempts = max_attempts
-        self._lease = timedelta(seconds=lease_seconds)
+        self._lease = lease_seconds
         self._on_moved = on_moved
         self._active: dict[int, Job] = {}
         self._queued_kinds: dict[int, type[Job]] = {}
         self._starts: dict[InstanceRef, int] = defaultdict(int)
         self._not_before: dict[InstanceRef, float] = {}
+        self._beats: dict[InstanceRef, tuple[datetime, float]] = {}
         self._unreadable: set[int] = set()
         self._lock = asyncio.Lock()
 
@@ -93,10 +96,17 @@ class Scheduler:
         while True:
             try:
                 await self.pump()
+                await self._jobs.wait_for_change(IDLE_SECONDS)
             except Exception:  # the loop must outlive a bad moment of disk or database
                 log.exception("scheduler pass failed; trying again")
                 await self._clock.sleep(IDLE_SECONDS)
-            await self._jobs.wait_for_change(IDLE_SECONDS)
+
+    async def try_pump(self) -> None:
+        """Make one pass; trouble is logged, for whoever calls has done his part already."""
+        try:
+            await self.pump()
+        except Exception:
+            log.exception("scheduler pass failed")
 
     async def pump(self) -> None:
         """Make one pass."""
@@ -146,7 +156,10 @@ class Scheduler:
             return job
         self._remember(saved)
         for command in commands:
-            await self._perform(saved, command)
+            try:
+                await self._perform(saved, command)
+            except Exception:  # what was not done is seen by the next pass, from the saved job
+                log.exception("command failed", extra={"job": str(job.arn), "command": command})
         self._on_moved(saved)
         return saved
 
@@ -185,6 +198,8 @@ class Scheduler:
                 continue
             ref = InstanceRef(job_id=job.id, index=instance.index, attempt=instance.attempt)
             agent = await self._jobs.get_agent(ref)
+            if job.status is JobStatus.STOPPING or instance.state is InstanceState.STOPPING:
+                await self._tell_to_stop(job, instance, agent)
             if agent is None:
                 lost = await self._start_agent(job, instance, ref)
             else:
@@ -197,17 +212,32 @@ class Scheduler:
             await self._move(job, [lost])
             return
 
+    async def _tell_to_stop(self, job: Job, instance: Instance, agent: AgentRecord | None) -> None:
+        """Make sure that the stop is known: a crash may have come between saving it and saying it."""
+        if agent is None or not agent.stop_wanted:
+            await self._perform(job, StopInstance(index=instance.index))
+
     def _find_loss(self, agent: AgentRecord) -> InstanceLost | None:
-        """Tell whether an agent that once registered is gone."""
+        """Tell whether an agent that once registered is gone: by its process, or by its silence.
+
+        Silence is measured by our own steady clock from the moment when we last saw a new heartbeat: a machine that
+        slept, or whose clock was set, must not lose all of its agents at once. What is silent is killed before
+        another attempt begins.
+        """
         now = self._clock.now()
-        alive = self._engine.is_alive(agent)
-        if alive is False:
+        ref = agent.ref
+        seen_at = self._clock.monotonic()
+        known = self._beats.get(ref)
+        if known is None or known[0] != agent.heartbeat_at:
+            self._beats[ref] = known = (agent.heartbeat_at, seen_at)
+        if self._engine.is_alive(agent) is False:
             detail = f"agent process {agent.process_id} ended"
-        elif now - agent.heartbeat_at > self._lease:
-            detail = f"no heartbeat for {(now - agent.heartbeat_at).total_seconds():.0f} s"
+        elif seen_at - known[1] > self._lease:
+            self._engine.kill(agent)
+            detail = f"no heartbeat for {seen_at - known[1]:.0f} s"
         else:
             return None
-        return InstanceLost(at=now, index=agent.ref.index, attempt=agent.ref.attempt, detail=detail)
+        return InstanceLost(at=now, index=ref.index, attempt=ref.attempt, detail=detail)
 
     async def _start_agent(self, job: Job, instance: Instance, ref: InstanceRef) -> InstanceLost | None:
         """Start an agent for an attempt that has none; after some that never came, the instance is lost."""
@@ -218,9 +248,9 @@ class Scheduler:
             return InstanceLost(
                 at=self._clock.now(), index=ref.index, attempt=ref.attempt, detail="its agent never registered"
             )
-        if isinstance(job, EndpointJob) and ref.attempt > 1:
-            due = self._not_before.setdefault(ref, now + min(MAX_RESTART_DELAY_SECONDS, 0.5 * 2 ** (ref.attempt - 2)))
-            if now < due:
+        if instance.failures:
+            pause = min(MAX_RESTART_DELAY_SECONDS, FIRST_RESTART_DELAY_SECONDS * 2 ** (instance.failures - 1))
+            if now < self._not_before.setdefault(ref, now + pause):
                 return None
         await self._jobs.open_instance(ref)
         self._starts[ref] += 1
@@ -251,6 +281,6 @@ class Scheduler:
 
     def _forget_starts(self, job_id: int, index: int | None) -> None:
         self._queued_kinds.pop(job_id, None)
-        for memory in (self._starts, self._not_before):
+        for memory in (self._starts, self._not_before, self._beats):
             for ref in [ref for ref in memory if ref.job_id == job_id and index in (None, ref.index)]:
                 del memory[ref]

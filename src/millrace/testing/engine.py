@@ -17,6 +17,7 @@ class FakeEngine:
     dead: set[InstanceRef] = field(default_factory=set)
     nudged: list[InstanceRef] = field(default_factory=list)
     suspended: list[InstanceRef] = field(default_factory=list)
+    killed: list[InstanceRef] = field(default_factory=list)
     removed: list[tuple[int, int | None]] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
 
@@ -35,6 +36,9 @@ class FakeEngine:
 
     def suspend(self, agent: AgentRecord) -> None:
         self.suspended.append(agent.ref)
+
+    def kill(self, agent: AgentRecord) -> None:
+        self.killed.append(agent.ref)
 
     async def remove_work(self, job_id: int, index: int | None) -> None:
         self.removed.append((job_id, index))

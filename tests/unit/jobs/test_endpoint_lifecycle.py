@@ -166,3 +166,49 @@ def test_an_update_of_a_creating_endpoint_is_illegal() -> None:
     """There is nothing in service to replace."""
     with pytest.raises(IllegalTransition):
         play(endpoint(), SCHEDULED, UpdateRequested(at=NOW, spec=spec("c2")))
+
+
+def test_an_update_of_a_failed_endpoint_that_fails_again_leaves_it_failed() -> None:
+    """An endpoint without one instance is not in service."""
+    job, _ = play(endpoint(), SCHEDULED, gone(0, reason="no licence"))
+    assert job.status is JobStatus.FAILED
+    job, _ = play(job, UpdateRequested(at=NOW, spec=spec("c2", {"green": 1})))
+    assert job.status is JobStatus.UPDATING
+    job, _ = play(job, gone(1, reason="still no licence"))
+    assert (job.status, job.failure_reason) == (JobStatus.FAILED, "still no licence")
+
+
+def test_growth_that_fails_is_rolled_back() -> None:
+    """The instances in service stay, the counts are the old ones, and another change is possible."""
+    grow = WeightsRequested(at=NOW, weights={}, counts={"blue": 3})
+    job, _ = play(endpoint(), SCHEDULED, ready(0), grow, ready(1))
+    job, commands = play(job, gone(2, reason="out of memory"))
+    assert (job.status, job.failure_reason) == (JobStatus.IN_SERVICE, "out of memory")
+    assert [variant.instance_count for variant in job.spec.variants] == [1]
+    assert StopInstance(index=1) in commands
+    assert [it.index for it in serving_instances(job)] == [0]
+    job, _ = play(job, grow)
+    assert job.status is JobStatus.UPDATING
+
+
+def test_a_change_that_fails_takes_no_instance_away() -> None:
+    """What another variant gives up goes only when the whole change is done."""
+    job, _ = play(endpoint(blue=2, green=1), SCHEDULED, ready(0), ready(1), ready(2))
+    shift = WeightsRequested(at=NOW, weights={}, counts={"blue": 1, "green": 2})
+    job, commands = play(job, shift)
+    assert commands == [StartInstance(index=3, attempt=1)]
+    failed, _ = play(job, gone(3, reason="no room"))
+    assert [it.index for it in serving_instances(failed)] == [0, 1, 2]
+    done, commands = play(job, ready(3))
+    assert commands == [StopInstance(index=1)]
+    assert [it.index for it in serving_instances(done)] == [0, 2, 3]
+
+
+def test_failures_are_counted_since_the_instance_was_last_ready() -> None:
+    """An instance that was started anew by many restarts of the server is not one that keeps failing."""
+    job, _ = play(endpoint(), SCHEDULED, ready(0))
+    for attempt in range(1, 5):
+        job, _ = play(job, InstanceLost(at=NOW, index=0, attempt=attempt))
+        assert job.instances[0].failures == 1
+        job, _ = play(job, ready(0, attempt=attempt + 1))
+        assert job.instances[0].failures == 0

@@ -201,6 +201,48 @@ async def test_a_stop_reaches_the_agents(stage: Stage) -> None:
     assert (await stage.jobs.get_by_id(job_id)).status is JobStatus.STOPPED
 
 
+async def test_a_stop_lost_in_a_crash_is_told_by_the_next_scheduler(stage: Stage) -> None:
+    """A job saved as stopping whose agents were not told yet, is told."""
+    job_id = await stage.add()
+    await stage.scheduler.pump()
+    await stage.register(ref(job_id))
+    await stage.scheduler.pump()
+    await stage.jobs.post(job_id, StopRequested(at=stage.clock.now()))
+    job = await stage.jobs.get_by_id(job_id)
+    posted = await stage.jobs.list_posted()
+    await stage.jobs.save(replace(job, status=JobStatus.STOPPING), [it.id for it in posted])
+    await stage.another_scheduler().pump()
+    assert await stage.jobs.is_stop_wanted(ref(job_id))
+    assert stage.engine.nudged == [ref(job_id)]
+
+
+async def test_a_silent_agent_is_killed_before_another_takes_its_place(stage: Stage) -> None:
+    """What hangs may wake; two must not work on the same."""
+    job_id = await stage.add()
+    await stage.scheduler.pump()
+    await stage.register(ref(job_id))
+    await stage.scheduler.pump()
+    stage.clock.advance(LEASE_SECONDS + 1)
+    await stage.scheduler.pump()
+    assert stage.engine.killed == [ref(job_id)]
+    assert stage.engine.started[-1] == ref(job_id, attempt=2)
+
+
+async def test_a_scheduler_that_was_away_gives_agents_a_whole_lease(stage: Stage) -> None:
+    """An old heartbeat at first sight proves nothing: the machine may have slept."""
+    job_id = await stage.add()
+    await stage.scheduler.pump()
+    await stage.register(ref(job_id))
+    await stage.scheduler.pump()
+    stage.clock.advance(100 * LEASE_SECONDS)
+    following = stage.another_scheduler()
+    await following.pump()
+    assert stage.engine.killed == []
+    stage.clock.advance(LEASE_SECONDS + 1)
+    await following.pump()
+    assert stage.engine.killed == [ref(job_id)]
+
+
 async def test_a_stop_of_a_job_that_waits_starts_nothing(stage: Stage) -> None:
     """It is stopped before it began."""
     job_id = await stage.add()
@@ -283,7 +325,7 @@ async def test_an_endpoint_s_instance_comes_back_after_a_pause(stage: Stage) -> 
     job_id = await serving(stage)
     stage.engine.dead.add(ref(job_id))
     await stage.scheduler.pump()
-    assert stage.engine.started[-1] == ref(job_id)
+    assert stage.engine.started == [ref(job_id)]
     stage.clock.advance(1.0)
     await stage.scheduler.pump()
     assert stage.engine.started[-1] == ref(job_id, attempt=2)
