@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -203,11 +204,12 @@ def _is_settled(job: Job) -> bool:
     return job.is_terminal or job.status is JobStatus.IN_SERVICE
 
 
-async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:
+async def run_server(settings: Settings, *, stop_jobs: bool = False, stop_at_eof: bool = False) -> None:
     """Run the server of a data directory until SIGTERM or SIGINT.
 
     Args:
         stop_jobs: Whether the end of the server is the end of its jobs too, as under `millrace exec`.
+        stop_at_eof: Whether the end of the standard input ends the server: whoever started it is gone.
 
     Raises:
         DataDirInUse: Another one runs on it.
@@ -228,6 +230,8 @@ async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:
                 asyncio.create_task(_announce(settings, server, listening)),
                 asyncio.create_task(_release_at(stop, server)),
             ]
+            if stop_at_eof:
+                beside.append(asyncio.create_task(_stop_at_eof(stop)))
             try:
                 await serve(
                     server.application(),
@@ -241,6 +245,16 @@ async def run_server(settings: Settings, *, stop_jobs: bool = False) -> None:
                     task.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await task
+
+
+async def _stop_at_eof(stop: asyncio.Event) -> None:
+    """Set `stop` once the standard input is closed; what comes before that is ignored."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while await reader.read(4096):
+        pass
+    stop.set()
 
 
 async def _release_at(stop: asyncio.Event, server: Server) -> None:

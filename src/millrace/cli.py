@@ -49,6 +49,7 @@ def _add_serve(commands: "Commands[argparse.ArgumentParser]", shared: argparse.A
     serve.add_argument("--host", help="address to listen on (default: $MILLRACE_HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default: $MILLRACE_PORT, 4600)")
     serve.add_argument("--stop-jobs", action="store_true", help="stop all jobs when the server ends")
+    serve.add_argument("--stop-at-eof", action="store_true", help="end when the standard input is closed")
     serve.set_defaults(run=_serve)
 
 
@@ -117,7 +118,7 @@ def _serve(options: argparse.Namespace) -> int:
     loaded = _settings(options)
     set_up_logging(loaded.log_level)
     try:
-        uvloop.run(run_server(loaded, stop_jobs=options.stop_jobs))
+        uvloop.run(run_server(loaded, stop_jobs=options.stop_jobs, stop_at_eof=options.stop_at_eof))
     except OSError as exc:
         print(f"millrace serve: can't listen on {loaded.host}:{loaded.port}: {exc.strerror}", file=sys.stderr)
         return 1

@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integration.platform import PROGRAM, Platform
+from millrace.app import read_address
+from millrace.settings import load
+from tests.integration.platform import PROGRAM, Platform, wait_until
 
 
 def millrace(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -147,6 +150,28 @@ def test_exec_uses_the_server_that_runs(platform: Platform) -> None:
     assert ended.stdout.strip() == "2", ended.stderr
     assert platform.process is not None
     assert platform.process.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_exec_leaves_no_server_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """However it is ended, its server ends too."""
+    script = "import signal, sys; print('ready', flush=True); signal.pause()"
+    where = ("--data-dir", str(tmp_path / "data"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "millrace", "exec", *where, "--", sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    settings = load({}, data_dir=tmp_path / "data")
+    assert read_address(settings) is not None
+    process.send_signal(number)
+    process.wait(60)
+    wait_until("the server's end", lambda: read_address(settings) is None)
+    if number is signal.SIGKILL:  # the command itself is nobody's child any more
+        os.killpg(process.pid, signal.SIGKILL)
+    process.stdout.close()
 
 
 @pytest.mark.parametrize(("words", "code"), [((), 2), (("--", "/no/such/command"), 127)])

@@ -122,6 +122,7 @@ def execute(settings: Settings | None, command: Sequence[str], load: Callable[[P
 
 
 def _execute(settings: Settings, command: Sequence[str]) -> int:
+    signal.signal(signal.SIGTERM, _end)  # so that the server that we start ends with us
     address = read_address(settings)
     server = None
     try:
@@ -144,6 +145,10 @@ def _execute(settings: Settings, command: Sequence[str]) -> int:
                 server.wait()
 
 
+def _end(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
     process = subprocess.Popen(command, env=environment)
     while True:
@@ -152,6 +157,10 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
             return 128 - code if code < 0 else code
         except KeyboardInterrupt:
             continue  # the command got the same Ctrl-C and decides what it means
+        except SystemExit:
+            process.terminate()  # what was sent to us only is meant for the command too
+            process.wait()
+            raise
 
 
 def _start_server(settings: Settings) -> tuple[subprocess.Popen[bytes], ServerAddress]:
@@ -159,9 +168,9 @@ def _start_server(settings: Settings) -> tuple[subprocess.Popen[bytes], ServerAd
     log_path = settings.data_dir / "server.log"
     with log_path.open("ab") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "millrace", "serve", "--port", "0", "--stop-jobs"],
+            [sys.executable, "-m", "millrace", "serve", "--port", "0", "--stop-jobs", "--stop-at-eof"],
             env={**os.environ, **as_environment(settings)},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # closed when we end, however we end
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
