@@ -287,5 +287,6 @@ async def _announce(settings: Settings, server: Server, listening: "asyncio.Futu
 
 def _write_address(path: Path, address: ServerAddress) -> None:
     draft = path.with_suffix(".tmp")
+    draft.touch(mode=0o600)
     draft.write_text(json.dumps(asdict(address)), "utf-8")
     draft.replace(path)

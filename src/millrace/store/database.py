@@ -5,11 +5,13 @@ own, one at a time, on another connection, so that waiting for another process's
 """
 
 import asyncio
+import os
 import re
 import sqlite3
+import stat as stat_bits
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -41,7 +43,7 @@ class Database:
     """One state file, opened by one process; others may have it open too."""
 
     def __init__(self, path: Path, *, durable: bool = True) -> None:
-        """Open the file, making or migrating it first.
+        """Open the file, making or migrating it first. The file, and the folder it is in, become their owner's only.
 
         Args:
             durable: Whether a write is on disk when it returns. Agents, whose work can be redone, do without.
@@ -49,9 +51,12 @@ class Database:
         Raises:
             StoreUnavailable: The file can't be opened, or is of a newer release.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._durable = durable
+        try:
+            _make_private(path)
+        except OSError as exc:
+            raise StoreUnavailable(f"state file {path}: {exc}") from exc
         try:
             with _closing(self._connect()) as connection:
                 _migrate(connection)
@@ -139,6 +144,23 @@ class Database:
         if self._writer is not None:
             self._writer.close()
         self._reader.close()
+
+
+def _make_private(path: Path) -> None:
+    """Keep secret keys from other users, before the first one is written; SQLite gives its -wal and -shm our mode.
+
+    A file that is there is changed by its name and not opened: to close it would drop the locks that this process holds
+    on it ("How To Corrupt An SQLite Database File" 2.2).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    files = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
+    for place, allowed in ((path.parent, 0o700), *((file, 0o600) for file in files)):
+        with suppress(FileNotFoundError):  # -wal and -shm come and go with the processes that have the file open
+            mode = stat_bits.S_IMODE(place.stat().st_mode)
+            if mode & 0o077:
+                place.chmod(mode & allowed)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,68 @@
+"""The state file: who may read it, and what a transaction that fails leaves."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from millrace.errors import StoreUnavailable
+from millrace.store.database import Database
+
+
+def mode(path: Path) -> int:
+    """Return a file's permission bits."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@contextmanager
+def usual_umask() -> Iterator[None]:
+    """Make new files readable by everybody, as on most machines."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+async def test_secrets_are_private_from_the_first_moment(tmp_path: Path) -> None:
+    """Whatever command comes first on a new data directory, other users can't read the keys that it makes."""
+    folder = tmp_path / "new" / "data"
+    with usual_umask():
+        database = Database(folder / "state.db")
+        await database.write(lambda connection: connection.execute("SELECT 1"))
+    try:
+        assert mode(folder) == 0o700
+        assert {entry.name: mode(entry) for entry in folder.iterdir()} == {
+            "state.db": 0o600,
+            "state.db-wal": 0o600,
+            "state.db-shm": 0o600,
+        }
+    finally:
+        database.close()
+
+
+async def test_an_open_data_directory_is_closed_to_others(tmp_path: Path) -> None:
+    """Opening the state again takes away what an earlier program left readable, also of its companions."""
+    folder = tmp_path / "data"
+    first = Database(folder / "state.db")
+    await first.write(lambda connection: connection.execute("SELECT 1"))
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    folder.chmod(0o755)
+    second = Database(folder / "state.db")
+    try:
+        assert mode(folder) == 0o700
+        assert {mode(path) for path in folder.iterdir()} == {0o600}
+    finally:
+        second.close()
+        first.close()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The error tells the path and the system's reason."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreUnavailable, match=r"file/state\.db: .*(Not a directory|File exists)"):
+        Database(tmp_path / "file" / "state.db")
