@@ -18,6 +18,7 @@ from millrace.dataplane import (
     validate_spec,
     wait_until_healthy,
 )
+from millrace.dataplane.limits import Budget
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec, transform_failure_reason
 from millrace.names import ObjectPrefix
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
@@ -161,6 +162,8 @@ async def run_job(
     progress: list[Progress] = []
     committed: list[InputObject] = []
     chosen_clock = clock or SystemClock()
+    bounds = limits or Limits()
+    budget = Budget(bounds.inflight_bytes)
     async with ModelServer(behaviour) as server:
         await wait_until_healthy(server.address, window_seconds=60, clock=chosen_clock)
         async with Client(server.address) as client:
@@ -179,9 +182,10 @@ async def run_job(
                 stop=stop or asyncio.Event(),
                 commit_guard=guard,
                 clock=chosen_clock,
-                limits=limits,
+                limits=bounds,
                 job_start=job_start,
                 on_committed=committed.append,
+                budget=budget,
             )
             if driving is not None:
                 await driving
@@ -189,4 +193,5 @@ async def run_job(
             if driving is not None:
                 driving.cancel()
     assert store.open_writers == 0, "every writer is committed or aborted"
+    assert outcome.stopped or budget.held == 0, "all room that was taken is given back"
     return Result(outcome, store, server, log, progress, committed)

@@ -93,6 +93,7 @@ async def run_transform(
     limits: Limits | None = None,
     job_start: datetime | None = None,
     on_committed: Callable[[InputObject], None] | None = None,
+    budget: Budget | None = None,
 ) -> InstanceOutcome:
     """Transform `inputs` in order and return how it went; a failing object never keeps the others from their output.
 
@@ -110,6 +111,8 @@ async def run_transform(
         limits: Bounds on memory.
         job_start: What rows tell as the time of their inference, if they tell one; now if None.
         on_committed: Called with each input whose output was committed, in the order of the commits.
+        budget: Where room is taken and given back, all of it by the end of a run that nothing broke off; one of its
+            own of `limits.inflight_bytes` if None.
 
     Raises:
         LeaseLost: From the guard; nothing is committed any more.
@@ -129,6 +132,7 @@ async def run_transform(
         limits=limits or Limits(),
         job_start=job_start or clock.now(),
         on_committed=on_committed,
+        budget=budget,
     )
     return await run.run()
 
@@ -165,6 +169,7 @@ class _Run:
         limits: Limits,
         job_start: datetime,
         on_committed: Callable[[InputObject], None] | None,
+        budget: Budget | None,
     ) -> None:
         self._spec = spec
         self._inputs = inputs
@@ -199,14 +204,15 @@ class _Run:
         many = self._splits and effective.strategy is BatchStrategy.MULTI_RECORD
         self._read_ahead = limits.read_ahead_chunks * limits.chunk_bytes + (effective.max_payload_bytes if many else 0)
 
-        self._budget = Budget(limits.inflight_bytes)
+        self._budget = budget or Budget(limits.inflight_bytes)
         self._counters = Counters(objects_total=len(inputs), bytes_total=sum(entry.size for entry in inputs))
         self._lanes: set[Lane] = set()
         self._forming: deque[Lane] = deque()
         """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
-        self._backoffs: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
+        self._aside: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
+        """Payloads on no connection: their tasks connect, or back off. Whoever removes an entry answers for it."""
         self._outstanding = 0
         self._room = asyncio.Event()
         self._wants_room = False
@@ -255,6 +261,9 @@ class _Run:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crash(error)
 
+    def _spawn_aside(self, lane: Lane, payload: Payload, actor: Coroutine[Any, Any, None]) -> None:
+        self._aside[self._spawn(actor)] = lane, payload
+
     def _crash(self, error: BaseException) -> None:
         if not self._ended.done():
             self._ended.set_exception(error)
@@ -266,6 +275,11 @@ class _Run:
     async def _shut_down(self) -> None:
         for connection in self._connections:
             connection.abort()
+            if connection.payload is not None:  # of an object that failed, or of a run that is broken off
+                self._drop_payload(connection.payload)
+        for _, payload in self._aside.values():
+            self._drop_payload(payload)
+        self._aside.clear()
         for task in self._tasks - self._committing:
             task.cancel()
         while self._tasks:  # a commit under way is waited for: it must be either done or not done
@@ -484,7 +498,7 @@ class _Run:
         if self._idle:
             self._send_on(self._idle.pop(), lane, payload, now)
         else:
-            self._spawn(self._connect_and_send(lane, payload))
+            self._spawn_aside(lane, payload, self._connect_and_send(lane, payload))
 
     def _send_on(self, connection: Connection, lane: Lane, payload: Payload, now: float) -> None:
         connection.lane = lane
@@ -502,19 +516,19 @@ class _Run:
         try:
             connection = await asyncio.wait_for(open_connection(self._address), timeout)
         except (ConnectionFailed, TimeoutError) as exc:
+            if self._aside.pop(_current_task(), None) is None:
+                return
             trouble = Trouble.TIMEOUT if isinstance(exc, TimeoutError) else Trouble.NO_ANSWER
             self._attempt_failed(lane, payload, failure_of_trouble(trouble, timeout_seconds=timeout), detail=str(exc))
             self._pump()
             return
+        if self._aside.pop(_current_task(), None) is None:  # wait_for may return although it was cancelled
+            connection.abort()
+            return
         connection.on_answer = self._answered
         connection.on_lost = self._lost
         self._connections.add(connection)
-        if lane.failure is None:
-            self._send_on(connection, lane, payload, self._monotonic())
-            return
-        self._idle.append(connection)
-        self._drop_payload(payload)
-        self._pump()
+        self._send_on(connection, lane, payload, self._monotonic())
 
     # -- answers
 
@@ -574,7 +588,7 @@ class _Run:
             error = connection.error
             if error is not None and error.stale and lane.failure is None:
                 # It was closed while it was idle, before this request: no attempt was made on the container.
-                self._spawn(self._connect_and_send(lane, payload))
+                self._spawn_aside(lane, payload, self._connect_and_send(lane, payload))
                 return
             failure = failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self._spec.invocation_timeout_seconds)
             self._attempt_failed(lane, payload, failure, detail=str(error))
@@ -615,9 +629,7 @@ class _Run:
         if may_retry:
             self._counters.retries += 1
             delay = self._retry_delay(payload.failed_attempts, retry_after)
-            task = self._spawn(self._send_again(lane, payload, delay))
-            self._backoffs[task] = (lane, payload)
-            task.add_done_callback(lambda done: self._backoffs.pop(done, None))
+            self._spawn_aside(lane, payload, self._send_again(lane, payload, delay))
             return
         self._drop_payload(payload)
         text = None if answer is None else answer.decode("utf-8", "replace")
@@ -646,8 +658,8 @@ class _Run:
 
     async def _send_again(self, lane: Lane, payload: Payload, delay: float) -> None:
         await self._clock.sleep(delay)
-        self._backoffs.pop(_current_task(), None)
-        self._send(lane, payload, self._monotonic())
+        if self._aside.pop(_current_task(), None) is not None:
+            self._send(lane, payload, self._monotonic())
 
     # -- failing
 
@@ -703,9 +715,9 @@ class _Run:
             self._give_back(room)
             if lane in self._forming:
                 self._forming.remove(lane)
-            for task, (waiting, payload) in list(self._backoffs.items()):
+            for task, (waiting, payload) in list(self._aside.items()):
                 if waiting is lane:
-                    del self._backoffs[task]
+                    del self._aside[task]
                     task.cancel()
                     self._drop_payload(payload)
             self._room.set()
@@ -745,10 +757,13 @@ class _Run:
                 lane.wake.clear()
                 if lane.settled:
                     break
+                if lane.answers and writer is None:
+                    writer = await self._open_writer(
+                        lane
+                    )  # before they are taken: if it fails, the lane gives room back
                 answers, room = lane.take_answers()
                 if answers:
-                    if writer is None:
-                        writer = await self._open_writer(lane)
+                    assert writer is not None, "opened above; while it opens, answers are only added or all dropped"
                     try:
                         for buffer in assemble(answers, line_after_each=self._line_after_each):
                             await writer.write(buffer)
@@ -765,6 +780,7 @@ class _Run:
                     break
         except _NoOutputBucket as exc:
             self._fail_writing(lane, exc)
+            self._pump()
         finally:
             if writer is not None:
                 await writer.abort()

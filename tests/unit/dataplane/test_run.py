@@ -174,6 +174,15 @@ async def test_a_missing_output_bucket_fails_the_object(settings: dict[str, obje
     assert "nowhere" in result.reason
 
 
+@pytest.mark.parametrize("settings", [{}, SINGLE])
+async def test_missing_output_buckets_keep_no_room(settings: dict[str, object]) -> None:
+    """Answers that can be written nowhere give their room back: more objects than there is room for all fail."""
+    inputs = {f"in/{n:03}": b"1,2,3\n" * 200 for n in range(40)}
+    spec = job(output=ObjectPrefix("nowhere", ""), **settings)
+    result = await run_job(spec, ECHO, inputs, limits=Limits(chunk_bytes=1000, inflight_bytes=5000, answers_held=8))
+    assert result.outcome.failure_count == 40
+
+
 async def test_a_join_failure_names_the_very_record() -> None:
     """Number and offset are those of the record that cannot be joined, blank lines counted."""
     spec = job(
