@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from millrace.agents.objects import download, iter_objects
+from millrace.agents.placement import Placement
 from millrace.dataplane.manifest import parse_manifest
 from millrace.errors import ClientFailure
 from millrace.jobs.training import Channel, ChannelSource, Distribution, RecordWrapper
@@ -69,13 +70,15 @@ def shard(members: Sequence[Member], channel: Channel, host: int, hosts: int) ->
 
 
 async def materialise(objects: ObjectStore, members: Sequence[Member], folder: Path, *, link: bool) -> None:
-    """Put a channel's objects into a folder, under their relative names."""
+    """Put a channel's objects into a folder, under their relative names.
+
+    Raises:
+        ClientFailure: An object is gone, or its name can't be a file's there or is another object's too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    placement = Placement(folder)
     for ref, _, relative in members:
-        target = folder / relative
-        if not target.resolve().is_relative_to(folder.resolve()) or "\0" in relative:
-            raise ClientFailure(f"{ref}: the key can't be a file name below the channel's folder")
-        await download(objects, ref, target, link=link)
+        await download(objects, ref, placement.place(ref, relative), link=link)
 
 
 async def feed_pipe(objects: ObjectStore, channel: Channel, members: Sequence[Member], folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Move whole objects and trees between the store and an instance's folder."""
 
 import asyncio
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,6 +14,10 @@ from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectInfo, ObjectSt
 __all__ = ["download", "iter_objects", "upload_stream", "upload_tree"]
 
 PIPE_BYTES = 1024 * 1024
+
+_LINKS_NOT = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOENT)
+"""What says that a link can't be had but a copy can: another file system, too many links, or none here at all, and an
+object that was replaced since it was opened."""
 
 
 async def iter_objects(objects: ObjectStore, source: ObjectPrefix) -> AsyncIterator[ObjectInfo]:
@@ -36,40 +41,54 @@ async def iter_objects(objects: ObjectStore, source: ObjectPrefix) -> AsyncItera
 
 
 async def download(objects: ObjectStore, ref: ObjectRef, target: Path, *, link: bool) -> None:
-    """Put an object into a file.
+    """Put an object into a new file.
+
+    Never into one that is there: it may be a link to another object, which would be overwritten in the store.
 
     Args:
         link: Whether the file may be a hard link to the stored object: for programs that are trusted not to write
             into their input.
 
     Raises:
-        ClientFailure: The object does not exist.
+        ClientFailure: The object does not exist, or its file can't be made: the name is taken or too long.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         local = await objects.open_local(ref)
         if local is None:
-            with target.open("wb") as file:
+            with target.open("xb") as file:
                 async for chunk in objects.read(ref):
                     file.write(chunk)
             return
+        _, path, descriptor = local
+        try:
+            if not (link and _link(path, target)):
+                await asyncio.to_thread(_copy, descriptor, target)
+        finally:
+            os.close(descriptor)
     except (NoSuchKey, NoSuchBucket) as exc:
         raise ClientFailure(f"{ref} does not exist") from exc
-    _, path, descriptor = local
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise ClientFailure(f"{ref}: another object has the place of its file {target.name!r}") from exc
+    except OSError as exc:
+        if exc.errno != errno.ENAMETOOLONG:
+            raise
+        raise ClientFailure(f"{ref}: the name is too long for a file") from exc
+
+
+def _link(path: Path, target: Path) -> bool:
+    """Make a hard link; return False if there has to be a copy instead."""
     try:
-        if link:
-            try:
-                os.link(path, target)
-                return
-            except OSError:
-                pass  # another file system, or one without links: copy
-        await asyncio.to_thread(_copy, descriptor, target)
-    finally:
-        os.close(descriptor)
+        os.link(path, target)
+    except OSError as exc:
+        if exc.errno not in _LINKS_NOT:
+            raise
+        return False
+    return True
 
 
 def _copy(descriptor: int, target: Path) -> None:
-    with target.open("wb") as file:
+    with target.open("xb") as file:
         offset = 0
         while sent := os.sendfile(file.fileno(), descriptor, offset, 1 << 30):
             offset += sent

@@ -41,6 +41,28 @@ async def test_a_downloaded_object_is_a_file(objects: FilesystemObjects, tmp_pat
     assert (target.stat().st_nlink > 1) == link
 
 
+@pytest.mark.parametrize("link", [True, False])
+async def test_a_download_never_writes_into_a_file_that_is_there(
+    objects: FilesystemObjects, tmp_path: Path, link: bool
+) -> None:
+    """It may be a link to another object, which keeps its bytes."""
+    first, second = await put(objects, "a", b"first object"), await put(objects, "b", b"second")
+    target = tmp_path / "file"
+    await download(objects, first, target, link=True)
+    with pytest.raises(ClientFailure, match="s3://work/b: another object has the place of its file 'file'"):
+        await download(objects, second, target, link=link)
+    assert b"".join([chunk async for chunk in objects.read(first)]) == b"first object"
+
+
+async def test_an_object_whose_name_is_too_long_for_a_file_is_a_client_failure(
+    objects: FilesystemObjects, tmp_path: Path
+) -> None:
+    """A key may have a part of 1,024 bytes, a file name has 255."""
+    ref = await put(objects, "x" * 300)
+    with pytest.raises(ClientFailure, match="too long"):
+        await download(objects, ref, tmp_path / ref.key, link=False)
+
+
 async def test_a_missing_object_is_a_client_failure(objects: FilesystemObjects, tmp_path: Path) -> None:
     """The failure names it."""
     with pytest.raises(ClientFailure, match="s3://work/nobody"):
