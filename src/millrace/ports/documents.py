@@ -1,6 +1,6 @@
 """DocumentStore: small JSON documents such as roles, by kind, region and name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -60,6 +60,15 @@ class DocumentStore(Protocol):
         """Store a document, replacing an older one; with `create`, raise DocumentExists if there is one.
 
         `created_at` is that of the first version, `modified_at` that of this one.
+        """
+        ...
+
+    async def change(
+        self, kind: str, region: str, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+    ) -> Document:
+        """Store what `change` makes of a document's content (None if there is no document); no write comes between.
+
+        `change` is pure: it may run in another thread. What it raises passes, and nothing is stored.
         """
         ...
 

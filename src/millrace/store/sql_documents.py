@@ -1,7 +1,7 @@
 """DocumentStore on SQL."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,17 +37,28 @@ class SqlDocumentStore:
         self, kind: str, region: str, name: str, content: Mapping[str, Any], *, create: bool = False
     ) -> Document:
         key = {"kind": kind, "region": region, "name": name}
-        row = {
-            **key,
-            "at": round(self._clock.now().timestamp() * 1_000_000),
-            "body": orjson.dumps(content),
-        }
+        row = {**key, "at": self._now(), "body": orjson.dumps(content)}
 
         def store(connection: sqlite3.Connection) -> sqlite3.Row:
             try:
                 connection.execute(_Q["insert_document" if create else "put_document"], row)
             except sqlite3.IntegrityError:
                 raise DocumentExists(kind, region, name) from None
+            stored: sqlite3.Row = connection.execute(_Q["find_document"], key).fetchone()
+            return stored
+
+        return _document(await self._db.write(store))
+
+    async def change(
+        self, kind: str, region: str, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+    ) -> Document:
+        key = {"kind": kind, "region": region, "name": name}
+
+        def store(connection: sqlite3.Connection) -> sqlite3.Row:
+            older = connection.execute(_Q["find_document"], key).fetchone()
+            content = change(None if older is None else orjson.loads(older["body"]))
+            row = {**key, "at": self._now(), "body": orjson.dumps(content)}
+            connection.execute(_Q["put_document"], row)
             stored: sqlite3.Row = connection.execute(_Q["find_document"], key).fetchone()
             return stored
 
@@ -70,6 +81,9 @@ class SqlDocumentStore:
             "limit": -1 if limit is None else limit,
         }
         return [_document(row) for row in self._db.all(_Q["list_documents"], parameters)]
+
+    def _now(self) -> int:
+        return round(self._clock.now().timestamp() * 1_000_000)
 
 
 def _document(row: sqlite3.Row) -> Document:

@@ -1,5 +1,9 @@
 """What every DocumentStore must do; a backend subclasses this and gives a store."""
 
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import pytest
 
 from millrace.ports.documents import DocumentExists, DocumentStore, NoSuchDocument
@@ -50,6 +54,32 @@ class DocumentStoreContract:
         assert second.created_at == first.created_at
         assert second.modified_at >= first.modified_at
         assert second.content == {"version": 2}
+
+    async def test_changes_at_once_are_all_kept(self, store: DocumentStore) -> None:
+        """Each change sees what the one before it stored; the first one sees that there is no document."""
+
+        def adding(number: int) -> Callable[[Mapping[str, Any] | None], Mapping[str, Any]]:
+            return lambda content: {"seen": [*([] if content is None else content["seen"]), number]}
+
+        changed = await asyncio.gather(*(store.change("model", "r", "m", adding(number)) for number in range(10)))
+        found = await store.get("model", "r", "m")
+        assert sorted(found.content["seen"]) == list(range(10))
+        assert sorted(len(document.content["seen"]) for document in changed) == list(range(1, 11))
+        assert len({document.created_at for document in changed}) == 1
+
+    async def test_a_change_may_refuse(self, store: DocumentStore) -> None:
+        """What the change raises passes, and nothing is stored."""
+
+        def refuse(content: Mapping[str, Any] | None) -> Mapping[str, Any]:
+            raise LookupError(f"refused {content}")
+
+        await store.put("model", "r", "m", {"version": 1})
+        with pytest.raises(LookupError, match=r"refused \{'version': 1\}"):
+            await store.change("model", "r", "m", refuse)
+        with pytest.raises(LookupError, match="refused None"):
+            await store.change("model", "r", "none", refuse)
+        assert (await store.get("model", "r", "m")).content == {"version": 1}
+        assert await store.find("model", "r", "none") is None
 
     async def test_a_deleted_document_is_gone(self, store: DocumentStore) -> None:
         """Its name is free again."""

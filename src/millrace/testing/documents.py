@@ -1,7 +1,7 @@
 """DocumentStore in memory."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from millrace.clock import Clock, SystemClock
@@ -43,6 +43,12 @@ class MemoryDocumentStore:
         )
         self._documents[kind, region, name] = document
         return document
+
+    async def change(
+        self, kind: str, region: str, name: str, change: Callable[[Mapping[str, Any] | None], Mapping[str, Any]]
+    ) -> Document:
+        older = self._documents.get((kind, region, name))
+        return await self.put(kind, region, name, change(None if older is None else older.content))
 
     async def delete(self, kind: str, region: str, name: str) -> None:
         if self._documents.pop((kind, region, name), None) is None:

@@ -1,6 +1,6 @@
 """Tags of every resource, by ARN."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,7 @@ from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.paging import parse_token, print_token
 
-__all__ = ["delete_all_tags", "handlers", "set_tags"]
+__all__ = ["delete_all_tags", "handlers", "remove_tags", "set_tags"]
 
 KIND = "tags"
 MAX_TAGS = 50
@@ -30,14 +30,13 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
 
     async def delete_tags(context: Context, params: Params) -> Result:
         arn = _arn(params)
-        tags = await _read(documents, context.region, arn)
-        kept = {key: value for key, value in tags.items() if key not in set(params["TagKeys"])}
-        await documents.put(KIND, context.region, arn, {"tags": kept})
+        await remove_tags(documents, context.region, arn, params["TagKeys"])
         return {}
 
     async def list_tags(context: Context, params: Params) -> Result:
         arn = _arn(params)
-        tags = list((await _read(documents, context.region, arn)).items())
+        document = await documents.find(KIND, context.region, arn)
+        tags = list(_tags(None if document is None else document.content).items())
         after = parse_token(params)
         start = int(after[0]) if after is not None else 0
         limit = params.get("MaxResults", PAGE)
@@ -52,12 +51,26 @@ async def set_tags(documents: DocumentStore, region: str, arn: str, tags: Sequen
     """Add tags to a resource, replacing values of keys it has; return all of its tags."""
     if not tags:
         return []
-    merged = await _read(documents, region, arn)
-    merged |= {tag["Key"]: tag["Value"] for tag in tags}
-    if len(merged) > MAX_TAGS:
-        raise ValidationError(f"{arn} would have {len(merged)} tags; at most {MAX_TAGS} are allowed")
-    await documents.put(KIND, region, arn, {"tags": merged})
-    return [{"Key": key, "Value": value} for key, value in merged.items()]
+    added = {tag["Key"]: tag["Value"] for tag in tags}
+
+    def merge(content: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        merged = {**_tags(content), **added}
+        if len(merged) > MAX_TAGS:
+            raise ValidationError(f"{arn} would have {len(merged)} tags; at most {MAX_TAGS} are allowed")
+        return {"tags": merged}
+
+    document = await documents.change(KIND, region, arn, merge)
+    return [{"Key": key, "Value": value} for key, value in _tags(document.content).items()]
+
+
+async def remove_tags(documents: DocumentStore, region: str, arn: str, keys: Iterable[str]) -> None:
+    """Remove tags by key; keys that a resource does not have are no mistake."""
+    gone = frozenset(keys)
+
+    def without(content: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        return {"tags": {key: value for key, value in _tags(content).items() if key not in gone}}
+
+    await documents.change(KIND, region, arn, without)
 
 
 async def delete_all_tags(documents: DocumentStore, region: str, arn: str) -> None:
@@ -66,10 +79,9 @@ async def delete_all_tags(documents: DocumentStore, region: str, arn: str) -> No
         await documents.delete(KIND, region, arn)
 
 
-async def _read(documents: DocumentStore, region: str, arn: str) -> dict[str, str]:
-    document = await documents.find(KIND, region, arn)
-    tags: Any = {} if document is None else document.content["tags"]
-    return dict(tags)
+def _tags(content: Mapping[str, Any] | None) -> Mapping[str, str]:
+    tags: Mapping[str, str] = {} if content is None else content["tags"]
+    return tags
 
 
 def _arn(params: Params) -> str:
