@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from millrace.agents.objects import download, iter_objects, upload_file
+from millrace.agents.placement import Placement
 from millrace.clock import Clock
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import ObjectStore
@@ -31,15 +32,18 @@ class CheckpointSync:
         self._seen: dict[str, _Stamp] = {}
 
     async def restore(self) -> None:
-        """Bring the stored checkpoints into the folder."""
+        """Bring the stored checkpoints into the folder.
+
+        Raises:
+            ClientFailure: The bucket does not exist, or a key can't be a file name below the folder.
+        """
         self._folder.mkdir(parents=True, exist_ok=True)
         # as a folder: with a bare prefix the checkpoints of another job, whose place is named alike, would come too
         source = ObjectPrefix(self._target.bucket, self._target.join("").key if self._target.prefix else "")
+        placement = Placement(self._folder)
         async for info in iter_objects(self._objects, source):
-            relative = relative_key(source.prefix, info.ref.key)
-            target = self._folder / relative
-            if target.resolve().is_relative_to(self._folder.resolve()):
-                await download(self._objects, info.ref, target, link=False)
+            target = placement.place(info.ref, relative_key(source.prefix, info.ref.key))
+            await download(self._objects, info.ref, target, link=False)
         self._stored = self._seen = self._scan()
 
     async def run(self) -> None:

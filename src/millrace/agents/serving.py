@@ -13,13 +13,14 @@ from millrace.agents.archives import unpack
 from millrace.agents.backends import AgentBackends
 from millrace.agents.log_stream import LogStream
 from millrace.agents.objects import download, iter_objects
+from millrace.agents.placement import Placement
 from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, RuntimeUnavailable
 from millrace.jobs.endpoint import ModelContainer, ModelData
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
 from millrace.ports.runtime import Address, Container, ContainerSpec
 
-__all__ = ["ServedModel", "exit_failure", "serve_model", "serving_environment"]
+__all__ = ["ServedModel", "bring_model", "exit_failure", "serve_model", "serving_environment"]
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ async def serve_model(
     (opt_ml / "model").mkdir(parents=True)
     try:
         image = backends.images.resolve(model.image)
-        await _bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
+        await bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
         container = await backends.runtime.launch(
             ContainerSpec(
                 name=name,
@@ -76,22 +77,27 @@ async def serve_model(
         stream.flush()
 
 
-async def _bring_model(objects: ObjectStore, data: ModelData | None, folder: Path, *, link: bool) -> None:
+async def bring_model(objects: ObjectStore, data: ModelData | None, folder: Path, *, link: bool) -> None:
     """Put a model's files into its folder.
+
+    Raises:
+        ClientFailure: They are not there, or a key can't be a file name below the folder.
 
     Source:
         containers.md 5.2.
     """
     if data is None:
         return
+    placement = Placement(folder)
     if data.is_prefix:
         source = ObjectPrefix.parse(data.uri)
         async for info in iter_objects(objects, source):
-            await download(objects, info.ref, folder / relative_key(source.prefix, info.ref.key), link=link)
+            target = placement.place(info.ref, relative_key(source.prefix, info.ref.key))
+            await download(objects, info.ref, target, link=link)
         return
     ref = ObjectRef.parse(data.uri)
     if not data.is_gzip:
-        await download(objects, ref, folder / ref.key.rpartition("/")[2], link=link)
+        await download(objects, ref, placement.place(ref, ref.key.rpartition("/")[2]), link=link)
         return
     try:
         local = await objects.open_local(ref)

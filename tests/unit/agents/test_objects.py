@@ -133,5 +133,14 @@ async def test_checkpoints_go_both_ways(objects: FilesystemObjects, tmp_path: Pa
     assert await keys(objects) == ["ckpt-of-another/theirs", "ckpt/last", "ckpt/new", "ckpt/old"]
 
 
+async def test_a_checkpoint_whose_key_is_no_file_name_is_told(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """Rather than left out: the program would go on from less than was stored."""
+    await put(objects, "ckpt/../../escaped")
+    sync = CheckpointSync(objects, tmp_path / "ckpt", ObjectPrefix("work", "ckpt"), ManualClock())
+    with pytest.raises(ClientFailure, match="can't be a file name"):
+        await sync.restore()
+    assert not (tmp_path.parent / "escaped").exists()
+
+
 def _write(sink: BinaryIO, body: bytes) -> None:
     sink.write(body)

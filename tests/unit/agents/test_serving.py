@@ -1,0 +1,61 @@
+"""A model's files stay in the model's folder."""
+
+from pathlib import Path
+
+import pytest
+
+from millrace.agents.serving import bring_model
+from millrace.errors import ClientFailure
+from millrace.jobs.endpoint import ModelData
+from millrace.names import ObjectRef
+from millrace.store.filesystem import FilesystemObjects
+
+
+@pytest.fixture
+async def objects(tmp_path: Path) -> FilesystemObjects:
+    store = FilesystemObjects(tmp_path / "objects", durable=False)
+    await store.create_bucket("work", region="us-east-1", owner="0")
+    return store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "w" / "opt" / "ml" / "model"
+    path.mkdir(parents=True)
+    return path
+
+
+async def put(objects: FilesystemObjects, key: str) -> None:
+    writer = await objects.open_writer(ObjectRef("work", key))
+    await writer.write(b"weights")
+    await writer.commit()
+
+
+async def test_a_prefix_becomes_a_folder(objects: FilesystemObjects, folder: Path) -> None:
+    """Each object under its relative name."""
+    await put(objects, "model/weights.bin")
+    await put(objects, "model/code/inference.py")
+    data = ModelData(uri="s3://work/model/", is_prefix=True, is_gzip=False)
+    await bring_model(objects, data, folder, link=True)
+    assert (folder / "weights.bin").read_bytes() == (folder / "code" / "inference.py").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("climb", ["../../../../pwned", "{outside}/pwned", "code/../../pwned"])
+async def test_a_key_that_leads_out_of_the_model_folder_is_refused(
+    objects: FilesystemObjects, folder: Path, tmp_path: Path, climb: str
+) -> None:
+    """Nothing is written there, and the failure names the object."""
+    await put(objects, "model/" + climb.format(outside=tmp_path))
+    data = ModelData(uri="s3://work/model/", is_prefix=True, is_gzip=False)
+    with pytest.raises(ClientFailure, match=r"s3://work/model/.*can't be a file name"):
+        await bring_model(objects, data, folder, link=False)
+    assert list(tmp_path.rglob("pwned")) == [path for path in tmp_path.rglob("pwned") if "objects" in path.parts]
+
+
+async def test_a_single_file_keeps_to_the_folder_too(objects: FilesystemObjects, folder: Path) -> None:
+    """Also if the last part of its key is a way up."""
+    await put(objects, "model/..")
+    with pytest.raises(ClientFailure, match="can't be a file name"):
+        await bring_model(
+            objects, ModelData(uri="s3://work/model/..", is_prefix=False, is_gzip=False), folder, link=False
+        )
