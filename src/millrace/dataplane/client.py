@@ -85,6 +85,10 @@ class Answer:
         return next((value for key, value in self.headers if key == name), None)
 
 
+class _SecondAnswer(Exception):
+    """Another answer follows in the same segment, though one request was sent."""
+
+
 def _never(_: "Connection") -> None:
     """Stand in for a listener while no exchange is under way."""
 
@@ -219,7 +223,7 @@ class Connection(asyncio.Protocol):
             if not self._complete:
                 self._fail(f"the answer is no HTTP/1.1: {exc}")
                 return
-            self.keep_alive = False  # something follows the answer: take the answer, drop the connection
+            self.keep_alive = False  # something follows the answer: take the answer, drop the rest and the connection
         if self._complete:
             self._finish()
 
@@ -261,6 +265,8 @@ class Connection(asyncio.Protocol):
     # -- httptools callbacks
 
     def on_message_begin(self) -> None:
+        if self._complete:
+            raise _SecondAnswer  # the parser stops here and raises HttpParserError: not one byte of it is taken
         self._in_answer = True
         self._framed = False
         if self._headers:

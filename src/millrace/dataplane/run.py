@@ -758,9 +758,7 @@ class _Run:
                 if lane.settled:
                     break
                 if lane.answers and writer is None:
-                    writer = await self._open_writer(
-                        lane
-                    )  # before they are taken: if it fails, the lane gives room back
+                    writer = await self._open_writer(lane)  # while the lane holds them: a failure gives room back
                 answers, room = lane.take_answers()
                 if answers:
                     assert writer is not None, "opened above; while it opens, answers are only added or all dropped"

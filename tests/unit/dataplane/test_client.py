@@ -122,6 +122,17 @@ async def test_a_broken_answer_is_an_error(raw: bytes, text: str) -> None:
             await client.invoke("GET", "/", timeout_seconds=20)
 
 
+async def test_a_second_answer_in_one_segment_is_dropped() -> None:
+    """One request has one answer: what else came with it is not mixed in, and the connection is not used again."""
+    raw = b"HTTP/1.1 200 OK\r\nX-N: 1\r\nContent-Length: 3\r\n\r\none"
+    raw += b"HTTP/1.1 500 No\r\nX-N: 2\r\nContent-Length: 3\r\n\r\ntwo"
+    async with RawServer(raw) as server, Client(server.address) as client:
+        for count in (1, 2):
+            answer = await client.invoke("GET", "/", timeout_seconds=20)
+            assert (answer.status, answer.header("x-n"), answer.body) == (200, "1", b"one")
+            assert len(server.connections) == count
+
+
 async def test_nobody_listening_is_named() -> None:
     """A refused connection tells the address."""
     async with RawServer(b"") as server:
