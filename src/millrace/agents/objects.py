@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,7 +11,7 @@ from millrace.errors import ClientFailure
 from millrace.names import ObjectPrefix, ObjectRef
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectInfo, ObjectStore
 
-__all__ = ["download", "iter_objects", "upload_stream", "upload_tree"]
+__all__ = ["download", "iter_objects", "upload_file", "upload_stream", "upload_tree"]
 
 PIPE_BYTES = 1024 * 1024
 
@@ -94,34 +94,57 @@ def _copy(descriptor: int, target: Path) -> None:
             offset += sent
 
 
-async def upload_tree(objects: ObjectStore, tree: Path, target: ObjectPrefix) -> int:
-    """Store every file below a folder under its relative name; return how many there were."""
+async def upload_tree(
+    objects: ObjectStore, tree: Path, target: ObjectPrefix, *, check_lease: Callable[[], Awaitable[None]]
+) -> int:
+    """Store every file below a folder under its relative name; return how many there were.
+
+    `check_lease` is as for `upload_file`.
+    """
     count = 0
     for folder, folders, files in os.walk(tree):
         folders.sort()
         for name in sorted(files):
             path = Path(folder) / name
             if path.is_file() and path.resolve().is_relative_to(tree.resolve()):
-                await upload_file(objects, path, target.join(path.relative_to(tree).as_posix()))
+                ref = target.join(path.relative_to(tree).as_posix())
+                await upload_file(objects, path, ref, check_lease=check_lease)
                 count += 1
     return count
 
 
-async def upload_file(objects: ObjectStore, path: Path, ref: ObjectRef) -> None:
-    """Store one file."""
+async def upload_file(
+    objects: ObjectStore, path: Path, ref: ObjectRef, *, check_lease: Callable[[], Awaitable[None]]
+) -> None:
+    """Store one file.
+
+    Args:
+        check_lease: Awaited when all is written but nothing visible; what it raises leaves the store as it is. An
+            upload takes minutes, in which another attempt may have stored something newer.
+    """
     with path.open("rb") as file:
         writer = await objects.open_writer(ref)
         try:
             while chunk := file.read(PIPE_BYTES):
                 await writer.write(chunk)
+            await check_lease()
             await writer.commit()
         except BaseException:
             await writer.abort()
             raise
 
 
-async def upload_stream(objects: ObjectStore, ref: ObjectRef, produce: Callable[[BinaryIO], None]) -> None:
-    """Store what a function writes, while it writes it in a thread; memory holds one pipe buffer."""
+async def upload_stream(
+    objects: ObjectStore,
+    ref: ObjectRef,
+    produce: Callable[[BinaryIO], None],
+    *,
+    check_lease: Callable[[], Awaitable[None]],
+) -> None:
+    """Store what a function writes, while it writes it in a thread; memory holds one pipe buffer.
+
+    `check_lease` is as for `upload_file`.
+    """
     read_end, write_end = os.pipe()
 
     def run() -> None:
@@ -135,6 +158,7 @@ async def upload_stream(objects: ObjectStore, ref: ObjectRef, produce: Callable[
             while chunk := await asyncio.to_thread(source.read, PIPE_BYTES):
                 await writer.write(chunk)
             await producing
+            await check_lease()
             await writer.commit()
         except BaseException:
             source.close()  # the producer, if it still writes, ends with a broken pipe

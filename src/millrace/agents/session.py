@@ -41,6 +41,10 @@ class Session(Protocol):
         """Return if this process may commit results, now; raise LeaseLost if not."""
         ...
 
+    async def check_attempt(self) -> None:
+        """As `check_lease`, but return for a suspended agent too: for what helps the attempt that follows."""
+        ...
+
     async def post(self, event: Event) -> None:
         """Report an event; raises LeaseLost if another attempt has taken over."""
         ...
@@ -56,6 +60,9 @@ class DetachedSession:
         self.read_progress: Callable[[], Mapping[str, Any] | None] = lambda: None
 
     async def check_lease(self) -> None:
+        """Nobody else is at this work."""
+
+    async def check_attempt(self) -> None:
         """Nobody else is at this work."""
 
     async def post(self, event: Event) -> None:
@@ -137,6 +144,10 @@ class AgentSession:
     async def check_lease(self) -> None:
         """Return if the lease still holds, now; raise LeaseLost if not. To be awaited before anything is committed."""
         self._check_suspended()
+        await self.check_attempt()
+
+    async def check_attempt(self) -> None:
+        """As `check_lease`, but return for a suspended agent too: for what helps the attempt that follows."""
         await self._jobs.heartbeat(self.ref, self._agent_id, None)
 
     async def post(self, event: Event) -> None:

@@ -150,7 +150,6 @@ class TrainingAgent:
                 await sync.send()
         reason = None if stopped or limit else self._failure(hosts, statuses, image)
         await self._stage(SecondaryStatus.UPLOADING)
-        await self._session.check_lease()
         model = await self._upload(hosts, with_model=reason is None)
         return TrainingOutcome(failure_reason=reason, stopped=stopped or limit, time_limit_reached=limit, model=model)
 
@@ -161,7 +160,14 @@ class TrainingAgent:
         syncs = []
         for host in hosts:
             inside = config.local_path.removeprefix("/opt/ml/").strip("/") or "checkpoints"
-            sync = CheckpointSync(self._backends.objects, host.opt_ml / inside, config.target, self._session.clock)
+            sync = CheckpointSync(
+                self._backends.objects,
+                host.opt_ml / inside,
+                config.target,
+                self._session.clock,
+                # also once suspended: the attempt that follows goes on from them
+                check_lease=self._session.check_attempt,
+            )
             await sync.restore()
             syncs.append(sync)
         return syncs
@@ -257,7 +263,11 @@ class TrainingAgent:
         return None
 
     async def _upload(self, hosts: list[_Host], *, with_model: bool) -> str | None:
-        """Store model and output data; return the model's URI."""
+        """Store model and output data; return the model's URI.
+
+        Raises:
+            LeaseLost: Another attempt has taken over; what it stored is left alone.
+        """
         target = ObjectPrefix(self._spec.output.bucket, self._spec.output.join(f"{self._job.name}/output").key)
         models = [host.opt_ml / "model" for host in hosts]
         outputs = [host.opt_ml / "output" / "data" for host in hosts]
@@ -268,13 +278,15 @@ class TrainingAgent:
         return await self._upload_trees(models, target, "model.tar.gz", "model")
 
     async def _upload_trees(self, trees: list[Path], target: ObjectPrefix, archive: str, plain: str) -> str:
+        check_lease = self._session.check_lease
+        await check_lease()  # before work that would be for nothing
         if self._spec.compress_output:
             ref = target.join(archive)
-            await upload_stream(self._backends.objects, ref, lambda sink: pack(trees, sink))
+            await upload_stream(self._backends.objects, ref, lambda sink: pack(trees, sink), check_lease=check_lease)
             return str(ref)
         folder = ObjectPrefix(target.bucket, target.join(plain).key)
         for tree in trees:
-            await upload_tree(self._backends.objects, tree, folder)
+            await upload_tree(self._backends.objects, tree, folder, check_lease=check_lease)
         return f"{folder}/"
 
 

@@ -1,14 +1,15 @@
 """Objects and trees move whole, or not at all."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from millrace.agents.checkpoints import CheckpointSync
-from millrace.agents.objects import download, iter_objects, upload_stream, upload_tree
-from millrace.errors import ClientFailure
+from millrace.agents.objects import download, iter_objects, upload_file, upload_stream, upload_tree
+from millrace.errors import ClientFailure, LeaseLost
 from millrace.names import ObjectPrefix, ObjectRef
 from millrace.store.filesystem import FilesystemObjects
 from millrace.testing.clock import ManualClock
@@ -25,6 +26,14 @@ async def put(objects: FilesystemObjects, key: str, body: bytes = b"x") -> Objec
     writer = await objects.open_writer(ObjectRef("work", key))
     await writer.write(body)
     return (await writer.commit()).ref
+
+
+async def held() -> None:
+    """Return, as a lease that holds does."""
+
+
+async def lost() -> None:
+    raise LeaseLost("attempt 1 is closed")
 
 
 async def keys(objects: FilesystemObjects, prefix: str = "") -> list[str]:
@@ -78,14 +87,14 @@ async def test_a_tree_becomes_objects(objects: FilesystemObjects, tmp_path: Path
     (tmp_path / "tree" / "deep" / "b").write_text("b")
     (tmp_path / "tree" / "out").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "tree" / "pipe")
-    assert await upload_tree(objects, tmp_path / "tree", ObjectPrefix("work", "to")) == 2
+    assert await upload_tree(objects, tmp_path / "tree", ObjectPrefix("work", "to"), check_lease=held) == 2
     assert await keys(objects) == ["to/a", "to/deep/b"]
 
 
 async def test_a_stream_becomes_an_object(objects: FilesystemObjects) -> None:
     """While it is produced, more than a pipe's buffer at a time."""
     body = os.urandom(3_000_000)
-    await upload_stream(objects, ObjectRef("work", "s"), lambda sink: _write(sink, body))
+    await upload_stream(objects, ObjectRef("work", "s"), lambda sink: _write(sink, body), check_lease=held)
     assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", "s"))]) == body
 
 
@@ -98,7 +107,7 @@ async def test_a_producer_that_fails_leaves_no_object(objects: FilesystemObjects
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
-        await upload_stream(objects, ObjectRef("work", "s"), produce)
+        await upload_stream(objects, ObjectRef("work", "s"), produce, check_lease=held)
     assert await keys(objects) == []
 
 
@@ -110,8 +119,45 @@ async def test_a_stream_into_a_missing_bucket_produces_nothing(objects: Filesyst
         produced.append(True)
 
     with pytest.raises(Exception, match="nowhere"):
-        await upload_stream(objects, ObjectRef("nowhere", "s"), produce)
+        await upload_stream(objects, ObjectRef("nowhere", "s"), produce, check_lease=held)
     assert produced == []
+
+
+async def test_nothing_is_stored_once_the_lease_is_lost(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """What another attempt has stored meanwhile stays."""
+    for key in ("to/a", "archive"):
+        await put(objects, key, b"newer")
+    (tmp_path / "a").write_text("older")
+    with pytest.raises(LeaseLost):
+        await upload_file(objects, tmp_path / "a", ObjectRef("work", "to/a"), check_lease=lost)
+    with pytest.raises(LeaseLost):
+        await upload_tree(objects, tmp_path, ObjectPrefix("work", "to"), check_lease=lost)
+    with pytest.raises(LeaseLost):
+        await upload_stream(objects, ObjectRef("work", "archive"), lambda sink: _write(sink, b"x"), check_lease=lost)
+    assert await keys(objects) == ["archive", "to/a"]
+    for key in ("to/a", "archive"):
+        assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", key))]) == b"newer"
+
+
+async def test_an_agent_that_hung_leaves_the_checkpoints_alone(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """A folder that the next attempt cleared is no deletion, nor is what that attempt has put there one's own."""
+    await put(objects, "ckpt/epoch-9", b"1")
+    folder = tmp_path / "ckpt"
+    cleared = CheckpointSync(objects, folder, ObjectPrefix("work", "ckpt"), ManualClock(), check_lease=held)
+    replaced = CheckpointSync(objects, folder, ObjectPrefix("work", "ckpt"), ManualClock(), check_lease=lost)
+    await cleared.restore()
+    (folder / "epoch-9").unlink()
+    await replaced.restore()
+    shutil.rmtree(folder)
+    await cleared.send(settled_only=True)
+    assert await keys(objects) == ["ckpt/epoch-9"]
+    folder.mkdir()
+    with pytest.raises(LeaseLost):
+        await replaced.send(settled_only=True)
+    (folder / "epoch-9").write_text("another")
+    with pytest.raises(LeaseLost):
+        await replaced.send()
+    assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", "ckpt/epoch-9"))]) == b"1"
 
 
 async def test_checkpoints_go_both_ways(objects: FilesystemObjects, tmp_path: Path) -> None:
@@ -119,7 +165,7 @@ async def test_checkpoints_go_both_ways(objects: FilesystemObjects, tmp_path: Pa
     await put(objects, "ckpt/old", b"1")
     await put(objects, "ckpt/gone", b"2")
     await put(objects, "ckpt-of-another/theirs", b"3")
-    sync = CheckpointSync(objects, tmp_path / "ckpt", ObjectPrefix("work", "ckpt"), ManualClock())
+    sync = CheckpointSync(objects, tmp_path / "ckpt", ObjectPrefix("work", "ckpt"), ManualClock(), check_lease=held)
     await sync.restore()
     assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == ["gone", "old"]
     (tmp_path / "ckpt" / "gone").unlink()
@@ -136,7 +182,7 @@ async def test_checkpoints_go_both_ways(objects: FilesystemObjects, tmp_path: Pa
 async def test_a_checkpoint_whose_key_is_no_file_name_is_told(objects: FilesystemObjects, tmp_path: Path) -> None:
     """Rather than left out: the program would go on from less than was stored."""
     await put(objects, "ckpt/../../escaped")
-    sync = CheckpointSync(objects, tmp_path / "ckpt", ObjectPrefix("work", "ckpt"), ManualClock())
+    sync = CheckpointSync(objects, tmp_path / "ckpt", ObjectPrefix("work", "ckpt"), ManualClock(), check_lease=held)
     with pytest.raises(ClientFailure, match="can't be a file name"):
         await sync.restore()
     assert not (tmp_path.parent / "escaped").exists()
