@@ -1,16 +1,23 @@
 """Keep a training job's checkpoint folder and its place in the store alike."""
 
 import asyncio
+import logging
+import os
+import stat
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from millrace.agents.objects import download, iter_objects, upload_file
 from millrace.agents.placement import Placement
 from millrace.clock import Clock
+from millrace.errors import StoreUnavailable
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
-from millrace.ports.objects import ObjectStore
+from millrace.ports.objects import ObjectStore, ObjectStoreError
 
 __all__ = ["CheckpointSync"]
+
+log = logging.getLogger(__name__)
 
 SCAN_SECONDS = 3.0
 
@@ -32,8 +39,11 @@ class CheckpointSync:
         clock: Clock,
         *,
         check_lease: Callable[[], Awaitable[None]],
+        report: Callable[[str], None],
     ) -> None:
         """Take what is to be alike; `check_lease` is awaited before every change of the store.
+
+        `report` tells the job's owner of checkpoints that can't be stored: that is no reason to end a training.
 
         The folder is shared with the attempts that follow, which clear it: an agent that hung meanwhile must not take
         that for deletions.
@@ -43,6 +53,8 @@ class CheckpointSync:
         self._target = target
         self._clock = clock
         self._check_lease = check_lease
+        self._report = report
+        self._reported = ""
         self._stored: dict[str, _Stamp] = {}
         self._seen: dict[str, _Stamp] = {}
 
@@ -62,10 +74,25 @@ class CheckpointSync:
         self._stored = self._seen = self._scan() or {}
 
     async def run(self) -> None:
-        """Send settled changes until cancelled."""
+        """Send settled changes until cancelled; what fails is tried again."""
         while True:
             await self._clock.sleep(SCAN_SECONDS)
-            await self.send(settled_only=True)
+            await self._try_to_send(settled_only=True)
+
+    async def finish(self) -> None:
+        """Send what is left, after the program's end."""
+        await self._try_to_send(settled_only=False)
+
+    async def _try_to_send(self, *, settled_only: bool) -> None:
+        try:
+            await self.send(settled_only=settled_only)
+        except (ObjectStoreError, StoreUnavailable, OSError) as exc:
+            log.warning("checkpoints not stored", extra={"target": str(self._target)}, exc_info=True)
+            if str(exc) != self._reported:  # once, not every few seconds
+                self._reported = str(exc)
+                self._report(f"checkpoints could not be stored under {self._target}: {exc}")
+        else:
+            self._reported = ""
 
     async def send(self, *, settled_only: bool = False) -> None:
         """Send what changed since the last time; nothing if the folder itself is gone.
@@ -78,7 +105,13 @@ class CheckpointSync:
             return
         for name, stamp in now.items():
             if self._stored.get(name) != stamp and (not settled_only or self._seen.get(name) == stamp):
-                await upload_file(self._objects, self._folder / name, self._ref(name), check_lease=self._check_lease)
+                path = self._folder / name
+                try:
+                    await upload_file(self._objects, path, self._ref(name), check_lease=self._check_lease)
+                except FileNotFoundError:
+                    if path.exists():
+                        raise
+                    continue  # the program takes its old checkpoints away: the next look tells what is left
                 self._stored[name] = stamp
         for name in [name for name in self._stored if name not in now]:
             await self._check_lease()
@@ -90,10 +123,18 @@ class CheckpointSync:
         return self._target.join(name)
 
     def _scan(self) -> dict[str, _Stamp] | None:
-        """Return the files that are there, None if the folder is not."""
+        """Return the files that are there, None if the folder is not. The program may change it meanwhile."""
         stamps = {}
-        for path in self._folder.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                status = path.stat()
-                stamps[path.relative_to(self._folder).as_posix()] = (status.st_mtime_ns, status.st_size)
+        for folder, _, files in os.walk(self._folder, onerror=_raise_unless_gone):
+            for name in files:
+                path = Path(folder, name)
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        stamps[path.relative_to(self._folder).as_posix()] = (status.st_mtime_ns, status.st_size)
         return stamps if self._folder.is_dir() else None
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error  # files that can't be looked at are not deleted

@@ -147,7 +147,7 @@ class TrainingAgent:
         finally:
             await self._end(hosts, background)
             for sync in syncs:
-                await sync.send()
+                await sync.finish()
         reason = None if stopped or limit else self._failure(hosts, statuses, image)
         await self._stage(SecondaryStatus.UPLOADING)
         model = await self._upload(hosts, with_model=reason is None)
@@ -167,6 +167,7 @@ class TrainingAgent:
                 self._session.clock,
                 # also once suspended: the attempt that follows goes on from them
                 check_lease=self._session.check_attempt,
+                report=host.stream.write_now,
             )
             await sync.restore()
             syncs.append(sync)

@@ -1,18 +1,15 @@
 """Objects and trees move whole, or not at all."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from millrace.agents.checkpoints import CheckpointSync
 from millrace.agents.objects import download, iter_objects, upload_file, upload_stream, upload_tree
 from millrace.errors import ClientFailure, LeaseLost
 from millrace.names import ObjectPrefix, ObjectRef
 from millrace.store.filesystem import FilesystemObjects
-from millrace.testing.clock import ManualClock
 
 
 @pytest.fixture
@@ -137,55 +134,6 @@ async def test_nothing_is_stored_once_the_lease_is_lost(objects: FilesystemObjec
     assert await keys(objects) == ["archive", "to/a"]
     for key in ("to/a", "archive"):
         assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", key))]) == b"newer"
-
-
-async def test_an_agent_that_hung_leaves_the_checkpoints_alone(objects: FilesystemObjects, tmp_path: Path) -> None:
-    """A folder that the next attempt cleared is no deletion, nor is what that attempt has put there one's own."""
-    await put(objects, "ckpt/epoch-9", b"1")
-    folder = tmp_path / "ckpt"
-    cleared = CheckpointSync(objects, folder, ObjectPrefix("work", "ckpt"), ManualClock(), check_lease=held)
-    replaced = CheckpointSync(objects, folder, ObjectPrefix("work", "ckpt"), ManualClock(), check_lease=lost)
-    await cleared.restore()
-    (folder / "epoch-9").unlink()
-    await replaced.restore()
-    shutil.rmtree(folder)
-    await cleared.send(settled_only=True)
-    assert await keys(objects) == ["ckpt/epoch-9"]
-    folder.mkdir()
-    with pytest.raises(LeaseLost):
-        await replaced.send(settled_only=True)
-    (folder / "epoch-9").write_text("another")
-    with pytest.raises(LeaseLost):
-        await replaced.send()
-    assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", "ckpt/epoch-9"))]) == b"1"
-
-
-async def test_checkpoints_go_both_ways(objects: FilesystemObjects, tmp_path: Path) -> None:
-    """Restored before the start, sent as they settle, deleted where they were deleted; neighbours are left alone."""
-    await put(objects, "ckpt/old", b"1")
-    await put(objects, "ckpt/gone", b"2")
-    await put(objects, "ckpt-of-another/theirs", b"3")
-    sync = CheckpointSync(objects, tmp_path / "ckpt", ObjectPrefix("work", "ckpt"), ManualClock(), check_lease=held)
-    await sync.restore()
-    assert sorted(path.name for path in (tmp_path / "ckpt").iterdir()) == ["gone", "old"]
-    (tmp_path / "ckpt" / "gone").unlink()
-    (tmp_path / "ckpt" / "new").write_text("4")
-    await sync.send(settled_only=True)
-    assert await keys(objects, "ckpt/") == ["ckpt/old"]
-    await sync.send(settled_only=True)
-    assert await keys(objects, "ckpt/") == ["ckpt/new", "ckpt/old"]
-    (tmp_path / "ckpt" / "last").write_text("5")
-    await sync.send()
-    assert await keys(objects) == ["ckpt-of-another/theirs", "ckpt/last", "ckpt/new", "ckpt/old"]
-
-
-async def test_a_checkpoint_whose_key_is_no_file_name_is_told(objects: FilesystemObjects, tmp_path: Path) -> None:
-    """Rather than left out: the program would go on from less than was stored."""
-    await put(objects, "ckpt/../../escaped")
-    sync = CheckpointSync(objects, tmp_path / "ckpt", ObjectPrefix("work", "ckpt"), ManualClock(), check_lease=held)
-    with pytest.raises(ClientFailure, match="can't be a file name"):
-        await sync.restore()
-    assert not (tmp_path.parent / "escaped").exists()
 
 
 def _write(sink: BinaryIO, body: bytes) -> None:
