@@ -1,6 +1,6 @@
 """ObjectStore: buckets and objects, as S3 means them."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -234,8 +234,11 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def update_meta(self, ref: ObjectRef, meta: ObjectMeta) -> None:
-        """Replace what is attached to an object (tags, say), keeping bytes, ETag and time."""
+    async def update_meta(self, ref: ObjectRef, change: Callable[[ObjectMeta], ObjectMeta]) -> None:
+        """Attach to an object what `change` makes of what is attached (tags, say), keeping bytes, ETag and time.
+
+        No other write comes between. `change` is pure: it may run in another thread. What it raises passes.
+        """
         ...
 
     async def copy(

@@ -245,16 +245,21 @@ class FilesystemObjects:
         finally:
             draft.close()
 
-    async def update_meta(self, ref: ObjectRef, meta: ObjectMeta) -> None:
-        """Replace what is attached to an object, keeping bytes, ETag and time."""
+    async def update_meta(self, ref: ObjectRef, change: Callable[[ObjectMeta], ObjectMeta]) -> None:
+        """Attach to an object what `change` makes of what is attached, keeping bytes, ETag and time."""
         bucket = self._bucket(ref.bucket)
-        with bucket.lock(_key(ref)):
-            file = self._open(bucket, ref)
-            try:
-                facts = bucket.facts.read(file.descriptor, file.stat)
-                bucket.facts.write(file.descriptor, replace(facts, meta=meta))
-            finally:
-                os.close(file.descriptor)
+
+        def update() -> None:
+            with bucket.lock(_key(ref)):
+                file = self._open(bucket, ref)
+                try:
+                    facts = bucket.facts.read(file.descriptor, file.stat)
+                    bucket.facts.write(file.descriptor, replace(facts, meta=change(facts.meta)))
+                finally:
+                    os.close(file.descriptor)
+
+        # In a thread: another process may hold the lock for as long as its disk takes.
+        await asyncio.to_thread(update)
 
     async def copy(
         self,

@@ -1,10 +1,12 @@
 """What every ObjectStore must do: subclass ObjectStoreContract and give it a `store` fixture."""
 
+import asyncio
 import base64
 import hashlib
 import os
 import zlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +56,10 @@ HOSTILE_KEYS = (
     "“ü”/日本/\U0001f600",
 )
 """Keys that tempt a store on a file system."""
+
+
+def _tagged(tags: Mapping[str, str]) -> Callable[[ObjectMeta], ObjectMeta]:
+    return lambda meta: replace(meta, tags=tags)
 
 
 async def chunks_of(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -291,7 +297,7 @@ class ObjectStoreContract:
         ref = ObjectRef(bucket, "k")
         before = await store.put(ref, chunks_of(b"x"), ObjectMeta(user={"a": "b"}))
         for tags in ({"k": "v"}, {"k" * 128 + str(n): "v" * 256 for n in range(10)}, {}):
-            await store.update_meta(ref, ObjectMeta(user=before.meta.user, tags=tags))
+            await store.update_meta(ref, _tagged(tags))
             after = await store.get(ref)
             assert dict(after.meta.tags) == tags
             assert (after.etag, after.modified_at, dict(after.meta.user)) == (
@@ -300,7 +306,29 @@ class ObjectStoreContract:
                 {"a": "b"},
             )
         with pytest.raises(NoSuchKey):
-            await store.update_meta(ObjectRef(bucket, "none"), ObjectMeta())
+            await store.update_meta(ObjectRef(bucket, "none"), lambda meta: meta)
+        with pytest.raises(NoSuchBucket):
+            await store.update_meta(ObjectRef("nowhere", "k"), lambda meta: meta)
+
+    async def test_attachments_change_in_one_step(self, store: ObjectStore, bucket: str) -> None:
+        """Changes at once are all kept; one that refuses changes nothing; a new version's checksums are its own."""
+        ref = ObjectRef(bucket, "k")
+        await store.put(ref, chunks_of(b"old"), checksum_algorithms=["crc32"])
+        new = await store.put(ref, chunks_of(b"new bytes"), checksum_algorithms=["crc32"])
+
+        def adding(number: int) -> Callable[[ObjectMeta], ObjectMeta]:
+            return lambda meta: replace(meta, tags={**meta.tags, f"k{number}": "v"})
+
+        await asyncio.gather(*(store.update_meta(ref, adding(number)) for number in range(10)))
+
+        def refuse(meta: ObjectMeta) -> ObjectMeta:
+            raise LookupError(f"{len(meta.tags)} tags")
+
+        with pytest.raises(LookupError, match="10 tags"):
+            await store.update_meta(ref, refuse)
+        after = await store.get(ref)
+        assert sorted(after.meta.tags) == [f"k{number}" for number in range(10)]
+        assert (after.etag, after.meta.checksums) == (new.etag, new.meta.checksums)
 
     async def test_a_copy_has_the_same_bytes(self, store: ObjectStore, bucket: str) -> None:
         """A copy keeps what is attached, or takes other attachments; an object may be copied onto itself."""

@@ -147,9 +147,9 @@ class MemoryObjects:
         self._check_conditions(ref, if_none_match=if_none_match, if_match=if_match)
         return self._store(ref, data, _md5(data), replace(meta, checksums=checksums))
 
-    async def update_meta(self, ref: ObjectRef, meta: ObjectMeta) -> None:
+    async def update_meta(self, ref: ObjectRef, change: Callable[[ObjectMeta], ObjectMeta]) -> None:
         info, data = self._find(ref)
-        self._objects[ref] = (replace(info, meta=meta), data)
+        self._objects[ref] = (replace(info, meta=change(info.meta)), data)
 
     async def copy(
         self,

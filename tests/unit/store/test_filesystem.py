@@ -3,7 +3,9 @@
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from millrace.names import ObjectRef
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectMeta, PreconditionFailed
+from millrace.store.bucket_folder import BucketFolder
 from millrace.store.filesystem import FilesystemObjects
 from millrace.testing.contract_objects import chunks_of, read_all
 
@@ -58,6 +61,30 @@ async def test_a_writer_takes_chunks_of_all_sizes(tmp_path: Path) -> None:
         await writer.write(memoryview(buffer)[:size])
     await writer.commit()
     assert await read_all(store, ref) == expected
+
+
+async def test_attaching_waits_beside_the_event_loop(store: FilesystemObjects, tmp_path: Path) -> None:
+    """While another process holds an object's lock, a change of its tags waits and the server goes on."""
+    ref = ObjectRef("box", "k")
+    await store.put(ref, chunks_of(b"x"))
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with BucketFolder("box", tmp_path / "objects/box", tmp_path / "objects/.millrace/box").lock(b"k"):
+            held.set()
+            release.wait(10)  # an end, so that a store that waits on the event loop fails the test and doesn't hang it
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(10)
+    changing = asyncio.create_task(store.update_meta(ref, lambda meta: replace(meta, tags={"a": "b"})))
+    await asyncio.sleep(0)
+    went_on = not changing.done() and other.is_alive()
+    release.set()
+    await changing
+    other.join()
+    assert went_on
+    assert (await store.get(ref)).meta.tags == {"a": "b"}
 
 
 # --- folders as a person sees them

@@ -160,9 +160,7 @@ class ObjectHandlers:
 
     async def _put_tags(self, params: Params, tags: Mapping[str, str]) -> None:
         check_version(params)
-        ref = object_ref(params)
-        info = await self._objects.get(ref)
-        await self._objects.update_meta(ref, replace(info.meta, tags=tags))
+        await self._objects.update_meta(object_ref(params), lambda meta: replace(meta, tags=tags))
 
 
 def object_ref(params: Params) -> ObjectRef:
