@@ -145,16 +145,14 @@ class ManyLines:
 
     def take(self) -> Payload | None:
         limit = self._limit
-        if not self.buffered or ((not limit or self.buffered < limit) and not self._ended):
-            return None
-        if not limit or (self._ended and self.buffered <= limit):
-            return self._cut(self.buffered)
+        if not limit or self.buffered <= limit:
+            # Even a full payload waits for one byte more or the end, which tell whether its last line ends there:
+            # where payloads are cut must not depend on the chunks.
+            return self._cut(self.buffered) if self._ended and self.buffered else None
         size = self._last_line_end(limit)
-        if size:
-            return self._cut(size)
-        if self.buffered > limit:
+        if not size:
             raise PayloadTooLarge(self._record, self._offset)
-        return None
+        return self._cut(size)
 
     def _last_line_end(self, limit: int) -> int:
         """Return the size of the longest run of whole lines within the first `limit` bytes."""

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from millrace.dataplane.assemble import assemble
@@ -58,7 +58,8 @@ def test_joining_the_lines_gives_the_input(chunks: list[bytes]) -> None:
     assert all(b"\n" not in record[:-1] and record for record in records)
 
 
-@given(chunked(), st.sampled_from(list(BatchStrategy)), st.integers(0, 90))
+@example(chunks=[b"\na"], strategy=BatchStrategy.MULTI_RECORD, limit=2)
+@given(chunks=chunked(), strategy=st.sampled_from(list(BatchStrategy)), limit=st.integers(0, 90))
 def test_payloads_keep_order_place_and_limit(chunks: list[bytes], strategy: BatchStrategy, limit: int) -> None:
     """Payloads joined are the object; each knows its place and fits the limit, unless a record alone does not."""
     data = b"".join(chunks)
