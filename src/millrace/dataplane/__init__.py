@@ -1,6 +1,6 @@
 """Batch transform as a stream: list, split, batch, invoke, resequence, assemble."""
 
-from millrace.dataplane.client import Answer, Client, ClientError, ConnectionFailed, InvocationTimeout
+from millrace.dataplane.client import Answer, AnswerTooLarge, Client, ClientError, ConnectionFailed, InvocationTimeout
 from millrace.dataplane.container import ping, wait_until_healthy
 from millrace.dataplane.execution_parameters import EffectiveSettings, container_environment, effective_settings
 from millrace.dataplane.failures import data_log_line
@@ -12,6 +12,7 @@ from millrace.dataplane.validate import parse_source_type, validate_spec
 
 __all__ = [
     "Answer",
+    "AnswerTooLarge",
     "Client",
     "ClientError",
     "ConnectionFailed",

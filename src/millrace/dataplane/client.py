@@ -20,6 +20,7 @@ from millrace.ports.runtime import Address
 
 __all__ = [
     "Answer",
+    "AnswerTooLarge",
     "Body",
     "Client",
     "ClientError",
@@ -70,6 +71,20 @@ class InvocationTimeout(ClientError):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"no complete answer within {seconds:g} seconds")
         self.seconds = seconds
+
+
+class AnswerTooLarge(ClientError):
+    """The answer's body is longer than the caller takes; `status` is the answer's.
+
+    `size` is the length that the container declared; None if it declared none and sent more than the limit.
+    """
+
+    def __init__(self, limit: int, *, status: int, size: int | None = None) -> None:
+        got = "more" if size is None else f"{size}"
+        super().__init__(f"the body of an answer must be at most {limit} bytes, got {got}")
+        self.limit = limit
+        self.status = status
+        self.size = size
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +295,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
         self.keep_alive = self._parser.should_keep_alive()
+        if self.on_piece is not None and self.status >= 200:
+            self.on_piece(b"")  # whoever waits for the head need not wait for the body's first bytes
 
     def on_body(self, body: bytes) -> None:
         if self.on_piece is not None:
@@ -416,8 +433,9 @@ class StreamedAnswer:
             await self._changed.wait()
 
     def _arrived(self, piece: bytes) -> None:
-        self._pieces.append(piece)
-        self._waiting += len(piece)
+        if piece:
+            self._pieces.append(piece)
+            self._waiting += len(piece)
         if self._waiting >= STREAM_HIGH_WATER and not self._paused:
             self._paused = True
             self._connection.transport.pause_reading()
@@ -459,16 +477,26 @@ class Client:
         self._idle.clear()
 
     async def invoke(
-        self, method: str, path: str, headers: Headers = (), body: Body = b"", *, timeout_seconds: float | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Headers = (),
+        body: Body = b"",
+        *,
+        timeout_seconds: float | None = None,
+        max_answer_bytes: int | None = None,
     ) -> Answer:
         """Send a request and return the whole answer, whatever its status.
 
+        Of an answer no more than `max_answer_bytes` and what the socket had ready are held; None is no limit.
+
         Raises:
+            AnswerTooLarge: The answer's body is longer than `max_answer_bytes`; the rest of it is not read.
             ConnectionFailed: No connection, or it ended before the answer was complete.
             InvocationTimeout: No complete answer within `timeout_seconds`.
         """
         async with self.stream(method, path, headers, body, timeout_seconds=timeout_seconds) as answer:
-            pieces = [piece async for piece in answer]
+            pieces = await _read_all(answer, max_answer_bytes)
             return Answer(answer.status, answer.headers, b"".join(pieces))
 
     @asynccontextmanager
@@ -528,6 +556,23 @@ class Client:
     def _forget(self, connection: Connection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
+
+
+async def _read_all(answer: StreamedAnswer, limit: int | None) -> list[bytes]:
+    """Return the pieces of an answer's body; raises AnswerTooLarge before the first if its length is declared."""
+    if limit is None:
+        return [piece async for piece in answer]
+    declared = dict(answer.headers).get("content-length", "")
+    if declared and (length := int(declared)) > limit:  # the parser has refused what is no number of 64 bits
+        raise AnswerTooLarge(limit, status=answer.status, size=length)
+    pieces = []
+    size = 0
+    async for piece in answer:
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise AnswerTooLarge(limit, status=answer.status)
+    return pieces
 
 
 def _decoded(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from millrace.dataplane.client import Client, ConnectionFailed, InvocationTimeout, request_head
+from millrace.dataplane.client import AnswerTooLarge, Client, ConnectionFailed, InvocationTimeout, request_head
 from millrace.ports.runtime import Address
 from millrace.testing.model_server import CLOSE, ModelReply, ModelRequest, ModelServer
 
@@ -185,6 +185,31 @@ async def test_large_bodies_pass_in_pieces() -> None:
     async with ModelServer(echo) as server, Client(server.address) as client:
         answer = await client.invoke("POST", "/", body=parts)
     assert answer.body == b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("head", "size", "got"),
+    [
+        (b"Content-Length: 5\r\n\r\n", 5, "got 5$"),
+        (b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n", None, "got more$"),
+        (b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n", None, "got more$"),
+    ],
+)
+async def test_an_answer_longer_than_asked_for_is_refused(head: bytes, size: int | None, got: str) -> None:
+    """Whether its length is declared or only seen, and without waiting for its end; the next call is not disturbed."""
+    async with RawServer(b"HTTP/1.1 200 OK\r\n" + head) as server, Client(server.address) as client:
+        for _ in range(2):
+            with pytest.raises(AnswerTooLarge, match=f"must be at most 4 bytes, {got}") as caught:
+                await client.invoke("GET", "/", timeout_seconds=20, max_answer_bytes=4)
+            assert (caught.value.limit, caught.value.status, caught.value.size) == (4, 200, size)
+
+
+@pytest.mark.parametrize("body", [b"", b"abc", b"abcd"])
+async def test_an_answer_within_its_limit_is_taken(body: bytes) -> None:
+    """The limit itself is allowed, and the connection stays."""
+    async with ModelServer(echo) as server, Client(server.address) as client:
+        for _ in range(2):
+            assert (await client.invoke("POST", "/", body=body, max_answer_bytes=4)).body == body
 
 
 def produce(count: int, size: int) -> Callable[[], AsyncIterator[bytes]]:
