@@ -1,12 +1,13 @@
 """The `millrace` command: its options, and which module carries a command out."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from millrace import __version__, settings
-from millrace.errors import MillraceError
+from millrace.errors import MillraceError, UsageError
 from millrace.settings import BadSettings, Settings
 
 __all__ = ["main"]
@@ -93,7 +94,7 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
     region = argparse.ArgumentParser(add_help=False, parents=[shared])
     region.add_argument("--region", help="region of the jobs (default: us-east-1)")
     listing = actions.add_parser("list", parents=[region], help="the newest jobs")
-    listing.add_argument("--limit", type=int, default=30)
+    listing.add_argument("--limit", type=_positive, default=30)
     for action, text in (
         ("show", "one job with its live counters and history, as JSON"),
         ("logs", "the log lines of a job"),
@@ -101,6 +102,12 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
     ):
         actions.add_parser(action, parents=[region], help=text).add_argument("name", help="NAME or KIND/NAME")
     jobs.set_defaults(run=_jobs)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -117,6 +124,10 @@ def _serve(options: argparse.Namespace) -> int:
 
     loaded = _settings(options)
     set_up_logging(loaded.log_level)
+    try:
+        loaded.run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(f"data directory {loaded.data_dir}: {exc.strerror}") from exc
     try:
         uvloop.run(run_server(loaded, stop_jobs=options.stop_jobs, stop_at_eof=options.stop_at_eof))
     except OSError as exc:
@@ -138,7 +149,8 @@ def _exec(options: argparse.Namespace) -> int:
     if not words:
         print("millrace exec: give the command after --", file=sys.stderr)
         return 2
-    given = _settings(options) if options.data_dir is not None else None
+    is_named = options.data_dir is not None or "MILLRACE_DATA_DIR" in os.environ
+    given = _settings(options) if is_named else None
     return execute(given, words, lambda folder: settings.load(data_dir=folder))
 
 
@@ -174,7 +186,7 @@ def _variables(pairs: Sequence[str]) -> Mapping[str, str]:
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name:
-            raise SystemExit(f"millrace transform: --env must be NAME=VALUE, got {pair!r}")
+            raise UsageError(f"--env must be NAME=VALUE, got {pair!r}")
         variables[name] = value
     return variables
 

@@ -5,6 +5,7 @@ MillraceError
     ValidationError        also ResourceNotFound, ResourceInUse, ResourceLimitExceeded, ConflictError,
                            AccessDenied, UnknownOperation
     S3Error                S3's own codes, one class: the code is data there
+  UsageError               the one at the command line reads it
   JobFailure               the job's owner reads it, as FailureReason (at most 1,024 characters)
     ClientFailure          "ClientError: ...": the input, the model or the request is at fault
     AlgorithmFailure       "AlgorithmError: ...": the container is at fault
@@ -34,6 +35,7 @@ __all__ = [
     "S3Error",
     "StoreUnavailable",
     "UnknownOperation",
+    "UsageError",
     "ValidationError",
 ]
 
@@ -127,6 +129,10 @@ class S3Error(ApiError):
     @property
     def wire_status(self) -> int:
         return self._status
+
+
+class UsageError(MillraceError):
+    """An option or setting of the command line does not make sense here; the message names it."""
 
 
 class JobFailure(MillraceError):

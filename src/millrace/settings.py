@@ -15,8 +15,9 @@ class BadSettings(ValueError):
     """One or more settings do not parse; the message lists them all."""
 
 
-def _setting(variable: str, default: Any, help: str) -> Any:
-    return field(default=default, metadata={"variable": variable, "help": help})
+def _setting(variable: str, default: Any, help: str, *, least: float | None = None, most: float | None = None) -> Any:
+    metadata = {"variable": variable, "help": help, "least": least, "most": most}
+    return field(default=default, metadata=metadata)
 
 
 def _default_data_dir() -> Path:
@@ -32,43 +33,73 @@ class Settings:
         metadata={"variable": "MILLRACE_DATA_DIR", "help": "Folder of all state: database, objects, logs, work."},
     )
     host: str = _setting("MILLRACE_HOST", "127.0.0.1", "Address that the server listens on.")
-    port: int = _setting("MILLRACE_PORT", 4600, "TCP port of the server; 0 takes a free one.")
+    port: int = _setting("MILLRACE_PORT", 4600, "TCP port of the server; 0 takes a free one.", least=0, most=65535)
     account: str = _setting("MILLRACE_ACCOUNT", DEFAULT_ACCOUNT, "Account id in ARNs, 12 digits.")
     role_name: str = _setting(
         "MILLRACE_ROLE_NAME", "MillraceExecutionRole", "Name of the execution role that callers appear to have."
     )
     clock_skew_seconds: int = _setting(
-        "MILLRACE_CLOCK_SKEW_SECONDS", 900, "Seconds by which a signature's time may differ from the server's."
+        "MILLRACE_CLOCK_SKEW_SECONDS",
+        900,
+        "Seconds by which a signature's time may differ from the server's.",
+        least=0,
     )
     max_body_bytes: int = _setting(
-        "MILLRACE_MAX_BODY_BYTES", 16 * 1024 * 1024, "Bytes of a request body that is held in memory (not S3 objects)."
+        "MILLRACE_MAX_BODY_BYTES",
+        16 * 1024 * 1024,
+        "Bytes of a request body that is held in memory (not S3 objects).",
+        least=1,
     )
-    max_jobs: int = _setting("MILLRACE_MAX_JOBS", 8, "Jobs that run at a time; further ones wait in order of creation.")
+    max_jobs: int = _setting(
+        "MILLRACE_MAX_JOBS", 8, "Jobs that run at a time; further ones wait in order of creation.", least=1
+    )
     lease_seconds: float = _setting(
-        "MILLRACE_LEASE_SECONDS", 15.0, "Seconds without a heartbeat after which an instance's work is taken over."
+        "MILLRACE_LEASE_SECONDS",
+        15.0,
+        "Seconds without a heartbeat after which an instance's work is taken over.",
+        least=0.1,
     )
     heartbeat_seconds: float = _setting(
-        "MILLRACE_HEARTBEAT_SECONDS", 1.0, "Seconds between heartbeats of an agent; progress is reported with each."
+        "MILLRACE_HEARTBEAT_SECONDS",
+        1.0,
+        "Seconds between heartbeats of an agent; progress is reported with each.",
+        least=0.01,
     )
     max_instance_attempts: int = _setting(
-        "MILLRACE_MAX_INSTANCE_ATTEMPTS", 5, "Times that an instance whose agent died is started before the job fails."
+        "MILLRACE_MAX_INSTANCE_ATTEMPTS",
+        5,
+        "Times that an instance whose agent died is started before the job fails.",
+        least=1,
     )
     ping_window_seconds: float = _setting(
-        "MILLRACE_PING_WINDOW_SECONDS", 1800.0, "Seconds in which a batch container must answer /ping with 200."
+        "MILLRACE_PING_WINDOW_SECONDS",
+        1800.0,
+        "Seconds in which a batch container must answer /ping with 200.",
+        least=0.1,
     )
     stop_grace_seconds: float = _setting(
-        "MILLRACE_STOP_GRACE_SECONDS", 120.0, "Seconds between SIGTERM and SIGKILL of a training container."
+        "MILLRACE_STOP_GRACE_SECONDS",
+        120.0,
+        "Seconds between SIGTERM and SIGKILL of a training container.",
+        least=0,
     )
     serve_stop_grace_seconds: float = _setting(
-        "MILLRACE_SERVE_STOP_GRACE_SECONDS", 30.0, "Seconds between SIGTERM and SIGKILL of a serving container."
+        "MILLRACE_SERVE_STOP_GRACE_SECONDS",
+        30.0,
+        "Seconds between SIGTERM and SIGKILL of a serving container.",
+        least=0,
     )
     max_read_chunk_bytes: int = _setting(
-        "MILLRACE_MAX_READ_CHUNK_BYTES", 1024 * 1024, "Bytes of an object that are read at a time."
+        "MILLRACE_MAX_READ_CHUNK_BYTES",
+        1024 * 1024,
+        "Bytes of an object that are read at a time.",
+        least=4096,
     )
     max_inflight_bytes: int = _setting(
         "MILLRACE_MAX_INFLIGHT_BYTES",
         48 * 1024 * 1024,
         "Bytes of payloads and answers that one transform instance holds; one payload is always let through.",
+        least=1,
     )
     log_level: str = _setting("MILLRACE_LOG_LEVEL", "info", "Least severe level logged: debug, info, warning, error.")
 
@@ -94,6 +125,8 @@ class Settings:
         return self.data_dir / "run"
 
 
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "Path": lambda text: Path(text).expanduser().absolute(),
     "str": str,
@@ -114,14 +147,29 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     for entry in fields(Settings):
         variable = entry.metadata["variable"]
         type_name = entry.type if isinstance(entry.type, str) else entry.type.__name__
-        if overrides.get(entry.name) is not None:
-            values[entry.name] = _PARSERS[type_name](str(overrides[entry.name]))
-        elif variable in environ:
-            try:
-                values[entry.name] = _PARSERS[type_name](environ[variable])
-            except ValueError:
-                problems.append(f"{variable} must be of type {type_name}, got {environ[variable]!r}")
+        given = overrides.get(entry.name)
+        text = environ.get(variable) if given is None else str(given)
+        if text is None:
+            continue
+        try:
+            values[entry.name] = _PARSERS[type_name](text)
+        except ValueError:
+            problems.append(f"{variable} must be of type {type_name}, got {text!r}")
+    for entry in fields(Settings):
+        value = values.get(entry.name)
+        least, most = entry.metadata.get("least"), entry.metadata.get("most")
+        if value is None or ((least is None or value >= least) and (most is None or value <= most)):
+            continue
+        bounds = f"at least {least}" if most is None else f"between {least} and {most}"
+        problems.append(f"{entry.metadata['variable']} must be {bounds}, got {value}")
+    lease = values.get("lease_seconds", Settings.lease_seconds)
+    heartbeat = values.get("heartbeat_seconds", Settings.heartbeat_seconds)
+    if lease < 3 * heartbeat:
+        problems.append(f"MILLRACE_LEASE_SECONDS must be at least 3 heartbeats of {heartbeat} s, got {lease}")
     account = values.get("account", DEFAULT_ACCOUNT)
+    level = values.get("log_level", Settings.log_level)
+    if level not in _LOG_LEVELS:
+        problems.append(f"MILLRACE_LOG_LEVEL must be one of {', '.join(_LOG_LEVELS)}, got {level!r}")
     if not (len(account) == 12 and account.isdigit()):
         problems.append(f"MILLRACE_ACCOUNT must be 12 digits, got {account!r}")
     if problems:

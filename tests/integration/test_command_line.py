@@ -210,3 +210,55 @@ def test_doctor_tells_what_works(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout
     for subject in ("runtime process", "extra algorithms", "data directory", "object facts", "server"):
         assert subject in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("jobs", "list", "--limit", "0"), 2, "must be a whole number of at least 1, got '0'"),
+        (("serve", "--port", "99999"), 2, "MILLRACE_PORT must be between 0 and 65535, got 99999"),
+        (("serve", "--data-dir", "/proc/nowhere"), 2, "data directory /proc/nowhere"),
+        (("doctor", "--data-dir", "/proc/nowhere"), 1, "missing data directory"),
+        (("exec", "--data-dir", "/proc/nowhere", "--", "true"), 2, "/proc/nowhere"),
+        (("env", "--data-dir", "/proc/nowhere"), 2, "/proc/nowhere"),
+        (("transform", "--model", "m", "--input", "ftp://x", "--output", "o"), 2, "got 'ftp://x'"),
+        (("transform", "--model", "m", "--input", "/", "--output", "/proc/x"), 2, "can't make folder /proc/x"),
+        (("transform", "--model", "m", "--input", "/", "--output", "o", "--env", "A"), 2, "NAME=VALUE, got 'A'"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_line(tmp_path: Path, words: tuple[str, ...], code: int, text: str) -> None:
+    """What is wrong and the value, never a traceback."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "millrace", *words],
+        env={**os.environ, "MILLRACE_DATA_DIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
+    assert text in ended.stderr + ended.stdout
+
+
+def test_exec_takes_the_data_directory_of_the_environment(platform: Platform) -> None:
+    """As `millrace env` exports it; otherwise what the command made would vanish with a temporary one."""
+    script = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='work', Prefix='in/')['KeyCount'])"
+    ended = millrace("exec", "--", sys.executable, "-c", script, MILLRACE_DATA_DIR=str(platform.settings.data_dir))
+    assert ended.stdout.strip() == "2", ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "text"),
+    [
+        ("MILLRACE_MAX_JOBS", "0", "at least 1, got 0"),
+        ("MILLRACE_LEASE_SECONDS", "2", "at least 3 heartbeats of 1.0 s, got 2.0"),
+        ("MILLRACE_HEARTBEAT_SECONDS", "nan", "at least 0.01, got nan"),
+        ("MILLRACE_LOG_LEVEL", "loud", "one of debug, info, warning, error, got 'loud'"),
+    ],
+)
+def test_settings_out_of_range_are_refused(tmp_path: Path, variable: str, value: str, text: str) -> None:
+    """A server that could never work does not start."""
+    ended = millrace("serve", "--port", "0", "--data-dir", str(tmp_path), **{variable: value})
+    assert ended.returncode == 2
+    assert f"{variable} must be {text}" in ended.stderr

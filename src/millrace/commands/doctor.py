@@ -60,8 +60,10 @@ def _data_dir(settings: Settings) -> _Finding:
         free = shutil.disk_usage(folder).free
     except OSError as exc:
         return _Finding(False, "data directory", f"{folder}: {exc.strerror}; choose another with --data-dir")
-    works = os.access(folder, os.W_OK) and free > LOW_DISK_BYTES
-    return _Finding(works, "data directory", f"{folder}, {free / 1e9:.1f} GB free")
+    if not os.access(folder, os.W_OK):
+        return _Finding(False, "data directory", f"{folder} can't be written; choose another with --data-dir")
+    advice = "" if free > LOW_DISK_BYTES else ": too little, make room or choose another with --data-dir"
+    return _Finding(free > LOW_DISK_BYTES, "data directory", f"{folder}, {free / 1e9:.1f} GB free{advice}")
 
 
 def _attributes(settings: Settings) -> _Finding:
@@ -69,6 +71,9 @@ def _attributes(settings: Settings) -> _Finding:
     probe = settings.data_dir / ".attribute-probe"
     try:
         probe.touch()
+    except OSError as exc:
+        return _Finding(False, "object facts", f"can't write into {settings.data_dir}: {exc.strerror}")
+    try:
         os.setxattr(probe, "user.millrace", b"1")
         detail = "extended attributes: facts change together with the object"
     except OSError:

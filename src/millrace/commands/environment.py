@@ -13,6 +13,7 @@ from pathlib import Path
 
 from millrace.app import ServerAddress, read_address
 from millrace.clock import SystemClock
+from millrace.errors import UsageError
 from millrace.names import DEFAULT_REGION
 from millrace.ports.keys import AccessKey
 from millrace.settings import Settings, as_environment
@@ -117,12 +118,14 @@ def execute(settings: Settings | None, command: Sequence[str], load: Callable[[P
     """
     if settings is None:
         with tempfile.TemporaryDirectory(prefix="millrace-") as folder:
+            print(f"millrace exec: temporary data directory {folder}, removed at the end", file=sys.stderr)
             return _execute(load(Path(folder)), command)
     return _execute(settings, command)
 
 
 def _execute(settings: Settings, command: Sequence[str]) -> int:
-    signal.signal(signal.SIGTERM, _end)  # so that the server that we start ends with us
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the server that we start ends with us
+        signal.signal(number, _end)
     address = read_address(settings)
     server = None
     try:
@@ -164,9 +167,13 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
 
 
 def _start_server(settings: Settings) -> tuple[subprocess.Popen[bytes], ServerAddress]:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     log_path = settings.data_dir / "server.log"
-    with log_path.open("ab") as log:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        opened = log_path.open("ab")
+    except OSError as exc:
+        raise UsageError(f"data directory {settings.data_dir}: {exc.strerror}") from exc
+    with opened as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "millrace", "serve", "--port", "0", "--stop-jobs", "--stop-at-eof"],
             env={**os.environ, **as_environment(settings)},

@@ -31,7 +31,7 @@ from millrace.agents.transform import TransformAgent
 from millrace.built_in_images import find_built_in
 from millrace.clock import SystemClock
 from millrace.dataplane.validate import validate_spec
-from millrace.errors import ApiError, JobFailure
+from millrace.errors import ApiError, ImageUnavailable, JobFailure, UsageError
 from millrace.jobs.endpoint import ModelContainer, ModelData
 from millrace.jobs.transform import (
     AssembleWith,
@@ -60,16 +60,12 @@ from millrace.store.sql_documents import SqlDocumentStore
 if TYPE_CHECKING:
     from rich import progress as rich_progress
 
-__all__ = ["TransformRequest", "UsageError", "transform"]
+__all__ = ["TransformRequest", "transform"]
 
 MIB = 1024 * 1024
 MANIFEST_MEMBER = "millrace.json"
 REPORT_SECONDS = 2.0
 """Time between two progress lines where there is no terminal."""
-
-
-class UsageError(ValueError):
-    """An option does not make sense; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +114,11 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
     model = await _model(settings, request, aliases, scratch)
     spec = _spec(request, source, output)
     validate_spec(spec)
+    images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
+    try:
+        images.resolve(model.image)
+    except ImageUnavailable as exc:
+        raise UsageError(f"--image: {exc}") from exc
     clock = SystemClock()
     objects = FilesystemObjects(settings.objects_dir, aliases=aliases, clock=clock)
     session = DetachedSession(clock)
@@ -126,7 +127,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
         session=session,
         objects=objects,
         logs=LogFiles(scratch / "logs"),
-        images=HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in),
+        images=images,
         runtime=ProcessRuntime(os.environ),
         endpoint_url=None,
         mint_credentials=_no_credentials,
@@ -173,7 +174,10 @@ def _place(text: str, option: str, aliases: dict[str, Path], *, must_exist: bool
             return ObjectPrefix.parse(text)
         except ValueError as exc:
             raise UsageError(f"{option}: {exc}") from None
-    path = Path(text).expanduser().absolute()
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme != "file":
+        raise UsageError(f"{option}: s3:// and file:// addresses and paths are taken, got {text!r}")
+    path = Path(rest if separator else text).expanduser().absolute()
     bucket = f"local{len(aliases)}"
     if must_exist and not path.exists():
         raise UsageError(f"{option}: there is no file or folder {path}")
@@ -182,7 +186,12 @@ def _place(text: str, option: str, aliases: dict[str, Path], *, must_exist: bool
             raise UsageError(f"{option}: {path} is a file; outputs go into a folder")
         aliases[bucket] = path.parent
         return ObjectPrefix(bucket, path.name)
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise UsageError(f"{option}: can't make folder {path}: {exc.strerror}") from exc
+    if not must_exist and not os.access(path, os.W_OK):
+        raise UsageError(f"{option}: can't write into {path}")
     aliases[bucket] = path
     return ObjectPrefix(bucket, "")
 
