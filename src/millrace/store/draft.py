@@ -103,14 +103,14 @@ def verify_digests(
     return md5, checksums
 
 
-def copy_bytes(source: int, target: int, size: int) -> None:
-    """Append the first `size` bytes of one file to another, inside the kernel (and by reference where it can)."""
-    done = 0
-    while done < size:
+def copy_bytes(source: int, target: int, start: int, length: int) -> None:
+    """Append a range of one file to another, inside the kernel (and by reference where it can)."""
+    end = start + length
+    while start < end:
         try:
-            copied = os.copy_file_range(source, target, min(size - done, _COPY_BYTES), done)
+            copied = os.copy_file_range(source, target, min(end - start, _COPY_BYTES), start)
         except OSError:  # two file systems that the kernel does not copy between
-            copied = os.sendfile(target, source, done, min(size - done, _COPY_BYTES))
+            copied = os.sendfile(target, source, start, min(end - start, _COPY_BYTES))
         if not copied:
-            raise OSError(f"the file was cut to {done} of {size} bytes while it was copied")
-        done += copied
+            raise OSError(f"the file was cut to {start} of {end} bytes while it was copied")
+        start += copied

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Seq
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,6 +44,7 @@ from millrace.store.checksums import Digests
 from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
 from millrace.store.facts import Facts
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
+from millrace.store.uninterrupted import run_uninterrupted
 from millrace.store.uploads import Uploads
 
 __all__ = ["FilesystemObjects"]
@@ -64,6 +65,7 @@ class FilesystemObjects:
     Args:
         root: Folder of all buckets; made if it is missing.
         chunk_bytes: Bytes that are read or written at a time; two chunks are held per object being read or written.
+        copy_bytes_at_a_time: Bytes that are copied within the file system at a time; a cancelled copy ends after them.
         durable: Wait until a written object would survive a power failure. Deletions are not waited for.
         use_attributes: Keep facts in extended attributes where the file system has them, rather than in sidecar files.
         min_part_bytes: Least size of every part but the last of a multipart upload.
@@ -80,6 +82,7 @@ class FilesystemObjects:
         root: Path,
         *,
         chunk_bytes: int = 1024 * 1024,
+        copy_bytes_at_a_time: int = 256 * 1024 * 1024,
         durable: bool = True,
         use_attributes: bool = True,
         min_part_bytes: int = 5 * 1024 * 1024,
@@ -90,6 +93,7 @@ class FilesystemObjects:
     ) -> None:
         self._root = root.absolute()
         self._chunk_bytes = chunk_bytes
+        self._copy_bytes = copy_bytes_at_a_time
         self._durable = durable
         self._use_attributes = use_attributes
         self._clock = clock or SystemClock()
@@ -281,7 +285,9 @@ class FilesystemObjects:
                 facts = replace(facts, meta=meta)
             draft = Draft(to_bucket)
             try:
-                await asyncio.to_thread(copy_bytes, file.descriptor, draft.descriptor, file.stat.st_size)
+                for start in range(0, file.stat.st_size, self._copy_bytes):
+                    length = min(self._copy_bytes, file.stat.st_size - start)
+                    await run_uninterrupted(partial(copy_bytes, file.descriptor, draft.descriptor, start, length))
                 return await self._install(to_bucket, draft, target, replace(facts, upload_id=""), guard)
             finally:
                 draft.close()
@@ -458,7 +464,7 @@ class FilesystemObjects:
             bucket.install(draft.path, _key(ref), guard=guard)
             return draft.stat()
 
-        stat = await asyncio.to_thread(install) if self._durable else install()
+        stat = await run_uninterrupted(install) if self._durable else install()
         return _info(ref, stat, facts)
 
     def _page(self, bucket: BucketFolder, prefix: str, after: str, delimiter: str, limit: int) -> ListPage:

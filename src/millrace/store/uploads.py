@@ -173,7 +173,7 @@ class Uploads:
         try:
             for part in parts:
                 with (folder / f"{part.number:05}").open("rb") as file:
-                    copy_bytes(file.fileno(), draft.descriptor, part.size)
+                    copy_bytes(file.fileno(), draft.descriptor, 0, part.size)
             if self.durable:
                 os.fsync(draft.descriptor)
             bucket.facts.write(draft.descriptor, facts)

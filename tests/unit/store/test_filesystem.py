@@ -87,6 +87,38 @@ async def test_attaching_waits_beside_the_event_loop(store: FilesystemObjects, t
     assert (await store.get(ref)).meta.tags == {"a": "b"}
 
 
+async def test_a_cancelled_put_ends_after_its_thread(store: FilesystemObjects, tmp_path: Path) -> None:
+    """A put that is cancelled while its object is installed closes no file that its thread still uses."""
+    ref = ObjectRef("box", "k")
+    received = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"whole"
+        received.set()
+
+    with BucketFolder("box", tmp_path / "objects/box", tmp_path / "objects/.millrace/box").lock(b"k"):
+        putting = asyncio.create_task(store.put(ref, body()))
+        await received.wait()
+        for _ in range(3):  # a second cancellation does not free it either
+            putting.cancel()
+            await asyncio.sleep(0)
+        assert not putting.done()
+    with pytest.raises(asyncio.CancelledError):
+        await putting
+    assert await read_all(store, ref) == b"whole"
+    assert list((tmp_path / "objects/.millrace/box/tmp").iterdir()) == []
+
+
+async def test_a_copy_in_pieces_is_whole(tmp_path: Path) -> None:
+    """An object is copied piece by piece, and all of it arrives."""
+    store = FilesystemObjects(tmp_path, copy_bytes_at_a_time=1000)
+    await store.create_bucket("box", region="us-east-1", owner="1")
+    data = os.urandom(4500)
+    await store.put(ObjectRef("box", "a"), chunks_of(data))
+    await store.copy(ObjectRef("box", "a"), ObjectRef("box", "b"))
+    assert await read_all(store, ObjectRef("box", "b")) == data
+
+
 # --- folders as a person sees them
 
 
