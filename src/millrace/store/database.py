@@ -105,14 +105,8 @@ class Database:
         if self._writer is None:
             self._writer = self._connect()
         connection = self._writer
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(connection)
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-        return result
+        with _transaction(connection):
+            return work(connection)
 
     async def wait_for_change(self, timeout_seconds: float) -> bool:
         """Return True once anything was written, by this process or another, else False after the timeout."""
@@ -169,8 +163,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
     steps = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     if connection.execute("PRAGMA user_version").fetchone()[0] == len(steps):
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection):
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(steps):
             raise StoreUnavailable(f"schema version {version} is newer than this release's {len(steps)}")
@@ -178,10 +171,6 @@ def _migrate(connection: sqlite3.Connection) -> None:
             for statement in _statements(folder.joinpath(name).read_text("utf-8")):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {number}")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
 
 
 def _statements(text: str) -> Iterator[str]:
@@ -194,6 +183,20 @@ def _statements(text: str) -> Iterator[str]:
             pending = ""
     if pending.strip():
         yield pending
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what happens inside, or roll all of it back; either way the connection can take the next transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # A COMMIT that fails may leave the transaction open; after a full disk SQLite may have rolled back by itself.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 @contextmanager

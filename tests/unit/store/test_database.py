@@ -1,6 +1,7 @@
 """The state file: who may read it, and what a transaction that fails leaves."""
 
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,3 +67,22 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreUnavailable, match=r"file/state\.db: .*(Not a directory|File exists)"):
         Database(tmp_path / "file" / "state.db")
+
+
+async def test_a_commit_that_fails_is_undone(tmp_path: Path) -> None:
+    """Nothing of the failed write stays, and the next one goes through."""
+    database = Database(tmp_path / "state.db")
+
+    def dangling(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA defer_foreign_keys = ON")  # the missing job is found at COMMIT
+        connection.execute("INSERT INTO job_events (job_id, posted_at, type, body) VALUES (999, 0, 'x', '')")
+
+    def count(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("SELECT count(*) FROM job_events").fetchone()[0])
+
+    try:
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+            await database.write(dangling)
+        assert await database.write(count) == 0
+    finally:
+        database.close()
