@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 
 import uvloop
@@ -19,14 +20,14 @@ from millrace import settings as settings_module
 from millrace.agents.backends import AgentBackends
 from millrace.agents.endpoint import EndpointAgent
 from millrace.agents.job_start import find_job_start
-from millrace.agents.session import AgentSession
+from millrace.agents.session import AgentSession, Session
 from millrace.agents.training import TrainingAgent
 from millrace.agents.transform import TransformAgent
 from millrace.built_in_images import find_built_in
 from millrace.clock import SystemClock
 from millrace.dataplane.limits import Limits
 from millrace.engines.local import ENDPOINT_VARIABLE, instance_folder, process_start
-from millrace.errors import InternalFailure, JobFailure, LeaseLost
+from millrace.errors import InternalFailure, JobFailure, LeaseLost, StoreUnavailable
 from millrace.jobs.job import EndpointJob, InstanceFinished, Job, TrainingJob, TransformJob
 from millrace.jobs.training import TrainingOutcome
 from millrace.jobs.transform import InstanceOutcome
@@ -48,6 +49,7 @@ log = logging.getLogger("millrace.agent")
 
 CREDENTIAL_SECONDS = 36 * 3600
 
+EXIT_WITHOUT_A_WORD = 1
 EXIT_LEASE_LOST = 3
 
 
@@ -84,14 +86,20 @@ class Agent:
         )
         async with opening as session:
             job = await self._jobs.get_by_id(self._ref.job_id)
-            finished = await self._work(job, session)
+            finished = await self.work(job, session)
             if session.suspended:
                 return
             await session.report_progress()
             await session.post(finished)
 
-    async def _work(self, job: Job, session: AgentSession) -> InstanceFinished:
-        """Do the instance's work and say how it ended."""
+    async def work(self, job: Job, session: Session) -> InstanceFinished:
+        """Do the instance's work and say how it ended.
+
+        Raises:
+            LeaseLost: Another attempt has the work.
+            StoreUnavailable: The state store does not answer now. That is no fault of the job, so nothing is said of
+                it: the next attempt goes on where this one stood.
+        """
         training = outcome = reason = None
         try:
             match job:
@@ -101,7 +109,7 @@ class Agent:
                     outcome = await self._transform(job, session)
                 case EndpointJob():
                     reason = await self._endpoint(job, session)
-        except LeaseLost:
+        except (LeaseLost, StoreUnavailable):
             raise
         except JobFailure as failure:
             reason = failure.reason
@@ -119,7 +127,7 @@ class Agent:
             failure_reason=reason,
         )
 
-    async def _training(self, job: TrainingJob, session: AgentSession) -> TrainingOutcome:
+    async def _training(self, job: TrainingJob, session: Session) -> TrainingOutcome:
         agent = TrainingAgent(
             job,
             self._folder,
@@ -128,7 +136,7 @@ class Agent:
         )
         return await agent.run()
 
-    async def _transform(self, job: TransformJob, session: AgentSession) -> InstanceOutcome:
+    async def _transform(self, job: TransformJob, session: Session) -> InstanceOutcome:
         agent = TransformAgent(
             job.spec,
             job.containers[0],
@@ -143,7 +151,7 @@ class Agent:
         )
         return await agent.run()
 
-    async def _endpoint(self, job: EndpointJob, session: AgentSession) -> str | None:
+    async def _endpoint(self, job: EndpointJob, session: Session) -> str | None:
         instance = job.instance(self._ref.index)
         if instance is None:
             raise LeaseLost(f"endpoint {job.name} has no instance {self._ref.index} any more")
@@ -156,7 +164,7 @@ class Agent:
         )
         return await agent.run()
 
-    def _backends(self, session: AgentSession) -> AgentBackends:
+    def _backends(self, session: Session) -> AgentBackends:
         return AgentBackends(
             session=session,
             objects=self._objects,
@@ -188,18 +196,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     job_id, index, attempt = (int(word) for word in (sys.argv[1:] if arguments is None else arguments))
     settings = settings_module.load()
     set_up_logging(settings.log_level, subject=f"job {job_id} instance {index} attempt {attempt}")
-    agent = Agent(settings, InstanceRef(job_id=job_id, index=index, attempt=attempt), os.environ)
     try:
-        keep_freed_memory()  # payloads come and go: a tenth of the data plane's time went into page faults
-        uvloop.run(agent.run())
+        with closing(Agent(settings, InstanceRef(job_id=job_id, index=index, attempt=attempt), os.environ)) as agent:
+            keep_freed_memory()  # payloads come and go: a tenth of the data plane's time went into page faults
+            uvloop.run(agent.run())
     except LeaseLost as exc:
         log.error("lease lost: %s", exc)
         return EXIT_LEASE_LOST
     except NoSuchJob:
         log.error("the job is gone")
         return EXIT_LEASE_LOST
-    finally:
-        agent.close()
+    except StoreUnavailable as exc:
+        log.error("state store unavailable: %s", exc)
+        return EXIT_WITHOUT_A_WORD
     return 0
 
 
