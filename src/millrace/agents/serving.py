@@ -51,6 +51,7 @@ async def serve_model(
         ClientFailure: Image or model data are not to be had.
     """
     opt_ml = folder / "opt" / "ml"
+    await backends.runtime.end_left_over(folder)
     shutil.rmtree(folder / "opt", ignore_errors=True)
     (opt_ml / "model").mkdir(parents=True)
     try:

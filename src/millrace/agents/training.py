@@ -75,6 +75,7 @@ class TrainingAgent:
         hosts: list[_Host] = []
         try:
             image = self._backends.images.resolve(self._spec.image)
+            await self._backends.runtime.end_left_over(self._folder)
             hosts = self._prepare_hosts(image)
             await self._stage(SecondaryStatus.DOWNLOADING)
             pipes = await self._bring_channels(hosts, image)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from millrace.errors import RuntimeUnavailable
 from millrace.ports.jobs import AgentRecord, InstanceRef
+from millrace.process_groups import end_left_over, process_start
 
 __all__ = ["ENDPOINT_VARIABLE", "LocalEngine", "instance_folder", "process_start"]
 
@@ -30,26 +31,10 @@ REGISTRATION_SECONDS = 60.0
 FORK_SECONDS = 60.0
 """How long the nursery may take to answer; the first time it has its imports to do."""
 
-_START_FIELD = 19
-"""Position of starttime in /proc/PID/stat, counted behind the name (proc(5), field 22)."""
-
 
 def instance_folder(work_dir: Path, job_id: int, index: int) -> Path:
     """Return the folder of one instance's working files."""
     return work_dir / str(job_id) / str(index)
-
-
-def process_start(process_id: int) -> int | None:
-    """Return when a process started, in clock ticks since the machine did, or None if it is gone.
-
-    With the process id it names a process for good: numbers are given again, but not at the same tick.
-    """
-    try:
-        text = Path(f"/proc/{process_id}/stat").read_bytes()
-    except OSError:
-        return None
-    fields = text.rpartition(b")")[2].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[_START_FIELD])
 
 
 class LocalEngine:
@@ -154,7 +139,7 @@ class LocalEngine:
         folder = self._work_dir / str(job_id)
         if index is not None:
             folder = folder / str(index)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(_remove, folder)
 
     async def sweep(self, keep: Collection[int]) -> None:
         if self._work_dir.is_dir():
@@ -171,3 +156,8 @@ class LocalEngine:
         if self._nursery is not None and self._nursery.stdin is not None:
             self._nursery.stdin.close()
             await self._nursery.wait()
+
+
+def _remove(folder: Path) -> None:
+    end_left_over(folder)  # what still runs there would write on, into folders that are gone or another attempt's
+    shutil.rmtree(folder, ignore_errors=True)

@@ -119,6 +119,13 @@ class Runtime(Protocol):
         """Start a container; raises RuntimeUnavailable or ImageUnavailable."""
         ...
 
+    async def end_left_over(self, folder: Path) -> None:
+        """End what containers of an earlier launcher, killed or hung, still run in a folder or below.
+
+        To be awaited before their folder is cleared and used again.
+        """
+        ...
+
     async def probe(self) -> RuntimeReport:
         """Try whether this runtime works here."""
         ...

@@ -6,6 +6,7 @@ finds its /opt/ml under $SAGEMAKER_BASE_DIR/opt/ml and its port in SAGEMAKER_BIN
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import socket
@@ -17,8 +18,11 @@ from typing import cast
 
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.ports.runtime import Address, ContainerSpec, ExitStatus, RuntimeReport
+from millrace.process_groups import ProcessGroup, end_left_over
 
 __all__ = ["ProcessRuntime"]
+
+log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 256 * 1024
 """A longer log line is split: the limit of a CloudWatch Logs event."""
@@ -79,7 +83,14 @@ class ProcessRuntime:
             )
         except OSError as exc:
             raise ImageUnavailable(f"image {spec.image.uri}: can't start {spec.command[0]!r}: {exc}") from exc
-        return ProcessContainer(transport, lines, address, self._drain_seconds)
+        container = ProcessContainer(transport, lines, address, self._drain_seconds, base)
+        if lines.ended.done():  # a short program
+            container.end_group()
+        lines.on_exit = container.end_group
+        return container
+
+    async def end_left_over(self, folder: Path) -> None:
+        await asyncio.to_thread(end_left_over, folder)
 
     async def probe(self) -> RuntimeReport:
         return RuntimeReport(
@@ -98,12 +109,20 @@ class ProcessContainer:
         lines: "_LineProtocol",
         address: Address | None,
         drain_seconds: float,
+        folder: Path,
     ) -> None:
         self._transport = transport
         self._drain_seconds = drain_seconds
         self._lines = lines
         self._address = address
         self._pid = transport.get_pid()
+        self._folder = folder
+        self._group = ProcessGroup.of_leader(self._pid)
+        if self._group is not None:
+            try:
+                self._group.note(folder)
+            except OSError:  # the container runs; only what it would leave behind a killed agent could not be found
+                log.warning("process group not noted", extra={"folder": str(folder)}, exc_info=True)
 
     @property
     def address(self) -> Address | None:
@@ -116,12 +135,19 @@ class ProcessContainer:
     async def wait(self) -> ExitStatus:
         """Return once the process has ended and its last line was delivered."""
         code = await asyncio.shield(self._lines.ended)
-        # What the program left running in its group would hold ports and files for ever.
-        _signal_group(self._pid, signal.SIGKILL)
         # A child that left the group may hold the pipe open for as long as it likes; the container has ended.
         await asyncio.wait({self._lines.drained}, timeout=self._drain_seconds)
         self._transport.close()
         return ExitStatus(128 - code if code < 0 else code)
+
+    def end_group(self) -> None:
+        """Kill what the ended program left running in its group: it would hold ports and files for ever.
+
+        At once, and once: while there is something left the group's number is taken, later it may be a stranger's.
+        """
+        _signal_group(self._pid, signal.SIGKILL)
+        if self._group is not None:
+            self._group.forget(self._folder)
 
     async def stop(self, grace_seconds: float) -> ExitStatus:
         """Send SIGTERM to the group, SIGKILL after the grace."""
@@ -140,6 +166,7 @@ class _LineProtocol(asyncio.SubprocessProtocol):
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[int] = loop.create_future()
         self.drained: asyncio.Future[None] = loop.create_future()
+        self.on_exit: Callable[[], None] | None = None
         self._on_line = on_line
         self._partial = b""
         self._transport: asyncio.SubprocessTransport | None = None
@@ -168,6 +195,8 @@ class _LineProtocol(asyncio.SubprocessProtocol):
         assert self._transport is not None
         code = self._transport.get_returncode()
         if not self.ended.done():
+            if self.on_exit is not None:
+                self.on_exit()
             self.ended.set_result(code if code is not None else 0)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -113,6 +113,62 @@ async def test_children_left_behind_end_with_the_container(tmp_path: Path, lines
     await _gone(int(lines[0]))
 
 
+AGENT = """
+import asyncio, os, sys
+from pathlib import Path
+from millrace.ports.runtime import ContainerSpec, Image
+from millrace.runtimes.process import ProcessRuntime
+
+async def main():
+    folder = Path(sys.argv[1])
+    (folder / "opt" / "ml").mkdir(parents=True)
+    image = Image(uri="u", name="n", command=("/bin/sh", "-c", "sleep 1000 & echo $!; wait"))
+    spec = ContainerSpec(
+        name="c", image=image, command=image.command, environment={}, opt_ml=folder / "opt" / "ml",
+        on_line=lambda at, line: print(line, flush=True),
+    )
+    await (await ProcessRuntime(os.environ).launch(spec)).wait()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("depth", ["", "algo-1", "0/algo-1"])
+async def test_the_next_launcher_ends_what_a_killed_one_left(tmp_path: Path, depth: str) -> None:
+    """Programs that the container had started too: the kernel ends only its first process."""
+    agent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", AGENT, str(tmp_path / depth)), stdout=asyncio.subprocess.PIPE
+    )
+    assert agent.stdout is not None
+    grandchild = int(await agent.stdout.readline())
+    agent.kill()
+    await agent.wait()
+    assert Path(f"/proc/{grandchild}").exists()
+    await ProcessRuntime(os.environ).end_left_over(tmp_path)
+    await _gone(grandchild)
+    await ProcessRuntime(os.environ).end_left_over(tmp_path)
+
+
+async def test_a_container_that_hangs_on_is_ended_too(tmp_path: Path, lines: list[str]) -> None:
+    """Its launcher, if it ever wakes, sees it killed, and leaves alone what was started in its place."""
+    container = await launch(tmp_path, lines, "import signal; print('ready', flush=True); signal.pause()")
+    await _line(lines, "ready")
+    await ProcessRuntime(os.environ).end_left_over(tmp_path)
+    following = await launch(tmp_path, [], "import signal; signal.pause()")
+    assert (await container.wait()).code == 137
+    assert os.getpgid(following.process_id) == following.process_id
+    await ProcessRuntime(os.environ).end_left_over(tmp_path)
+    assert (await following.wait()).code == 137
+
+
+async def test_a_container_that_has_ended_is_not_ended_again(tmp_path: Path, lines: list[str]) -> None:
+    """Its process id may be somebody else's by then; there is no note of it any more."""
+    before = set(tmp_path.iterdir())
+    container = await launch(tmp_path, lines, "print('done')")
+    assert (await container.wait()).ok
+    assert {path.name for path in set(tmp_path.iterdir()) - before} == {"opt"}
+
+
 async def test_a_program_that_is_missing_is_told(tmp_path: Path) -> None:
     """The failure names image and program."""
     image = Image(uri="my/image:1", name="n", command=("/no/such/program",))
