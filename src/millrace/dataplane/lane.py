@@ -63,6 +63,10 @@ class Lane:
         """Whether every payload has its result."""
         return self.exhausted and self.results.next_index == self.next_index
 
+    def may_fail_at(self, index: int) -> bool:
+        """Return whether a failure of that payload would be the one to tell."""
+        return self.failure is None or index < self.failure_index
+
     def finish(self, payload: Payload, answer: Answer, room: int) -> None:
         """Record the result of one payload."""
         for ready, freed in self.results.finish(payload.index, (answer, room)):

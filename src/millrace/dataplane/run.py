@@ -12,7 +12,8 @@ is written: whatever is slow, reading stops. Nothing waits for room that it hold
 always be completed once it is alone, and a request may always be sent when none is under way.
 
 A request keeps its slot while it backs off. The first failing payload (by position, not by time) decides what is told
-of an object: a failure is final once no earlier payload of that object is under way.
+of an object: a failure is final once no earlier payload of that object is under way. Earlier ones are sent again as
+often as if nothing had failed, later ones no more.
 """
 
 import asyncio
@@ -556,9 +557,8 @@ class _Run:
             self._crash(exc)
 
     def _succeeded(self, lane: Lane, payload: Payload, answer: bytes | list[bytes]) -> None:
-        if lane.failure is not None:
+        if not lane.may_fail_at(payload.index):
             self._drop_payload(payload)
-            self._settle(lane)
             return
         if self._rewrites and self._processing is not None:
             try:
@@ -567,6 +567,10 @@ class _Run:
                 self._drop_payload(payload)
                 self._fail_record(lane, payload.index, payload, exc)
                 return
+        if lane.failure is not None:
+            self._drop_payload(payload)
+            self._settle(lane)
+            return
         counters = self._counters
         counters.in_flight -= 1
         counters.records += payload.records
@@ -586,7 +590,7 @@ class _Run:
         connection.lane = connection.payload = None
         try:
             error = connection.error
-            if error is not None and error.stale and lane.failure is None:
+            if error is not None and error.stale and lane.may_fail_at(payload.index):
                 # It was closed while it was idle, before this request: no attempt was made on the container.
                 self._spawn_aside(lane, payload, self._connect_and_send(lane, payload))
                 return
@@ -621,12 +625,10 @@ class _Run:
         retry_after: float | None = None,
     ) -> None:
         payload.failed_attempts += 1
-        may_retry = failure.may_retry and payload.failed_attempts <= self._spec.invocation_max_retries
-        if lane.failure is not None and (may_retry or payload.index > lane.failure_index):
+        if not lane.may_fail_at(payload.index):
             self._drop_payload(payload)
-            self._settle(lane)
             return
-        if may_retry:
+        if failure.may_retry and payload.failed_attempts <= self._spec.invocation_max_retries:
             self._counters.retries += 1
             delay = self._retry_delay(payload.failed_attempts, retry_after)
             self._spawn_aside(lane, payload, self._send_again(lane, payload, delay))
@@ -707,28 +709,35 @@ class _Run:
         if lane.settled:
             return
         first = lane.failure is None
-        if first or index < lane.failure_index:
+        if lane.may_fail_at(index):
             lane.failure, lane.failure_index, lane.failure_log = failure, index, log_text
+            self._drop_aside(lane)
         if first:
             results, room = lane.drop()
             self._outstanding -= results
             self._give_back(room)
             if lane in self._forming:
                 self._forming.remove(lane)
-            for task, (waiting, payload) in list(self._aside.items()):
-                if waiting is lane:
-                    del self._aside[task]
-                    task.cancel()
-                    self._drop_payload(payload)
             self._room.set()
         self._settle(lane)
+
+    def _drop_aside(self, lane: Lane) -> None:
+        """Send no more of a lane's payloads behind its failure."""
+        for task, (waiting, payload) in list(self._aside.items()):
+            if waiting is lane and not lane.may_fail_at(payload.index):
+                del self._aside[task]
+                task.cancel()
+                self._drop_payload(payload)
 
     def _settle(self, lane: Lane) -> None:
         """Make a failure final once no earlier payload of its lane is under way."""
         if lane.settled or lane.failure is None:
             return
         for connection in self._connections:
-            if connection.lane is lane and connection.payload.index < lane.failure_index:
+            if connection.lane is lane and lane.may_fail_at(connection.payload.index):
+                return
+        for waiting, payload in self._aside.values():
+            if waiting is lane and lane.may_fail_at(payload.index):
                 return
         lane.settled = True
         failure = lane.failure

@@ -117,15 +117,15 @@ async def test_the_earliest_failure_is_told() -> None:
     assert result.outcome.failure_count == 1
 
 
-async def test_a_failure_ends_the_back_off_of_its_object() -> None:
-    """When a record fails for good, an earlier one that backs off is not sent again."""
+async def test_a_failure_ends_the_back_off_of_later_records() -> None:
+    """When a record fails for good, a later one of its object that backs off is not sent again."""
     clock = ManualClock()
     backing_off = asyncio.Event()
 
     async def behave(request: ModelRequest) -> ModelReply:
         if request.path != "/invocations":
             return ModelReply(status=404)
-        if request.body == b"1\n":
+        if request.body == b"2\n":
             return ModelReply(status=503)
         await backing_off.wait()
         return ModelReply(b"no", status=400)
@@ -136,8 +136,44 @@ async def test_a_failure_ends_the_back_off_of_its_object() -> None:
 
     spec = job(**SINGLE, max_concurrent_transforms=2)
     result = await run_job(spec, behave, b"1\n2\n", clock=clock, driver=drive)
-    assert result.outcome.failures[0].record == 2
-    assert result.server.bodies == [b"1\n", b"2\n"]
+    assert result.outcome.failures[0].record == 1
+    assert sorted(result.server.bodies) == [b"1\n", b"2\n"]
+
+
+@pytest.mark.parametrize(
+    ("then", "record", "label"), [(500, 1, "AlgorithmError"), (400, 1, "ClientError"), (200, 2, "ClientError")]
+)
+@pytest.mark.parametrize("later_fails_first", [True, False])
+async def test_the_failure_told_does_not_depend_on_time(
+    then: int, record: int, label: str, later_fails_first: bool
+) -> None:
+    """An earlier record that backs off gets all its attempts, whenever a later one fails: only then is it told."""
+    clock = ManualClock()
+    later = asyncio.Event()
+    answers = [500, then]
+    if later_fails_first:
+        later.set()
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        if request.body == b"1\n":
+            return ModelReply(status=answers.pop(0))
+        await later.wait()
+        return ModelReply(status=400)
+
+    async def drive(server: ModelServer) -> None:
+        await server.received(2)
+        await clock.sleepers(2)
+        clock.advance(2)
+        await server.received(3)
+        later.set()
+
+    spec = job(**SINGLE, max_concurrent_transforms=2, invocation_max_retries=1)
+    result = await run_job(spec, behave, b"1\n2\n3\n", clock=clock, driver=drive)
+    failure = result.outcome.failures[0]
+    assert (failure.record, failure.label, result.outcome.failure_count) == (record, label, 1)
+    assert answers == []
 
 
 async def test_retry_after_is_honoured() -> None:
