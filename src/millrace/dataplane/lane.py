@@ -20,6 +20,7 @@ class Lane:
 
     __slots__ = (
         "answers",
+        "bytes_read",
         "ended",
         "exhausted",
         "failure",
@@ -43,6 +44,8 @@ class Lane:
         """Answers that may be written, in input order."""
         self.room = 0
         """Bytes of room that are given back once `answers` are written."""
+        self.bytes_read = 0
+        """Stored bytes that were read of the object, those read again for a retry not counted."""
         self.next_index = 0
         """Index of the next payload."""
         self.starved = True

@@ -358,9 +358,9 @@ class _Run:
         if self._wants_room:
             self._room.set()
 
-    async def _chunks(self, lane: Lane, *, counted: bool = True) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, lane: Lane) -> AsyncGenerator[bytes, None]:
         """Yield the object's bytes, decompressed, in chunks of at most `chunk_bytes`."""
-        stored = self._stored_chunks(lane, counted=counted)
+        stored = self._stored_chunks(lane)
         async with aclosing(stored):
             if self._spec.compression is Compression.GZIP:
                 async with aclosing(gunzip(stored, chunk_bytes=self._limits.chunk_bytes)) as plain:
@@ -370,12 +370,15 @@ class _Run:
                 async for chunk in stored:
                     yield chunk
 
-    async def _stored_chunks(self, lane: Lane, *, counted: bool) -> AsyncGenerator[bytes, None]:
+    async def _stored_chunks(self, lane: Lane) -> AsyncGenerator[bytes, None]:
         stream = self._objects.read(lane.input.ref)
+        end = 0
         try:
             async for chunk in stream:
-                if counted:
-                    self._counters.bytes_in += len(chunk)
+                end += len(chunk)
+                if end > lane.bytes_read:  # a byte that is read again for a retry counts once
+                    self._counters.bytes_in += end - lane.bytes_read
+                    lane.bytes_read = end
                 yield chunk
         finally:
             close = getattr(stream, "aclose", None)
@@ -834,7 +837,7 @@ class _Run:
                 while lane.failure is None:
                     self._counters.in_flight += 1
                     try:
-                        trouble = await self._stream_once(lane, client, first=attempts == 0)
+                        trouble = await self._stream_once(lane, client)
                     finally:
                         self._counters.in_flight -= 1
                     if trouble is None:
@@ -857,33 +860,44 @@ class _Run:
         finally:
             self._close_lane(lane)
 
-    async def _counted(self, head: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+    async def _counted(
+        self, head: bytes, rest: AsyncGenerator[bytes, None], sent: "_Sent"
+    ) -> AsyncGenerator[bytes, None]:
         """Yield all chunks and count their records."""
+        if not self._splits:
+            sent.records = 1
+            yield head
+            async for chunk in rest:
+                yield chunk
+            return
         chunk = head
+        sent.records = chunk.count(b"\n")
         yield chunk
-        records = chunk.count(b"\n") if self._splits else 1
         async for chunk in rest:
+            sent.records += chunk.count(b"\n")
             yield chunk
-            if self._splits:
-                records += chunk.count(b"\n")
-        if self._splits and not chunk.endswith(b"\n"):
-            records += 1
-        self._counters.records += records
+        if not chunk.endswith(b"\n"):
+            sent.records += 1
 
     async def _stream_once(
-        self, lane: Lane, client: Client, *, first: bool
+        self, lane: Lane, client: Client
     ) -> tuple[AttemptFailure, bytes | None, float | None] | None:
-        """Make one attempt; return why it failed, what the container said and how long it asked to wait."""
+        """Make one attempt; return why it failed, what the container said and how long it asked to wait.
+
+        Records and bytes of the answer are counted once it was committed: those of a broken attempt come again.
+        """
+        sent = _Sent()
+        written = 0
         writer: ObjectWriter | None = None
         timeout = self._spec.invocation_timeout_seconds
         started = self._monotonic()
         try:
-            async with aclosing(self._chunks(lane, counted=first)) as chunks:
+            async with aclosing(self._chunks(lane)) as chunks:
                 head = await anext(chunks, None)
                 if head is not None:
                     self._counters.requests += 1
                     async with client.stream(
-                        "POST", PATH, self._headers, self._counted(head, chunks), timeout_seconds=timeout
+                        "POST", PATH, self._headers, self._counted(head, chunks, sent), timeout_seconds=timeout
                     ) as answer:
                         failure = failure_of_status(answer.status)
                         if failure is not None:
@@ -893,14 +907,17 @@ class _Run:
                         writer = await self._open_writer(lane)
                         async for piece in answer:
                             await writer.write(piece)
-                            self._counters.bytes_out += len(piece)
+                            written += len(piece)
                     self._counters.latency.add(self._monotonic() - started)
                     if writer is not None and self._line_after_each:
                         await writer.write(b"\n")
+                        written += 1
             if writer is None:
                 writer = await self._open_writer(lane)
             if await self._commit(lane, writer):
                 writer = None
+                self._counters.records += sent.records
+                self._counters.bytes_out += written
         except InvocationTimeout:
             return failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=timeout), None, None
         except ConnectionFailed:
@@ -909,6 +926,15 @@ class _Run:
             if writer is not None:
                 await writer.abort()
         return None
+
+
+class _Sent:
+    """What has been sent of a streamed object in one attempt."""
+
+    __slots__ = ("records",)
+
+    def __init__(self) -> None:
+        self.records = 0
 
 
 async def _first_bytes(answer: StreamedAnswer, limit: int) -> bytes:

@@ -387,6 +387,41 @@ async def test_a_streamed_object_is_read_again_for_a_retry() -> None:
     assert result.outcome.progress.retries == 1
 
 
+@pytest.mark.parametrize("split", [SplitType.LINE, SplitType.NONE])
+async def test_a_streamed_object_counts_once_however_often_it_is_sent(split: SplitType) -> None:
+    """Attempts that failed, before or within their answer, leave no trace in records and bytes."""
+    clock = ManualClock()
+    cut = ModelReply(b"1\n", headers=(("Content-Length", "99"),), until_close=True)
+    answers = [ModelReply(status=500), cut, None]
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        return answers.pop(0) or ModelReply(request.body)
+
+    async def drive(server: ModelServer) -> None:
+        for attempt in (1, 2):
+            await server.received(attempt)
+            await clock.sleepers(2)
+            clock.advance(5)
+
+    spec = job(**STREAMED, split=split, strategy=BatchStrategy.MULTI_RECORD, assemble_with=AssembleWith.LINE)
+    data = b"1\n2\n3\n"
+    result = await run_job(spec, behave, data, clock=clock, driver=drive)
+    progress = result.outcome.progress
+    assert result.output == data + b"\n"
+    assert (progress.requests, progress.retries) == (3, 2)
+    assert progress.records == (3 if split is SplitType.LINE else 1)
+    assert (progress.bytes_in, progress.bytes_out) == (len(data), len(data) + 1)
+
+
+async def test_a_streamed_object_that_fails_counts_no_records() -> None:
+    """What was read is counted; records and output are not, for there is no output."""
+    result = await run_job(job(**STREAMED, **NO_RETRIES), status(400, "no"), b"1\n2\n")
+    progress = result.outcome.progress
+    assert (progress.records, progress.bytes_in, progress.bytes_out) == (0, 4, 0)
+
+
 @pytest.mark.parametrize(
     ("code", "reason"), [(400, "ClientError: See job logs"), (500, "AlgorithmError: See job logs")]
 )
