@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from botocore.auth import HmacV1QueryAuth, S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth, SigV4QueryAuth
+from botocore.auth import HmacV1Auth, HmacV1QueryAuth, S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth, SigV4QueryAuth
+from botocore.session import Session
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.protocol.signing import SECRET, signed
@@ -185,6 +186,34 @@ def test_version_2_urls_hold(path: str) -> None:
     with pytest.raises(AuthFailure) as caught:
         check_time_v2(signature, request, expires_at + timedelta(seconds=1), 900)
     assert caught.value.problem is AuthProblem.EXPIRED_URL
+
+
+@pytest.mark.spec("api-surface 4")
+def test_version_2_urls_hold_for_their_operation_only() -> None:
+    """Whoever holds a presigned URL can't make another operation of it: a sub-resource is signed, or refused."""
+    model = Session().get_service_model("s3")
+    uris = [model.operation_model(name).http["requestUri"] for name in model.operation_names]
+    fixed = {part.partition("=")[0] for uri in uris for part in uri.partition("?")[2].split("&")}
+    chosen = sorted(fixed - {"", "list-type", "x-id"})
+    assert {"acl", "encryption", "policyStatus", "uploads"} <= set(chosen)
+    request = signed(HmacV1QueryAuth, method="PUT", url="http://127.0.0.1:4600/bucket", expires=60)
+    for name in chosen:
+        added = replace(request, query=request.query + b"&" + name.encode())
+        query = parse_pairs(added.query)
+        signature = find_signature_v2(added, query)
+        assert signature is not None
+        with pytest.raises(AuthFailure):
+            verify_signature_v2(signature, added, query, secret=SECRET, bucket=None)
+
+
+def test_version_2_headers_may_sign_any_operation() -> None:
+    """Nobody but the signer has a request signed in its header, so a client of version 2 may use every operation."""
+    url = "http://127.0.0.1:4600/bucket?encryption"
+    request = signed(HmacV1Auth, url=url)
+    query = parse_pairs(request.query)
+    signature = find_signature_v2(request, query)
+    assert signature is not None
+    verify_signature_v2(signature, request, query, secret=SECRET, bucket=None)
 
 
 class Pieces:

@@ -60,6 +60,30 @@ _SIGNED_PARAMETERS: Final = frozenset(
     }
 )
 
+# Query parameters that make it another operation, but which version 2 does not sign: whoever holds a presigned URL
+# could add them. Not list-type, which changes only the form of a listing, and which boto3 presigns so.
+_UNSIGNED_SUB_RESOURCES: Final = frozenset(
+    {
+        "abac",
+        "annotation",
+        "attributes",
+        "encryption",
+        "intelligent-tiering",
+        "legal-hold",
+        "metadataAnnotationTable",
+        "metadataConfiguration",
+        "metadataInventoryTable",
+        "metadataJournalTable",
+        "metadataTable",
+        "ownershipControls",
+        "policyStatus",
+        "publicAccessBlock",
+        "renameObject",
+        "retention",
+        "session",
+    }
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignatureV2:
@@ -124,8 +148,16 @@ def verify_signature_v2(
     """Compute the signature again and compare; `bucket` is that of a virtual host.
 
     Raises:
-        AuthFailure: Another signature comes out.
+        AuthFailure: Another signature comes out, or a presigned URL has a sub-resource that version 2 does not sign.
     """
+    if signature.expires is not None:
+        for name, _ in query:
+            if name in _UNSIGNED_SUB_RESOURCES:
+                raise AuthFailure(
+                    AuthProblem.MISSING,
+                    f"Requests with the query parameter {name} require AWS Signature Version 4, which signs it; this "
+                    "URL is presigned with version 2",
+                )
     text = _string_to_sign(signature, request, query, bucket)
     computed = base64.b64encode(hmac.digest(secret.encode(), text.encode("latin-1", "replace"), "sha1"))
     if not hmac.compare_digest(computed, signature.value.encode("utf-8", "replace")):
