@@ -1,5 +1,6 @@
 """Training jobs through boto3, on a real server with real containers."""
 
+import gzip
 import io
 import json
 import os
@@ -110,6 +111,19 @@ def test_pipe_mode_gives_a_fifo_for_each_epoch(platform: Platform, data: str) ->
     assert platform.ended_training("pipe")["TrainingJobStatus"] == "Completed"
     sizes = json.loads(platform.untar("s3://work/out/pipe/output/model.tar.gz")["seen.json"])
     assert sizes == [4 * 21, 4 * 21]
+
+
+def test_a_damaged_gzip_fails_a_piped_job(platform: Platform) -> None:
+    """The program is not left to learn from half of its data."""
+    platform.put("s3://work/damaged/a.gz", gzip.compress(os.urandom(100_000))[:-1000])
+    platform.train(
+        "damaged",
+        InputDataConfig=[channel("train", "s3://work/damaged/", InputMode="Pipe", CompressionType="Gzip")],
+        HyperParameters={"do": "pipe"},
+    )
+    found = platform.ended_training("damaged")
+    assert found["TrainingJobStatus"] == "Failed"
+    assert found["FailureReason"].startswith("ClientError: s3://work/damaged/a.gz: Failed to decompress gzip")
 
 
 def test_uncompressed_output_is_a_prefix(platform: Platform, data: str) -> None:

@@ -5,12 +5,12 @@ import errno
 import os
 import random
 import struct
-import zlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from millrace.agents.objects import download, iter_objects
 from millrace.agents.placement import Placement
+from millrace.dataplane.gzip import CorruptGzip, gunzip
 from millrace.dataplane.manifest import parse_manifest
 from millrace.errors import ClientFailure
 from millrace.jobs.training import Channel, ChannelSource, Distribution, RecordWrapper
@@ -22,6 +22,9 @@ __all__ = ["feed_pipe", "list_channel", "materialise", "shard"]
 MAX_MANIFEST_BYTES = 256 * 1024 * 1024
 RECORDIO_MAGIC = 0xCED7230A
 MAX_RECORD_BYTES = (1 << 29) - 1
+GUNZIP_BYTES = 1024 * 1024
+"""Decompressed bytes of a pipe that memory holds at a time."""
+
 READER_POLL_SECONDS = 0.002
 """How often a pipe is tried until its reader has come; the kernel has no event for it."""
 
@@ -156,17 +159,9 @@ async def _epoch(objects: ObjectStore, channel: Channel, members: Sequence[Membe
 
 
 async def _gunzip(chunks: AsyncIterator[bytes], ref: ObjectRef) -> AsyncIterator[bytes]:
-    decoder = zlib.decompressobj(wbits=31)
-    async for chunk in chunks:
-        rest = chunk
-        while rest:
-            try:
-                yield decoder.decompress(rest)
-            except zlib.error as exc:
-                raise ClientFailure(f"{ref} is not valid gzip: {exc}") from exc
-            rest = decoder.unused_data
-            if decoder.eof:
-                decoder = zlib.decompressobj(wbits=31)
-                rest = rest.lstrip(b"\0")
-            else:
-                rest = b""
+    """Decompress one object in pieces that a pipe's reader can keep up with, whatever it unpacks to."""
+    try:
+        async for plain in gunzip(chunks, chunk_bytes=GUNZIP_BYTES):
+            yield plain
+    except CorruptGzip as exc:
+        raise ClientFailure(f"{ref}: {exc}") from exc

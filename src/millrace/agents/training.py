@@ -215,10 +215,11 @@ class TrainingAgent:
                 done, _ = await asyncio.wait({*running, stop, limit, *background}, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task in done]:
                     statuses[running.pop(task).name] = task.result()
-                if any(not status.ok for status in statuses.values()) or not running:
-                    break
+                # First: a program that was fed half of its data may well end, even well, for that reason.
                 for broken in [task for task in background if task in done]:
                     broken.result()  # raises: a background task has no other way to end
+                if any(not status.ok for status in statuses.values()) or not running:
+                    break
                 if stop in done:
                     return statuses, True, False
                 if limit in done:

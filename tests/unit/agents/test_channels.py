@@ -1,12 +1,16 @@
 """Channels bring objects to a program and leave those in the store alone."""
 
+import asyncio
+import gzip
+import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from millrace.agents.channels import list_channel, materialise
+from millrace.agents.channels import feed_pipe, list_channel, materialise
 from millrace.errors import ClientFailure
-from millrace.jobs.training import Channel, ChannelSource
+from millrace.jobs.training import Channel, ChannelSource, InputMode
 from millrace.names import ObjectPrefix, ObjectRef
 from millrace.store.filesystem import FilesystemObjects
 
@@ -57,3 +61,33 @@ async def test_objects_of_one_file_name_leave_the_store_as_it_is(
         await materialise(objects, members, tmp_path / "train", link=link)
     assert all(f"s3://work/{key}" in str(caught.value) for key in keys)
     assert [await body_of(objects, key) for key in keys] == [b"content of " + key.encode() for key in keys]
+
+
+async def one_epoch(objects: FilesystemObjects, folder: Path, source: str) -> bytes:
+    """Return what the reader of a gzipped channel's first pipe gets; raise what ends the feeding."""
+    channel = Channel(name="train", source=ObjectPrefix("work", source), mode=InputMode.PIPE, gzip=True)
+    members = await list_channel(objects, channel)
+    feeding = asyncio.create_task(feed_pipe(objects, channel, members, folder))
+    await asyncio.sleep(0)  # the pipe is made in the first step
+    read = await asyncio.to_thread((folder / "train_0").read_bytes)
+    if feeding.done():
+        await feeding
+    feeding.cancel()
+    with suppress(asyncio.CancelledError):
+        await feeding
+    return read
+
+
+async def test_a_gzipped_channel_is_decompressed(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """Object after object, member after member."""
+    await put(objects, "gz/a", gzip.compress(b"row\n" * 1000) + gzip.compress(b"more\n"))
+    await put(objects, "gz/b", gzip.compress(b"last\n"))
+    assert await one_epoch(objects, tmp_path, "gz/") == b"row\n" * 1000 + b"more\n" + b"last\n"
+
+
+@pytest.mark.parametrize("cut", [slice(0, 30), slice(0, -1), slice(1, None)])
+async def test_a_damaged_gzip_fails_the_channel(objects: FilesystemObjects, tmp_path: Path, cut: slice) -> None:
+    """A program must not learn from half of its data; the failure names the object."""
+    await put(objects, "gz/a", gzip.compress(random.Random(0).randbytes(100))[cut])
+    with pytest.raises(ClientFailure, match=r"s3://work/gz/a: Failed to decompress gzip"):
+        await one_epoch(objects, tmp_path, "gz/")
