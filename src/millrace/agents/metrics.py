@@ -9,6 +9,10 @@ from millrace.jobs.training import MetricDefinition, MetricValue
 
 __all__ = ["MetricReader"]
 
+MAX_METRIC_LINE = 16 * 1024
+"""Characters of a line in which metrics are looked for. The patterns are the users', run between heartbeats, and many
+take time that grows with the square of a line's length; a line with metrics is short."""
+
 
 class MetricReader:
     """Remembers the last value of each metric.
@@ -22,7 +26,8 @@ class MetricReader:
         self._last: dict[str, MetricValue] = {}
 
     def read(self, timestamp_ms: int, line: str) -> None:
-        """Look for metrics in one line."""
+        """Look for metrics in one line, up to MAX_METRIC_LINE characters of it."""
+        line = line[:MAX_METRIC_LINE]
         for name, pattern in self._patterns:
             for match in pattern.finditer(line):
                 if (value := _number(match)) is not None:
