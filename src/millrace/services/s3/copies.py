@@ -13,7 +13,7 @@ from millrace.services.s3.conditions import Verdict, decide, told_time
 from millrace.services.s3.faults import fault
 from millrace.services.s3.object_meta import encryption_members, object_meta, refuse_unkept
 from millrace.services.s3.objects import check_version, object_ref, target_conditions
-from millrace.services.s3.ranges import Unsatisfiable, parse_range
+from millrace.services.s3.ranges import Unsatisfiable, parse_position, parse_range
 
 __all__ = ["CopyHandlers", "parse_copy_source"]
 
@@ -92,7 +92,7 @@ class CopyHandlers:
             chosen = None
         # "The range must be within the source": unlike a GetObject, one that reaches over the end is refused.
         last = text.rpartition("-")[2]
-        if chosen is None or not last.isdigit() or int(last) >= source.size or text.startswith("bytes=-"):
+        if chosen is None or not last.isdigit() or parse_position(last) >= source.size or text.startswith("bytes=-"):
             raise fault(
                 "InvalidArgument",
                 f"The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the "

@@ -3,9 +3,13 @@
 import re
 from dataclasses import dataclass
 
-__all__ = ["ByteRange", "Unsatisfiable", "parse_range"]
+__all__ = ["ByteRange", "Unsatisfiable", "parse_position", "parse_range"]
 
 _RANGE = re.compile(r"bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))")
+
+
+_MAX_DIGITS = 19
+"""Digits of the largest size of a file. int() refuses numbers of thousands of digits."""
 
 
 class Unsatisfiable(ValueError):
@@ -25,6 +29,12 @@ class ByteRange:
         return f"bytes {self.start}-{self.start + self.length - 1}/{self.size}"
 
 
+def parse_position(digits: str) -> int:
+    """Return the number; one with more digits than any object's size has becomes a number beyond them all."""
+    significant = digits.lstrip("0") or "0"
+    return int(significant) if len(significant) <= _MAX_DIGITS else 10**_MAX_DIGITS
+
+
 def parse_range(text: str | None, size: int) -> ByteRange | None:
     """Return the range that a header asks for, or None for the whole object.
 
@@ -40,10 +50,10 @@ def parse_range(text: str | None, size: int) -> ByteRange | None:
         return None
     first, last, suffix = match.groups()
     if suffix is not None:
-        start, end = max(0, size - int(suffix)), size
+        start, end = max(0, size - parse_position(suffix)), size
     else:
-        start, end = int(first), size if not last else min(size, int(last) + 1)
-        if last and int(last) < start:
+        start, end = parse_position(first), size if not last else min(size, parse_position(last) + 1)
+        if last and parse_position(last) < start:
             return None
     if start >= end:
         raise Unsatisfiable(text)

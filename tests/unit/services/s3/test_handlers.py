@@ -301,6 +301,9 @@ async def test_last_modified_is_never_before_the_upload(call: Call, bucket: str)
         ("bytes=-30", b"0123456789", "bytes 0-9/10"),
         ("bytes=8-100", b"89", "bytes 8-9/10"),
         ("bytes=0-9", b"0123456789", "bytes 0-9/10"),
+        (f"bytes=2-{'9' * 5000}", b"23456789", "bytes 2-9/10"),
+        (f"bytes=-{'9' * 5000}", b"0123456789", "bytes 0-9/10"),
+        (f"bytes={'0' * 5000}-{'0' * 5000}1", b"01", "bytes 0-1/10"),
     ],
 )
 async def test_a_range_is_sent(call: Call, bucket: str, header: str, content: bytes, content_range: str) -> None:
@@ -320,7 +323,10 @@ async def test_a_range_that_is_none_is_ignored(call: Call, bucket: str, header: 
     assert (got["_bytes"], got["_status"]) == (b"0123456789", None)
 
 
-@pytest.mark.parametrize(("size", "header"), [(10, "bytes=10-"), (10, "bytes=-0"), (0, "bytes=0-"), (0, "bytes=-5")])
+@pytest.mark.parametrize(
+    ("size", "header"),
+    [(10, "bytes=10-"), (10, "bytes=-0"), (0, "bytes=0-"), (0, "bytes=-5"), (10, f"bytes={'9' * 5000}-")],
+)
 async def test_a_range_beyond_the_end_is_refused(call: Call, bucket: str, size: int, header: str) -> None:
     """No byte in the range is 416, and the error tells the size."""
     await call("PutObject", Bucket=bucket, Key="k", Body=b"x" * size)
@@ -615,7 +621,7 @@ async def test_a_part_may_be_copied(call: Call, bucket: str) -> None:
     target = {"Bucket": bucket, "Key": "big"}
     upload = {**target, "UploadId": (await call("CreateMultipartUpload", **target))["UploadId"]}
     copy = {**upload, "PartNumber": 1, "CopySource": f"{bucket}/source"}
-    for wrong in ("bytes=5-10", "bytes=-3", "bytes=3-", "0-1"):
+    for wrong in ("bytes=5-10", "bytes=-3", "bytes=3-", "0-1", f"bytes=0-{'9' * 5000}"):
         await refused("InvalidArgument", 400, call("UploadPartCopy", **copy, CopySourceRange=wrong))
     copied = (await call("UploadPartCopy", **copy, CopySourceRange="bytes=2-5"))["CopyPartResult"]
     parts = [{"PartNumber": 1, "ETag": copied["ETag"]}]
