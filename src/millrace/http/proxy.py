@@ -184,14 +184,21 @@ async def _pipe_both(
     upstream: asyncio.StreamReader,
     downstream: asyncio.StreamWriter,
 ) -> None:
-    """Pass bytes on in both directions until the far end is done; then close both."""
+    """Pass bytes on in both directions until the far end is done, or the client is gone; then close both."""
     sending = asyncio.ensure_future(_pipe(reader, downstream))
+    receiving = asyncio.ensure_future(_pipe(upstream, writer))
     try:
-        await _pipe(upstream, writer)
+        await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+        if sending.done():
+            sending.result()  # raises what befell the client: nobody waits for an answer then
+            if not writer.is_closing():  # the client has sent all, and may still read; under TLS it can't
+                await receiving
+        if receiving.done():
+            receiving.result()
     finally:
         sending.cancel()
-        with suppress(asyncio.CancelledError, OSError):
-            await sending
+        receiving.cancel()
+        await asyncio.gather(sending, receiving, return_exceptions=True)
         await _close(downstream)
 
 

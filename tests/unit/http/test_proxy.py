@@ -4,9 +4,10 @@ import asyncio
 import socket
 import ssl
 import stat
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,40 @@ def test_other_names_are_tunnelled_as_they_are(proxy: ConnectProxy) -> None:
             while piece := connection.recv(100):
                 received += piece
             assert received == b"pong\xff"
+
+
+@contextmanager
+def _tunnel(proxy: ConnectProxy) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give both ends of a tunnel."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as near,
+    ):
+        near.sendall(f"CONNECT 127.0.0.1:{listener.getsockname()[1]} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        far, _ = listener.accept()
+        with far:
+            far.settimeout(20)
+            assert near.recv(1000).startswith(b"HTTP/1.1 200 ")
+            yield near, far
+
+
+def test_a_client_that_has_sent_all_still_gets_its_answer(proxy: ConnectProxy) -> None:
+    """The end of what the client sends is passed on, and the other direction stays open."""
+    with _tunnel(proxy) as (near, far):
+        near.sendall(b"ask")
+        near.shutdown(socket.SHUT_WR)
+        assert b"".join(iter(lambda: far.recv(100), b"")) == b"ask"
+        far.sendall(b"answer")
+        far.shutdown(socket.SHUT_WR)
+        assert b"".join(iter(lambda: near.recv(100), b"")) == b"answer"
+
+
+def test_a_client_that_is_gone_frees_its_tunnel(proxy: ConnectProxy) -> None:
+    """A connection that the client resets is closed at its far end too, though that waits for more."""
+    with _tunnel(proxy) as (near, far):
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        near.close()  # with a reset, for want of lingering
+        assert far.recv(100) == b""
 
 
 def test_unreachable_names_are_a_bad_gateway(proxy: ConnectProxy) -> None:
