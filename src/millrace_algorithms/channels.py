@@ -1,5 +1,6 @@
 """Read a training channel as a stream of tables, in File, FastFile and Pipe mode."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -162,21 +163,24 @@ class Channel:
         deadline = time.monotonic() + FIFO_WAIT_SECONDS
         while True:
             try:
-                with self.stop.waiting():
-                    return path.open("rb", buffering=0)
+                return open(path, "rb", buffering=0, opener=_open_at_once)
             except FileNotFoundError:
                 if time.monotonic() > deadline:
                     raise InputError(f"no FIFO {path.name} appeared within {FIFO_WAIT_SECONDS:.0f} s") from None
-                with self.stop.waiting():
-                    time.sleep(_FIFO_POLL_SECONDS)
+                self.stop.pause(_FIFO_POLL_SECONDS)
 
     def _chunks(self, stream: BinaryIO) -> Iterator[bytes]:
         while True:
-            with self.stop.waiting():
-                chunk = stream.read(CHUNK_BYTES)
+            self.stop.wait_readable(stream.fileno())
+            chunk = stream.read(CHUNK_BYTES)
             if not chunk:
                 return
             yield chunk
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a FIFO without waiting for its writer, for nothing could break that wait off; its data are waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _bad_width(got: int, expected: int, where: str) -> InputError:

@@ -68,20 +68,25 @@ class JobFolder:
     def environment(self, **more: str) -> dict[str, str]:
         return {**os.environ, "SAGEMAKER_BASE_DIR": str(self.root), **more}
 
-    def start_training(self, algorithm: str) -> subprocess.Popen[str]:
-        """Start the training program."""
-        return subprocess.Popen(
+    @contextmanager
+    def training(self, algorithm: str) -> Iterator[subprocess.Popen[str]]:
+        """Start the training program; one that still runs in the end is killed, so that it fails no other test."""
+        with subprocess.Popen(
             [sys.executable, "-m", "millrace_algorithms", algorithm, "train"],
             env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()  # nothing is sent to a process that has been waited for
 
     def train(self, algorithm: str) -> tuple[int, str]:
         """Run the training program; return exit code and log."""
-        process = self.start_training(algorithm)
-        log, _ = process.communicate(timeout=60)
+        with self.training(algorithm) as process:
+            log, _ = process.communicate(timeout=60)
         return process.returncode, log
 
 

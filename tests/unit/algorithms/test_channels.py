@@ -13,7 +13,7 @@ from millrace_algorithms.errors import InputError
 from millrace_algorithms.log import Log
 from millrace_algorithms.record_tables import write_table
 from millrace_algorithms.recordio import frame
-from millrace_algorithms.stopping import StopRequested, StopSignal
+from millrace_algorithms.stopping import StopSignal
 from millrace_algorithms.tables import Table, rebatch
 
 PROTOBUF = "application/x-recordio-protobuf"
@@ -171,17 +171,41 @@ def test_wrapped_objects_stay_apart(tmp_path: Path) -> None:
 
 
 def test_a_stop_ends_the_data_early(tmp_path: Path) -> None:
-    """Between tables, and while waiting for data."""
+    """Between tables, and before the first one."""
     stopped = channel(put(tmp_path, a=b"1\n", b=b"2\n"), "text/csv;label_size=0")
     tables = stopped.tables(labelled=False)
     assert rows([next(tables)]) == [[1]]
     stopped.stop.request()
     assert list(tables) == []
-    waiting = StopSignal()
-    with pytest.raises(StopRequested), waiting.waiting():
-        waiting.request()
-    with pytest.raises(StopRequested), waiting.waiting():
-        raise AssertionError("a wait does not begin after a stop")
+    assert list(stopped.tables(labelled=False)) == []
+
+
+def test_a_stop_ends_the_wait_for_data(tmp_path: Path) -> None:
+    """Nothing relies on a system call being interrupted: a stop that comes just before it is a stop too."""
+    fifo = tmp_path / "train_0"
+    os.mkfifo(fifo)
+    stopped = channel(tmp_path, "text/csv;label_size=0", input_mode="Pipe")
+    tables: list[Table] = []
+    reader = threading.Thread(target=lambda: tables.extend(stopped.tables(labelled=False)), daemon=True)
+    reader.start()
+    with fifo.open("wb"):
+        stopped.stop.request()
+        reader.join(60)
+        assert not reader.is_alive()
+    assert tables == []
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_stop_ends_the_wait_for_a_writer(tmp_path: Path, exists: bool) -> None:
+    """Also if the platform has not opened the FIFO yet, or not even made it."""
+    if exists:
+        os.mkfifo(tmp_path / "train_0")
+    stopped = channel(tmp_path, "text/csv;label_size=0", input_mode="Pipe")
+    reader = threading.Thread(target=lambda: list(stopped.tables(labelled=False)), daemon=True)
+    reader.start()
+    stopped.stop.request()
+    reader.join(60)
+    assert not reader.is_alive()
 
 
 def test_rows_can_be_grouped_anew() -> None:

@@ -216,11 +216,11 @@ def test_pipe_mode_trains_from_a_fifo(tmp_path: Path, algorithm: str) -> None:
     """recordio-protobuf, as the SDK sends it, without a content type."""
     table = Table(features=IRIS, labels=datasets.load_iris().target.astype(np.float32))
     folder = JobFolder(tmp_path).configure({"pca": PCA, "knn": KNN}[algorithm], {"train": None}, input_mode="Pipe")
-    process = folder.start_training(algorithm)
     fifo = tmp_path / "input" / "data" / "train_0"
     os.mkfifo(fifo)
-    fifo.write_bytes(write_table(table))
-    log, _ = process.communicate(timeout=60)
+    with folder.training(algorithm) as process:
+        fifo.write_bytes(write_table(table))
+        log, _ = process.communicate(timeout=60)
     assert process.returncode == 0, log
     assert "Test data is not provided." in log
     assert (folder.model / "model_algo-1").exists()
@@ -232,8 +232,7 @@ def test_sigterm_saves_what_was_learned(tmp_path: Path) -> None:
     folder = JobFolder(tmp_path).configure(PCA, {"train": UNLABELLED}, input_mode="Pipe")
     fifo = tmp_path / "input" / "data" / "train_0"
     os.mkfifo(fifo)
-    process = folder.start_training("pca")
-    with fifo.open("wb") as stream:
+    with folder.training("pca") as process, fifo.open("wb") as stream:
         stream.write(csv(IRIS).encode() * 400)
         stream.flush()
         process.send_signal(signal.SIGTERM)
