@@ -49,6 +49,7 @@ async def serve_model(
 
     Raises:
         ClientFailure: Image or model data are not to be had.
+        LeaseLost: Another attempt has taken over before the container was started.
     """
     opt_ml = folder / "opt" / "ml"
     await backends.runtime.end_left_over(folder)
@@ -57,6 +58,7 @@ async def serve_model(
     try:
         image = backends.images.resolve(model.image)
         await bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
+        await backends.session.check_lease()  # bringing the model took a while: the folder may be another attempt's
         container = await backends.runtime.launch(
             ContainerSpec(
                 name=name,

@@ -143,6 +143,7 @@ class TrainingAgent:
         ]
         background += [asyncio.create_task(sync.run()) for sync in syncs]
         try:
+            await self._session.check_lease()  # the checkpoints took a while: the folder may be another attempt's
             await self._launch(hosts, image)
             statuses, stopped, limit = await self._watch(hosts, background)
         finally:

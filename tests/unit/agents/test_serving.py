@@ -1,14 +1,22 @@
-"""A model's files stay in the model's folder."""
+"""A model's files stay in the model's folder, its container in its attempt."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from millrace.agents.serving import bring_model
-from millrace.errors import ClientFailure
-from millrace.jobs.endpoint import ModelData
+from millrace.agents.backends import AgentBackends
+from millrace.agents.log_stream import LogStream
+from millrace.agents.serving import bring_model, serve_model
+from millrace.agents.session import DetachedSession
+from millrace.clock import SystemClock
+from millrace.errors import ClientFailure, LeaseLost
+from millrace.jobs.endpoint import ModelContainer, ModelData
 from millrace.names import ObjectRef
+from millrace.ports.runtime import Image
+from millrace.runtimes.process import ProcessRuntime
 from millrace.store.filesystem import FilesystemObjects
+from millrace.store.log_files import LogFiles
 
 
 @pytest.fixture
@@ -59,3 +67,55 @@ async def test_a_single_file_keeps_to_the_folder_too(objects: FilesystemObjects,
         await bring_model(
             objects, ModelData(uri="s3://work/model/..", is_prefix=False, is_gzip=False), folder, link=False
         )
+
+
+class Superseded(DetachedSession):
+    """The standing of an agent that hung until another attempt took over."""
+
+    async def check_lease(self) -> None:
+        raise LeaseLost("attempt 1 is closed")
+
+
+class OneImage:
+    """Knows a single image, whatever is asked for."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+
+    def resolve(self, uri: str) -> Image:
+        return self._image
+
+    def list_images(self) -> list[Image]:
+        return [self._image]
+
+
+async def no_credentials(name: str) -> dict[str, str]:
+    return {}
+
+
+async def test_no_container_is_started_once_the_lease_is_lost(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """It would work in the folder, and listen at the address, of the attempt that took over."""
+    ran = tmp_path / "ran"
+    logs = LogFiles(tmp_path / "logs")
+    backends = AgentBackends(
+        session=Superseded(SystemClock()),
+        objects=objects,
+        logs=logs,
+        images=OneImage(Image(uri="u", name="n", command=("touch", str(ran)))),
+        runtime=ProcessRuntime(os.environ),
+        endpoint_url=None,
+        mint_credentials=no_credentials,
+    )
+    serving = serve_model(
+        ModelContainer(image="u"),
+        tmp_path / "work",
+        name="c",
+        environment={},
+        stream=LogStream(logs, "g", "s"),
+        backends=backends,
+        grace_seconds=1.0,
+    )
+    with pytest.raises(LeaseLost):
+        async with serving as served:
+            await served.container.wait()
+    assert not ran.exists()
