@@ -11,6 +11,7 @@ from millrace_algorithms import media_types
 from millrace_algorithms.container import ChannelConfig
 from millrace_algorithms.csv_numbers import CsvReader
 from millrace_algorithms.errors import BadRowWidth, InputError, MalformedRecord, MalformedText
+from millrace_algorithms.finite import require_finite
 from millrace_algorithms.log import Log
 from millrace_algorithms.record_tables import RecordTableReader
 from millrace_algorithms.recordio import record_blocks, unframe
@@ -88,10 +89,14 @@ class Channel:
         self, source: _Source, media_type: media_types.MediaType, feature_dim: int | None, labelled: bool
     ) -> Iterator[Table]:
         try:
-            if media_type.name == media_types.CSV:
-                yield from self._read_csv(source, media_type, feature_dim, labelled)
-            else:
-                yield from RecordTableReader().read(source.chunks)
+            tables = (
+                self._read_csv(source, media_type, feature_dim, labelled)
+                if media_type.name == media_types.CSV
+                else RecordTableReader().read(source.chunks)
+            )
+            for table in tables:
+                require_finite(table, labels=labelled)
+                yield table
         except BadRowWidth as exc:
             raise _bad_width(exc.got, exc.expected, f"row {exc.row} of {source.name}") from exc
         except MalformedText as exc:
@@ -121,6 +126,8 @@ class Channel:
                 features=matrix[:, label_size:],
                 labels=matrix[:, 0] if label_size else None,
                 first_row=reader.rows - len(matrix),
+                first_column=label_size,
+                fits_float32=reader.fits_float32,
             )
 
     def _guess_label_size(self, width: int, feature_dim: int | None, labelled: bool) -> int:

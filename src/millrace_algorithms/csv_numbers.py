@@ -33,6 +33,8 @@ class CsvReader:
         self._ignored_columns = ignored_columns
         self.rows = 0
         """Rows read so far."""
+        self.fits_float32 = False
+        """Whether the numbers of the last matrix are known to be finite as float32."""
 
     def read(self, chunks: Iterable[bytes], block_bytes: int = BLOCK_BYTES) -> Iterator[npt.NDArray[np.float64]]:
         """Yield matrices of shape (rows of the block, width), in order.
@@ -43,6 +45,7 @@ class CsvReader:
         """
         for block in line_blocks(chunks, block_bytes):
             matrix = self._parser.parse(block, b"\n")
+            self.fits_float32 = matrix is not None and self._parser.fits_float32
             if matrix is None:
                 matrix = _read_with_numpy(block)
             if matrix is None or (self._width is not None and matrix.shape[1] != self._width):

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import simdjson
 
+from millrace_algorithms.finite import surely_fits
+
 __all__ = ["BLOCK_BYTES", "DelimitedParser", "split_at"]
 
 BLOCK_BYTES = 128 * 1024
@@ -28,6 +30,8 @@ class DelimitedParser:
 
     def __init__(self) -> None:
         self._parser = simdjson.Parser()
+        self.fits_float32 = False
+        """Whether the numbers parsed last are known to be finite as float32: asked while the cache holds them."""
 
     def parse(self, block: bytes, separator: bytes) -> npt.NDArray[np.float64] | None:
         """Return float64 of shape (rows, width), or None if the block needs a slower reader.
@@ -54,6 +58,7 @@ class DelimitedParser:
         table = flat.reshape(rows, -1)
         if not (table[:, -1] == _SENTINEL_VALUE).all() or np.count_nonzero(flat == _SENTINEL_VALUE) != rows:
             return None
+        self.fits_float32 = surely_fits(flat)
         return table[:, :-1]
 
 

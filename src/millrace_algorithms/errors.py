@@ -8,11 +8,12 @@ AlgorithmError
     UnsupportedContentType 415
     NotAcceptable          406
   MalformedText            a cell that is no number, or a row of another width: both branches word it
-    BadCell, BadRowWidth
+    BadCell, BadRowWidth, NotFinite
   MalformedRecord          bytes that are no RecordIO or no protobuf record
   ModelError               the model directory does not hold what serving needs
 """
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -25,6 +26,7 @@ __all__ = [
     "MalformedText",
     "ModelError",
     "NotAcceptable",
+    "NotFinite",
     "PayloadError",
     "PayloadTooLarge",
     "RequestError",
@@ -109,6 +111,18 @@ class BadRowWidth(MalformedText):
         self.row = row
         self.expected = expected
         self.got = got
+
+
+class NotFinite(MalformedText):
+    """A number that is NaN or infinite, or becomes so in float32; `row` and `column` count from 1, a label has none."""
+
+    def __init__(self, *, value: float, row: int, column: int | None) -> None:
+        what = "finite as float32" if math.isfinite(value) else "finite"
+        where = f"row {row}, column {column}" if column is not None else f"the label of row {row}"
+        super().__init__(f"'{value:g}' is not {what} in {where}")
+        self.value = value
+        self.row = row
+        self.column = column
 
 
 class MalformedRecord(AlgorithmError):

@@ -66,7 +66,7 @@ class InstanceReader:
             matrix = self._parser.parse(block, delimiter)
             if matrix is None or (tables and matrix.shape[1] != tables[0].width):
                 return []
-            tables.append(Table(features=matrix, first_row=seen))
+            tables.append(Table(features=matrix, first_row=seen, fits_float32=self._parser.fits_float32))
             seen += len(matrix)
         self.rows = seen
         return tables

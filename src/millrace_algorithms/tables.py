@@ -46,6 +46,10 @@ class Table:
     """Shape (rows,), or None if the rows have none."""
     first_row: int = 0
     """Rows before this table in its source, for messages."""
+    first_column: int = 0
+    """Columns before the features in its source, for messages."""
+    fits_float32: bool = False
+    """Whether the features are known to be finite as float32, so that nobody need look again."""
 
     def __len__(self) -> int:
         return len(self.features)

@@ -12,6 +12,7 @@ from millrace_algorithms.errors import (
     PayloadError,
     UnsupportedContentType,
 )
+from millrace_algorithms.finite import require_finite
 from millrace_algorithms.json_instances import InstanceReader
 from millrace_algorithms.media_types import MediaType
 from millrace_algorithms.number_text import Column, print_csv, print_json_records
@@ -52,11 +53,12 @@ class TabularModel:
         accept = media_types.negotiate(invocation.accept, supported=CONTENT_TYPES, default=self.default_accept)
         encode = _ENCODERS[accept.name]
         try:
-            parts = [
-                encode(self.predict(table.dense(self.feature_dim), accept))
-                for table in read_tables(invocation, self.feature_dim)
-                if len(table)
-            ]
+            parts = []
+            for table in read_tables(invocation, self.feature_dim):
+                if len(table):
+                    rows = table.dense(self.feature_dim)
+                    require_finite(table, labels=False)
+                    parts.append(encode(self.predict(rows, accept)))
         except (BadRowWidth, MalformedText, MalformedRecord) as exc:
             raise PayloadError(str(exc)) from exc
         if not parts:
@@ -97,7 +99,12 @@ def _read_csv(invocation: Invocation, media_type: MediaType, feature_dim: int) -
         raise MalformedText(str(exc)) from exc
     reader = CsvReader(width=feature_dim + label_size, ignored_columns=label_size)
     for matrix in reader.read(invocation.chunks):
-        yield Table(features=matrix[:, label_size:])
+        yield Table(
+            features=matrix[:, label_size:],
+            first_row=reader.rows - len(matrix),
+            first_column=label_size,
+            fits_float32=reader.fits_float32,
+        )
 
 
 def _sniff(body: bytes) -> str:

@@ -14,7 +14,7 @@ from millrace_algorithms.log import Log
 from millrace_algorithms.record_tables import write_table
 from millrace_algorithms.recordio import frame
 from millrace_algorithms.stopping import StopSignal
-from millrace_algorithms.tables import Table, rebatch
+from millrace_algorithms.tables import SparseRows, Table, rebatch
 
 PROTOBUF = "application/x-recordio-protobuf"
 
@@ -126,6 +126,51 @@ def test_bad_data_are_told_in_the_services_words(
     """With the row and the file, which the service leaves out."""
     with pytest.raises(InputError, match=message):
         list(channel(put(tmp_path, a=content), content_type).tables(feature_dim=2, labelled=False))
+
+
+SPARSE_NAN = SparseRows(
+    offsets=np.array([0, 1, 3], np.int64),
+    keys=np.array([0, 1, 2]),
+    values=np.array([1, 2, np.nan], np.float32),
+    width=3,
+)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "content", "message"),
+    [
+        ("text/csv", b"1,2,3\n1,2,nan\n", "^'nan' is not finite in row 2, column 3 of a$"),
+        ("text/csv;label_size=0", b"1,2\n-Inf,2\n", "^'-inf' is not finite in row 2, column 1 of a$"),
+        ("text/csv", b"1,1e400\n", "^'inf' is not finite in row 1, column 2 of a$"),
+        ("text/csv", b"1,2\n" * 999_999 + b"1,1e39\n", r"^'1e\+39' is not finite as float32 in row 1000000, column 2"),
+        (PROTOBUF, write_table(Table(features=np.array([[1, 2], [3, np.inf]]))), "^'inf' .* in row 2, column 2 of a$"),
+        (PROTOBUF, write_table(Table(features=SPARSE_NAN)), "^'nan' is not finite in row 2, column 3 of a$"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named(tmp_path: Path, content_type: str, content: bytes, message: str) -> None:
+    """With file, row and column, in every content type; a model of float32 numbers cannot be learned from it."""
+    with pytest.raises(InputError, match=message):
+        list(channel(put(tmp_path, a=content), content_type).tables(labelled=False))
+
+
+def test_labels_must_be_finite_if_they_are_used(tmp_path: Path) -> None:
+    """An algorithm without labels does not look at them."""
+    text = channel(put(tmp_path, a=b"1,2\nnan,3\n"), "text/csv")
+    with pytest.raises(InputError, match=r"^'nan' is not finite in row 2, column 1 of a$"):
+        list(text.tables(labelled=True))
+    assert rows(list(text.tables(labelled=False))) == [[2], [3]]
+    table = Table(features=np.ones((2, 1), np.float32), labels=np.array([0, np.inf], np.float32))
+    (tmp_path / "train" / "a").write_bytes(write_table(table))
+    with pytest.raises(InputError, match=r"^'inf' is not finite in the label of row 2 of a$"):
+        list(channel(tmp_path, PROTOBUF).tables(labelled=True))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_enormous_numbers_that_are_finite_are_read(tmp_path: Path, dtype: type[np.floating]) -> None:
+    """Although their sum and the sum of their squares are not."""
+    features = np.full((5, 2), np.finfo(np.float32).max, dtype)
+    (table,) = channel(put(tmp_path, a=write_table(Table(features=features))), PROTOBUF).tables(labelled=False)
+    np.testing.assert_array_equal(table.dense(), features)
 
 
 def test_the_width_of_records_is_checked(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from sklearn import datasets
 from sklearn.preprocessing import StandardScaler
 
 from millrace_algorithms import mxnet_arrays
-from millrace_algorithms.errors import ModelError
+from millrace_algorithms.errors import ModelError, PayloadError
 from millrace_algorithms.pca.decomposition import Components, RandomizedSketch, RegularScatter
 from millrace_algorithms.pca.model import FILE_NAME, load, save
+from millrace_algorithms.record_tables import write_table
 from millrace_algorithms.serving.invocation import Invocation
+from millrace_algorithms.tables import Table
 
 Matrix = npt.NDArray[Any]
 
@@ -193,3 +196,21 @@ def test_an_empty_model_directory_is_refused(tmp_path: Path) -> None:
     """The missing file is named."""
     with pytest.raises(ModelError, match="the model directory holds no model_algo-1"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "place"),
+    [
+        ("text/csv", b"1,2,3,4\n1,2,1e400,4\n", "'inf' is not finite in row 2, column 3"),
+        ("text/csv;label_size=1", b"nan,1,2,3,-inf\n", "'-inf' is not finite in row 1, column 5"),
+        ("application/json", b'{"instances":[{"features":[1,2,3,1e39]}]}', "'1e+39' is not finite as float32 in row 1"),
+        ("application/jsonlines", b'{"data":{"features":{"values":[1,2,3,-1e39]}}}', "'-1e+39' is not finite as"),
+        ("application/x-recordio-protobuf", write_table(Table(features=np.full((1, 4), np.nan))), "'nan' is not"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused_in_a_request(
+    tmp_path: Path, content_type: str, body: bytes, place: str
+) -> None:
+    """Rather than answered with nulls; columns that are ignored may hold anything."""
+    with pytest.raises(PayloadError, match=f"^unable to evaluate payload provided: {re.escape(place)}"):
+        load(saved(tmp_path)).invoke(Invocation(chunks=[body], content_type=content_type))

@@ -141,6 +141,11 @@ def test_bad_payloads_get_the_services_statuses(pca: JobFolder, workers: str) ->
             row = 3 + more.count("\n")
             for bad, status, text in (
                 ("1,2,3,4,5\n", 400, f"unable to evaluate payload provided: expected 4 features, got 5 in row {row}"),
+                (
+                    "nan,inf,1e400,4\n",
+                    400,
+                    f"unable to evaluate payload provided: 'nan' is not finite in row {row}, column 1",
+                ),
                 ("1,2,x,4\n", 400, f"unable to evaluate payload provided: 'x' is not a number in row {row}, column 3"),
             ):
                 got = served.invoke(start + more + bad, "text/csv")
@@ -262,6 +267,7 @@ def test_sigterm_saves_what_was_learned(tmp_path: Path) -> None:
         ({}, "text/html", "1,2,3,4\n", "Content type 'text/html' is not supported for channel 'train'"),
         ({}, UNLABELLED, "1,2,3\n", "cannot copy sequence with size 3 to array axis with dimension 4 (row 1 of a)"),
         ({}, UNLABELLED, "1,2,3,?\n", "'?' is not a number in row 1, column 4 of a"),
+        ({}, UNLABELLED, "1,2,3,4\n1,2,nan,4\n", "'nan' is not finite in row 2, column 3 of a"),
         ({}, None, "1,2,3,4\n", "Unable to parse record. Please make sure input data is in correct recordio format."),
     ],
 )
