@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from millrace_algorithms.delimited_numbers import BLOCK_BYTES, DelimitedParser
-from millrace_algorithms.errors import BadCell, BadRowWidth
+from millrace_algorithms.errors import BadCell, BadLine, BadRowWidth
 from millrace_algorithms.lines import line_blocks
 
 __all__ = ["CsvReader"]
@@ -41,6 +41,7 @@ class CsvReader:
 
         Raises:
             BadCell: A cell is no number.
+            BadLine: A line is blank, or is no text of cells.
             BadRowWidth: A row has another width.
         """
         for block in line_blocks(chunks, block_bytes):
@@ -55,11 +56,10 @@ class CsvReader:
             yield matrix
 
     def read_cell_by_cell(self, block: bytes) -> npt.NDArray[np.float64]:
-        """Read one block of lines the slow way, which decides what is right; raises BadCell or BadRowWidth."""
+        """Read one block of lines the slow way, which decides what is right; raises as `read` does."""
         rows = []
         for number, line in enumerate(block.decode("utf-8", "replace").split("\n"), self.rows + 1):
-            cells = next(csv.reader([line], skipinitialspace=True), [])
-            row = [_number(cell, number, column) for column, cell in enumerate(cells or [""], 1)]
+            row = [_number(cell, number, column) for column, cell in enumerate(_cells(line, number), 1)]
             if self._width is None:
                 self._width = len(row)
             if len(row) != self._width:
@@ -79,6 +79,17 @@ def _read_with_numpy(block: bytes) -> npt.NDArray[np.float64] | None:
     except ValueError:
         return None
     return matrix if len(matrix) == block.count(b"\n") + 1 else None
+
+
+def _cells(line: str, row: int) -> list[str]:
+    if not line.strip():
+        raise BadLine("blank line", row=row)
+    try:
+        return next(csv.reader([line], skipinitialspace=True))
+    except csv.Error as exc:
+        # Python's own advice for the first kind is how to open the file, which here nobody can follow.
+        what = "carriage return without a line feed" if "\r" in line else f"not CSV: {exc}"
+        raise BadLine(what, row=row) from exc
 
 
 def _number(cell: str, row: int, column: int) -> float:

@@ -8,7 +8,7 @@ AlgorithmError
     UnsupportedContentType 415
     NotAcceptable          406
   MalformedText            a cell that is no number, or a row of another width: both branches word it
-    BadCell, BadRowWidth, NotFinite
+    BadCell, BadLine, BadRowWidth, NotFinite
   MalformedRecord          bytes that are no RecordIO or no protobuf record
   ModelError               the model directory does not hold what serving needs
 """
@@ -20,6 +20,7 @@ from typing import ClassVar
 __all__ = [
     "AlgorithmError",
     "BadCell",
+    "BadLine",
     "BadRowWidth",
     "InputError",
     "MalformedRecord",
@@ -101,6 +102,14 @@ class BadCell(MalformedText):
         self.row = row
         self.column = column
         self.text = text
+
+
+class BadLine(MalformedText):
+    """A line that is no row of cells at all; `row` counts from 1."""
+
+    def __init__(self, what: str, *, row: int) -> None:
+        super().__init__(f"{what} in row {row}")
+        self.row = row
 
 
 class BadRowWidth(MalformedText):

@@ -161,6 +161,13 @@ def test_no_bytes_break_the_decoder(payload: bytes) -> None:
         protobuf.decode(payload)
 
 
+@given(st.binary(max_size=200), cuts)
+def test_no_bytes_break_the_csv_reader(text: bytes, block_bytes: int) -> None:
+    """What is no table of numbers is MalformedText and nothing else."""
+    with contextlib.suppress(MalformedText):
+        list(CsvReader().read([text], block_bytes))
+
+
 @given(st.lists(st.binary(max_size=40), max_size=8))
 def test_frames_give_back_their_payloads(payloads: list[bytes]) -> None:
     """Payloads may hold the magic itself."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from millrace_algorithms.csv_numbers import CsvReader
-from millrace_algorithms.errors import BadCell, BadRowWidth
+from millrace_algorithms.errors import BadCell, BadLine, BadRowWidth
 
 
 def read(*chunks: bytes, width: int | None = None, ignored: int = 0, block_bytes: int = 1 << 18) -> Sequence[object]:
@@ -62,8 +62,6 @@ def test_chunks_may_be_cut_anywhere(size: int, block_bytes: int) -> None:
         (b"sepal,petal\n1,2\n", 1, 1),
         (b"1,2\n3,x\n", 2, 2),
         (b"1,\n", 1, 2),
-        (b"1,2\n\n3,4\n", 2, 1),
-        (b"1,2\n  \n3,4\n", 2, 1),
         (b"1,[2]\n", 1, 2),
         (b"1,{}\n", 1, 2),
         (b"1,true\n", 1, 2),
@@ -76,6 +74,22 @@ def test_chunks_may_be_cut_anywhere(size: int, block_bytes: int) -> None:
 def test_a_cell_that_is_no_number_is_named(text: bytes, row: int, column: int) -> None:
     """Row and column count from 1."""
     with pytest.raises(BadCell, match=rf"in row {row}, column {column}$"):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"1,2\n\n3,4\n", r"^blank line in row 2$"),
+        (b"1,2\n  \n3,4\n", r"^blank line in row 2$"),
+        (b"\r\n1,2\n", r"^blank line in row 1$"),
+        (b"1,2\r3,4\r", r"^carriage return without a line feed in row 1$"),
+        (b"1,2\n" + b"x" * 200_000, r"^not CSV: field larger than field limit \(131072\) in row 2$"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(text: bytes, message: str) -> None:
+    """Blank lines are harmless at the end only; binary data are no cells."""
+    with pytest.raises(BadLine, match=message):
         read(text)
 
 

@@ -268,6 +268,7 @@ def test_sigterm_saves_what_was_learned(tmp_path: Path) -> None:
         ({}, UNLABELLED, "1,2,3\n", "cannot copy sequence with size 3 to array axis with dimension 4 (row 1 of a)"),
         ({}, UNLABELLED, "1,2,3,?\n", "'?' is not a number in row 1, column 4 of a"),
         ({}, UNLABELLED, "1,2,3,4\n1,2,nan,4\n", "'nan' is not finite in row 2, column 3 of a"),
+        ({}, UNLABELLED, "\ufffd\x00\r1,2", "carriage return without a line feed in row 1 of a"),
         ({}, None, "1,2,3,4\n", "Unable to parse record. Please make sure input data is in correct recordio format."),
     ],
 )
