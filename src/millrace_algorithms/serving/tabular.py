@@ -62,7 +62,7 @@ class TabularModel:
         except (BadRowWidth, MalformedText, MalformedRecord) as exc:
             raise PayloadError(str(exc)) from exc
         if not parts:
-            raise PayloadError("expected at least one row, got none")
+            raise PayloadError("expected at least one row, got none: an empty body, a blank line or an empty list")
         if accept.name == media_types.JSON:
             return Answer(body=b'{"%b":[%b]}' % (self.list_name.encode(), b",".join(parts)), content_type=accept.name)
         return Answer(body=b"".join(parts), content_type=accept.name)

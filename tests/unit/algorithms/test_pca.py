@@ -199,6 +199,23 @@ def test_an_empty_model_directory_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("text/csv", b""),
+        ("text/csv", b"\n"),
+        ("application/jsonlines", b"\r\n\n"),
+        ("application/json", b'{"instances":[]}'),
+        ("application/x-recordio-protobuf", b""),
+    ],
+)
+def test_a_request_without_rows_is_told_why(tmp_path: Path, content_type: str, body: bytes) -> None:
+    """In every format alike; with SingleRecord a blank line of the input is such a request."""
+    text = "expected at least one row, got none: an empty body, a blank line or an empty list"
+    with pytest.raises(PayloadError, match=f"{text}$"):
+        load(saved(tmp_path)).invoke(Invocation(chunks=[body], content_type=content_type))
+
+
+@pytest.mark.parametrize(
     ("content_type", "body", "place"),
     [
         ("text/csv", b"1,2,3,4\n1,2,1e400,4\n", "'inf' is not finite in row 2, column 3"),
