@@ -150,6 +150,15 @@ def test_a_failing_container_fails_the_job(platform: Platform, data: str, do: st
     assert "ModelArtifacts" not in found
 
 
+def test_a_long_failure_text_keeps_its_exit_code(platform: Platform, data: str) -> None:
+    """The reason has 1,024 characters, and the code is among them."""
+    platform.train("do-ramble", InputDataConfig=[channel("train", data)], HyperParameters={"do": "ramble"})
+    reason = platform.ended_training("do-ramble")["FailureReason"]
+    assert len(reason) == 1024
+    assert reason.startswith("AlgorithmError: xxx")
+    assert reason.endswith("xxx, exit code: 3")
+
+
 def test_a_stop_lets_the_container_save_its_model(platform: Platform, data: str) -> None:
     """SIGTERM reaches the program, what it saves is uploaded."""
     platform.train("stopped", InputDataConfig=[channel("train", data)], HyperParameters={"do": "wait"})

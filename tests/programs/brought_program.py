@@ -1,7 +1,7 @@
 """A container program as users bring them: standard library only, behaviour chosen by variables and hyperparameters.
 
 serve: MODE=echo|rowsum|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists.
-train: hyperparameter do=look|fail|crash|wait|pipe.
+train: hyperparameter do=look|fail|ramble|crash|wait|pipe.
 """
 
 import http.server
@@ -73,6 +73,9 @@ def train() -> None:
     print("training on", host, "do", do, flush=True)
     if do == "fail":
         (BASE / "output" / "failure").write_text("the data smells")
+        sys.exit(3)
+    if do == "ramble":
+        (BASE / "output" / "failure").write_text("x" * 2000)
         sys.exit(3)
     if do == "crash":
         print("boom on stderr", file=sys.stderr, flush=True)

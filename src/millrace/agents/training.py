@@ -18,7 +18,7 @@ from millrace.agents.log_stream import LogStream
 from millrace.agents.metrics import MetricReader
 from millrace.agents.objects import upload_stream, upload_tree
 from millrace.agents.training_config import config_files, container_command, platform_environment
-from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, JobFailure, RuntimeUnavailable
+from millrace.errors import FAILURE_REASON_LIMIT, ClientFailure, ImageUnavailable, JobFailure, RuntimeUnavailable
 from millrace.jobs.job import InstanceStarted, SecondaryStatus, StageEntered, TrainingJob
 from millrace.jobs.training import Channel, InputMode, TrainingOutcome
 from millrace.names import ObjectPrefix
@@ -257,13 +257,8 @@ class TrainingAgent:
             text = _read_failure(host.opt_ml / "output" / "failure")
             if not text and host.stream.tail:
                 text = host.stream.tail[-1]
-            if status.code == 137:
-                text = f"{text} (killed: most likely out of memory)".strip()
-            text = f"{text}, exit code: {status.code}"
-            if text.startswith(_LABELS):
-                return text[:1024]
             by_user = image.built_in is not None and status.code == USER_FAULT_EXIT_CODE
-            return (ClientFailure(text) if by_user else AlgorithmFailure(text)).reason
+            return _exit_reason(text, status, label="ClientError" if by_user else "AlgorithmError")
         return None
 
     async def _upload(self, hosts: list[_Host], *, with_model: bool) -> str | None:
@@ -292,6 +287,15 @@ class TrainingAgent:
         for tree in trees:
             await upload_tree(self._backends.objects, tree, folder, check_lease=check_lease)
         return f"{folder}/"
+
+
+def _exit_reason(text: str, status: ExitStatus, *, label: str) -> str:
+    """Word a container's failure; a long text is cut so that the exit code still fits behind it."""
+    if not text.startswith(_LABELS):
+        text = f"{label}: {text}"
+    killed = " (killed: most likely out of memory)" if status.code == 137 else ""
+    suffix = f"{killed}, exit code: {status.code}"
+    return text[: FAILURE_REASON_LIMIT - len(suffix)] + suffix
 
 
 def _read_failure(path: Path) -> str:
