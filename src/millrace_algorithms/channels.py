@@ -75,7 +75,7 @@ class Channel:
                 for table in self._read(source, media_type, feature_dim, labelled):
                     feature_dim = feature_dim or table.width
                     if table.width != feature_dim:
-                        raise _bad_width(table.width, feature_dim, f"row {table.first_row + 1} of {source.name}")
+                        raise self._bad_width(table.width, feature_dim, f"row {table.first_row + 1} of {source.name}")
                     seen += len(table)
                     yield table
                     if self.stop.requested:
@@ -98,7 +98,7 @@ class Channel:
                 require_finite(table, labels=labelled)
                 yield table
         except BadRowWidth as exc:
-            raise _bad_width(exc.got, exc.expected, f"row {exc.row} of {source.name}") from exc
+            raise self._bad_width(exc.got, exc.expected, f"row {exc.row} of {source.name}") from exc
         except MalformedText as exc:
             raise InputError(f"{exc} of {source.name}") from exc
         except MalformedRecord as exc:
@@ -184,11 +184,14 @@ class Channel:
                 return
             yield chunk
 
+    def _bad_width(self, got: int, expected: int, where: str) -> InputError:
+        """Return the service's words; in Pipe mode a row that is too long may be the last and first of two files."""
+        follows_another = self.config.input_mode == "Pipe" and self.config.record_wrapper == "None"
+        if follows_another and got > expected and self.media_type.name == media_types.CSV:
+            where += "; is there a file without a final line feed?"
+        return InputError(f"cannot copy sequence with size {got} to array axis with dimension {expected} ({where})")
+
 
 def _open_at_once(path: str, flags: int) -> int:
     """Open a FIFO without waiting for its writer, for nothing could break that wait off; its data are waited for."""
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _bad_width(got: int, expected: int, where: str) -> InputError:
-    return InputError(f"cannot copy sequence with size {got} to array axis with dimension {expected} ({where})")

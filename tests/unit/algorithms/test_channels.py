@@ -206,6 +206,21 @@ def test_pipe_mode_reads_a_fifo_for_each_epoch(tmp_path: Path) -> None:
         thread.join()
 
 
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (b"1,2\n3,4" + b"5,6\n", r"\(row 2 of channel train; is there a file without a final line feed\?\)$"),
+        (b"1,2\n3\n", r"\(row 2 of channel train\)$"),
+    ],
+)
+def test_pipe_mode_runs_files_without_a_final_line_feed_together(tmp_path: Path, content: bytes, hint: str) -> None:
+    """The message of a row that is too long says so."""
+    thread = feed(tmp_path / "train_0", content)
+    with pytest.raises(InputError, match=hint):
+        list(channel(tmp_path, "text/csv;label_size=0", input_mode="Pipe").tables(labelled=False))
+    thread.join()
+
+
 @pytest.mark.spec("containers §2.5.3")
 def test_wrapped_objects_stay_apart(tmp_path: Path) -> None:
     """With RecordWrapperType=RecordIO each object is one record; its last row needs no newline."""
