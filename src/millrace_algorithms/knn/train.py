@@ -39,6 +39,9 @@ def train(job: TrainingJob) -> None:
     features, labels = reservoir.sample()
     # The count is part of the service's line; the channel lets no NaN through.
     job.log.info(f"Got reservoir sample from algo-1: data={features.shape}, labels={labels.shape}, NaNs=0")
+    k = hyperparameters["k"]
+    if k > len(labels):
+        job.log.warning(f"k={k} is more than the {len(labels)} rows of the sample: every prediction is made from all.")
     job.log.info("Training index...")
     model = build(hyperparameters, features, labels)
     job.log.info("...done training index")

@@ -81,6 +81,17 @@ def test_knn_trains_and_logs_like_the_service(knn: JobFolder) -> None:
     assert names == ["millrace.json", "model_algo-1", "model_algo-1.json", "model_algo-1.labels"]
 
 
+def test_knn_warns_of_more_neighbours_than_rows(tmp_path: Path) -> None:
+    """The model predicts from all rows; labels of a classifier are numbers, whole or not."""
+    folder = JobFolder(tmp_path).configure({**KNN, "k": "500"}, {"train": "text/csv"})
+    code, log = folder.put("train", "a.csv", "1.5,1\n1.5,2\n2,3\n").train("knn")
+    assert code == 0, log
+    assert "WARNING" in log
+    assert "k=500 is more than the 3 rows of the sample: every prediction is made from all." in log
+    with serve(folder, "knn", SAGEMAKER_MODEL_SERVER_WORKERS="1") as served:
+        assert served.invoke("3", "text/csv", "text/csv")[2] == b"1.5\n"
+
+
 @pytest.mark.spec("algorithms §3.6")
 def test_all_formats_give_the_same_projections(pca: JobFolder) -> None:
     """Every content type with every Accept."""
