@@ -11,6 +11,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -269,12 +270,14 @@ class HttpServer:
         self._accepting = True
         self._stopping_at: float | None = None
         self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_out.setblocking(False)
 
     def stop(self) -> None:
         """Accept no more and end once requests in flight are answered; may be called by a signal handler."""
         if self._stopping_at is None:
             self._stopping_at = time.monotonic() + self.limits.drain_seconds
-        self._wake_out.send(b"x")
+        with suppress(OSError):  # a second signal may come while the sockets are being closed, or when it wakes nobody
+            self._wake_out.send(b"x")
 
     def run(self) -> bool:
         """Serve until stopped; returns False if every worker died."""

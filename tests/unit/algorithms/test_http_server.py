@@ -52,6 +52,18 @@ def client(tmp_path: Path) -> Iterator[Client]:
     server.close()
 
 
+def test_a_stop_may_come_at_any_time(tmp_path: Path) -> None:
+    """Again, as often as anybody likes, and when all is closed: a platform repeats its signal."""
+    server = HttpServer(
+        Address(path=str(tmp_path / "s.sock")).listen(16), reverse, parameters=Answer(body=b"{}"), limits=Limits()
+    )
+    for _ in range(2000):
+        server.stop()
+    assert server.run()
+    server.close()
+    server.stop()
+
+
 def post(body: bytes, *headers: str) -> bytes:
     lines = ["POST /invocations HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
