@@ -216,7 +216,6 @@ async def run_server(settings: Settings, *, stop_jobs: bool = False, stop_at_eof
         OSError: The address can't be listened on.
     """
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    settings.data_dir.chmod(0o700)
     with (settings.run_dir / LOCK_FILE).open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -121,13 +121,11 @@ def _serve(options: argparse.Namespace) -> int:
 
     from millrace.app import run_server
     from millrace.log_format import set_up_logging
+    from millrace.private_folder import make_private_folder
 
     loaded = _settings(options)
     set_up_logging(loaded.log_level)
-    try:
-        loaded.run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise UsageError(f"data directory {loaded.data_dir}: {exc.strerror}") from exc
+    make_private_folder(loaded.data_dir, known_by=loaded.database_path.name)
     try:
         uvloop.run(run_server(loaded, stop_jobs=options.stop_jobs, stop_at_eof=options.stop_at_eof))
     except OSError as exc:

@@ -221,6 +221,7 @@ def test_doctor_tells_what_works(tmp_path: Path) -> None:
         (("doctor", "--data-dir", "/proc/nowhere"), 1, "missing data directory"),
         (("exec", "--data-dir", "/proc/nowhere", "--", "true"), 2, "/proc/nowhere"),
         (("env", "--data-dir", "/proc/nowhere"), 2, "/proc/nowhere"),
+        (("serve", "--port", "0", "--data-dir", "/tmp"), 2, "/tmp is shared by all users"),
         (("transform", "--model", "m", "--input", "ftp://x", "--output", "o"), 2, "got 'ftp://x'"),
         (("transform", "--model", "m", "--input", "/", "--output", "/proc/x"), 2, "can't make folder /proc/x"),
         (("transform", "--model", "m", "--input", "/", "--output", "o", "--env", "A"), 2, "NAME=VALUE, got 'A'"),
@@ -262,3 +263,14 @@ def test_settings_out_of_range_are_refused(tmp_path: Path, variable: str, value:
     ended = millrace("serve", "--port", "0", "--data-dir", str(tmp_path), **{variable: value})
     assert ended.returncode == 2
     assert f"{variable} must be {text}" in ended.stderr
+
+
+def test_only_the_owner_may_look_into_a_data_directory(tmp_path: Path) -> None:
+    """A new one is closed at once; one that held other things keeps its mode, its secrets are closed all the same."""
+    assert millrace("env", "--data-dir", str(tmp_path / "new")).returncode == 0
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "old").mkdir(mode=0o755)
+    (tmp_path / "old" / "notes.txt").touch()
+    assert millrace("env", "--data-dir", str(tmp_path / "old")).returncode == 0
+    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "old" / "state.db").stat().st_mode & 0o777 == 0o600

@@ -16,6 +16,7 @@ from millrace.clock import SystemClock
 from millrace.errors import UsageError
 from millrace.names import DEFAULT_REGION
 from millrace.ports.keys import AccessKey
+from millrace.private_folder import make_private_folder
 from millrace.settings import Settings, as_environment
 from millrace.store.database import Database
 from millrace.store.sql_keys import SqlKeyStore
@@ -168,8 +169,8 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
 
 def _start_server(settings: Settings) -> tuple[subprocess.Popen[bytes], ServerAddress]:
     log_path = settings.data_dir / "server.log"
+    make_private_folder(settings.data_dir, known_by=settings.database_path.name)
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
         opened = log_path.open("ab")
     except OSError as exc:
         raise UsageError(f"data directory {settings.data_dir}: {exc.strerror}") from exc

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["EndpointNotReady", "EndpointRouter", "Invocation", "InvocationAnswer", "NoSuchEndpoint", "NoSuchVariant"]
+__all__ = [
+    "AnswerTooLarge",
+    "EndpointNotReady",
+    "EndpointRouter",
+    "Invocation",
+    "InvocationAnswer",
+    "NoSuchEndpoint",
+    "NoSuchVariant",
+]
 
 
 class NoSuchEndpoint(Exception):
@@ -18,6 +26,10 @@ class NoSuchVariant(Exception):
         super().__init__(name)
         self.name = name
         self.known = known
+
+
+class AnswerTooLarge(Exception):
+    """The container's answer is larger than an invocation may bring back; the text tells the limit."""
 
 
 class EndpointNotReady(Exception):
@@ -55,6 +67,7 @@ class EndpointRouter(Protocol):
         Raises:
             NoSuchEndpoint, NoSuchVariant, EndpointNotReady: There is nobody to ask.
             TimeoutError: The container did not answer in time.
+            AnswerTooLarge: The container answered more than is carried.
             ConnectionError: The container dropped the connection, or is gone.
         """
         ...

@@ -9,10 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from millrace.dataplane import client
 from millrace.dataplane.client import Client, ConnectionFailed, InvocationTimeout
 from millrace.jobs.endpoint_lifecycle import serving_instances
 from millrace.jobs.job import EndpointJob, Job, JobKind, JobStatus
 from millrace.ports.endpoints import (
+    AnswerTooLarge,
     EndpointNotReady,
     Invocation,
     InvocationAnswer,
@@ -23,6 +25,9 @@ from millrace.ports.jobs import JobStore, NoSuchJob
 from millrace.ports.runtime import Address
 
 __all__ = ["StoreRouter"]
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""Bytes of a container's answer that are held. SageMaker carries 6 MB (containers.md 5.3); more does no harm."""
 
 ROUTE_SECONDS = 1.0
 """How long a route is trusted: another server on the same store may have moved the endpoint."""
@@ -74,7 +79,10 @@ class StoreRouter:
                 invocation.headers,
                 invocation.body,
                 timeout_seconds=invocation.timeout_seconds,
+                max_answer_bytes=MAX_ANSWER_BYTES,
             )
+        except client.AnswerTooLarge as exc:
+            raise AnswerTooLarge(str(exc)) from exc
         except InvocationTimeout as exc:
             raise TimeoutError(str(exc)) from exc
         except ConnectionFailed as exc:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from millrace.errors import StoreUnavailable
+from millrace.private_folder import make_private_folder
 
 __all__ = ["Database", "queries"]
 
@@ -146,15 +147,14 @@ def _make_private(path: Path) -> None:
     A file that is there is changed by its name and not opened: to close it would drop the locks that this process holds
     on it ("How To Corrupt An SQLite Database File" 2.2).
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private_folder(path.parent, known_by=path.name)
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    files = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
-    for place, allowed in ((path.parent, 0o700), *((file, 0o600) for file in files)):
+    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
         with suppress(FileNotFoundError):  # -wal and -shm come and go with the processes that have the file open
-            mode = stat_bits.S_IMODE(place.stat().st_mode)
+            mode = stat_bits.S_IMODE(file.stat().st_mode)
             if mode & 0o077:
-                place.chmod(mode & allowed)
+                file.chmod(mode & 0o600)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.errors import StoreUnavailable
+from millrace.errors import UsageError
 from millrace.store.database import Database
 
 
@@ -65,7 +65,7 @@ async def test_an_open_data_directory_is_closed_to_others(tmp_path: Path) -> Non
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The error tells the path and the system's reason."""
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StoreUnavailable, match=r"file/state\.db: .*(Not a directory|File exists)"):
+    with pytest.raises(UsageError, match=r"data directory .*file: (Not a directory|File exists)"):
         Database(tmp_path / "file" / "state.db")
 
 

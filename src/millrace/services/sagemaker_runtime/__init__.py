@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from millrace.errors import ApiError, ValidationError
 from millrace.ports.endpoints import (
+    AnswerTooLarge,
     EndpointNotReady,
     EndpointRouter,
     Invocation,
@@ -83,6 +84,11 @@ async def _ask(router: EndpointRouter, context: Context, invocation: Invocation)
         raise ValidationError(f"Variant {exc.name} not found for endpoint {name}; it has {known}.") from None
     except EndpointNotReady as exc:
         raise ServiceUnavailable(str(exc)) from exc
+    except AnswerTooLarge as exc:
+        raise ModelError(
+            f"Received an answer from primary that is too large: {exc}.",
+            members={"OriginalStatusCode": 500, "OriginalMessage": str(exc)},
+        ) from exc
     except TimeoutError:
         seconds = invocation.timeout_seconds
         raise ModelError(
