@@ -56,7 +56,8 @@ class DelimitedParser:
         if flat.size % rows or flat.size == rows:
             return None
         table = flat.reshape(rows, -1)
-        if not (table[:, -1] == _SENTINEL_VALUE).all() or np.count_nonzero(flat == _SENTINEL_VALUE) != rows:
+        sentinels = flat == _SENTINEL_VALUE
+        if np.count_nonzero(sentinels) != rows or not sentinels.reshape(rows, -1)[:, -1].all():
             return None
         self.fits_float32 = surely_fits(flat)
         return table[:, :-1]

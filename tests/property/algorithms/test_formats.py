@@ -4,13 +4,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from millrace_algorithms import protobuf
 from millrace_algorithms.csv_numbers import CsvReader
-from millrace_algorithms.errors import MalformedText
+from millrace_algorithms.errors import MalformedText, NotFinite
+from millrace_algorithms.finite import require_finite
 from millrace_algorithms.json_instances import InstanceReader
 from millrace_algorithms.lines import line_blocks
 from millrace_algorithms.number_text import Column, print_csv, print_json_records
@@ -152,6 +154,24 @@ def test_any_record_that_was_encoded_decodes(values: npt.NDArray[np.int32], labe
     decoded = protobuf.decode(protobuf.encode(record))
     np.testing.assert_array_equal(decoded.features["values"].values, values)
     assert {name: len(tensor.values) for name, tensor in decoded.label.items()} == label
+
+
+@given(
+    shapes.flatmap(
+        lambda shape: hnp.arrays(
+            np.float64, shape, elements=st.sampled_from([0, 1, -3e38, 1e39, -1e300, np.nan, np.inf])
+        )
+    )
+)
+def test_the_first_number_that_is_not_finite_as_float32_is_found(matrix: Matrix) -> None:
+    """Numbers that are too large for their squares to be summed are no reason to refuse a table."""
+    wrong = np.argwhere(~(np.abs(matrix) <= np.finfo(np.float32).max))
+    if not len(wrong):
+        require_finite(Table(features=matrix), labels=False)
+        return
+    with pytest.raises(NotFinite) as caught:
+        require_finite(Table(features=matrix, first_row=7, first_column=1), labels=False)
+    assert (caught.value.row - 8, (caught.value.column or 0) - 2) == tuple(wrong[0])
 
 
 @given(st.binary(max_size=60))
