@@ -11,8 +11,8 @@ from tests.integration.platform import Platform
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """One server for all tests that don't hurt it."""
     running = Platform(tmp_path_factory.mktemp("platform")).start()
-    running.put("s3://work/in/a.csv", b"1,2\n3,4\n5,6\n")
-    running.put("s3://work/in/sub/b.csv", b"7,8\n")
+    running.put("s3://shop/in/a.csv", b"1,2\n3,4\n5,6\n")
+    running.put("s3://shop/in/sub/b.csv", b"7,8\n")
     yield running
     assert running.stop() == 0
 
@@ -21,6 +21,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def own_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A server for one test that hurts it."""
     running = Platform(tmp_path_factory.mktemp("own"), heartbeat_seconds=0.2, lease_seconds=3.0).start()
-    running.put("s3://work/in/a.csv", b"1,2\n3,4\n5,6\n")
+    running.put("s3://shop/in/a.csv", b"1,2\n3,4\n5,6\n")
     yield running
     running.stop()

@@ -137,7 +137,7 @@ class Platform:
             "TrainingJobName": name,
             "RoleArn": ROLE,
             "AlgorithmSpecification": {"TrainingImage": image, "TrainingInputMode": "File"},
-            "OutputDataConfig": {"S3OutputPath": "s3://work/out"},
+            "OutputDataConfig": {"S3OutputPath": "s3://shop/out"},
             "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
             "StoppingCondition": {"MaxRuntimeInSeconds": 600},
             **members,
@@ -161,7 +161,7 @@ class Platform:
                 "ContentType": "text/csv",
                 "SplitType": "Line",
             },
-            "TransformOutput": {"S3OutputPath": f"s3://work/{name}", "AssembleWith": "Line", "Accept": "text/csv"},
+            "TransformOutput": {"S3OutputPath": f"s3://shop/{name}", "AssembleWith": "Line", "Accept": "text/csv"},
             "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
             **members,
         }

@@ -98,7 +98,7 @@ def test_transform_refuses_what_makes_no_sense(
 def test_jobs_are_listed_shown_and_their_logs_printed(platform: Platform) -> None:
     """The commands find the state by the data directory."""
     model = platform.model("cli", MODE="rowsum")
-    platform.transform("cli-job", model, "s3://work/in/")
+    platform.transform("cli-job", model, "s3://shop/in/")
     platform.ended_transform("cli-job")
     where = ("--data-dir", str(platform.settings.data_dir))
     listed = millrace("jobs", "list", *where)
@@ -144,7 +144,7 @@ def test_exec_starts_a_server_for_the_time_of_a_command() -> None:
 
 def test_exec_uses_the_server_that_runs(platform: Platform) -> None:
     """And leaves it running."""
-    script = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='work', Prefix='in/')['KeyCount'])"
+    script = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='shop', Prefix='in/')['KeyCount'])"
     where = ("--data-dir", str(platform.settings.data_dir))
     ended = millrace("exec", *where, "--", sys.executable, "-c", script)
     assert ended.stdout.strip() == "2", ended.stderr
@@ -244,7 +244,7 @@ def test_wrong_usage_is_told_in_a_line(tmp_path: Path, words: tuple[str, ...], c
 
 def test_exec_takes_the_data_directory_of_the_environment(platform: Platform) -> None:
     """As `millrace env` exports it; otherwise what the command made would vanish with a temporary one."""
-    script = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='work', Prefix='in/')['KeyCount'])"
+    script = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='shop', Prefix='in/')['KeyCount'])"
     ended = millrace("exec", "--", sys.executable, "-c", script, MILLRACE_DATA_DIR=str(platform.settings.data_dir))
     assert ended.stdout.strip() == "2", ended.stderr
 

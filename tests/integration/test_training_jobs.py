@@ -26,26 +26,26 @@ def channel(name: str, uri: str, **members: Any) -> dict[str, Any]:
 def data(platform: Platform) -> str:
     """Six parts and a deeper object under a prefix, a manifest of two of them."""
     for number in range(6):
-        platform.put(f"s3://work/train/part-{number}.csv", b"1,2\n" * (number + 1))
-    platform.put("s3://work/train/deep/x.csv", b"9,9\n")
-    manifest = [{"prefix": "s3://work/train/"}, "part-1.csv", "deep/x.csv"]
-    platform.put("s3://work/manifest.json", json.dumps(manifest).encode())
-    return "s3://work/train"
+        platform.put(f"s3://shop/train/part-{number}.csv", b"1,2\n" * (number + 1))
+    platform.put("s3://shop/train/deep/x.csv", b"9,9\n")
+    manifest = [{"prefix": "s3://shop/train/"}, "part-1.csv", "deep/x.csv"]
+    platform.put("s3://shop/manifest.json", json.dumps(manifest).encode())
+    return "s3://shop/train"
 
 
 def test_a_container_finds_what_the_contract_promises(platform: Platform, data: str) -> None:
     """Channels, configuration, environment, metrics, artifacts, checkpoints and log, all in one job."""
-    platform.put("s3://work/ckpt/earlier.txt", b"resume")
+    platform.put("s3://shop/ckpt/earlier.txt", b"resume")
     platform.train(
         "look",
         InputDataConfig=[
             channel("train", data, ContentType="text/csv"),
             channel("one", f"{data}/part-0.csv"),
-            channel("listed", "s3://work/manifest.json", source={"S3DataType": "ManifestFile"}),
+            channel("listed", "s3://shop/manifest.json", source={"S3DataType": "ManifestFile"}),
         ],
         HyperParameters={"alpha": "0.5", "flag": "True"},
         Environment={"MY_SETTING": "blue"},
-        CheckpointConfig={"S3Uri": "s3://work/ckpt"},
+        CheckpointConfig={"S3Uri": "s3://shop/ckpt"},
         AlgorithmSpecification={
             "TrainingImage": "brought:latest",
             "TrainingInputMode": "File",
@@ -54,13 +54,13 @@ def test_a_container_finds_what_the_contract_promises(platform: Platform, data: 
     )
     found = platform.ended_training("look")
     assert (found["TrainingJobStatus"], found["SecondaryStatus"]) == ("Completed", "Completed")
-    assert found["ModelArtifacts"]["S3ModelArtifacts"] == "s3://work/out/look/output/model.tar.gz"
+    assert found["ModelArtifacts"]["S3ModelArtifacts"] == "s3://shop/out/look/output/model.tar.gz"
     assert found["OutputDataConfig"]["KmsKeyId"] == ""
     stages = [it["Status"] for it in found["SecondaryStatusTransitions"]]
     assert stages == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert all(it["StatusMessage"] and it["EndTime"] >= it["StartTime"] for it in found["SecondaryStatusTransitions"])
     assert [(it["MetricName"], round(it["Value"], 4)) for it in found["FinalMetricDataList"]] == [("loss", 0.3333)]
-    seen = json.loads(platform.untar("s3://work/out/look/output/model.tar.gz")["seen-algo-1.json"])
+    seen = json.loads(platform.untar("s3://shop/out/look/output/model.tar.gz")["seen-algo-1.json"])
     assert seen["argv"] == ["train"]
     assert seen["hyperparameters"] == {"alpha": "0.5", "flag": "True"}
     assert seen["files"] == {
@@ -80,8 +80,8 @@ def test_a_container_finds_what_the_contract_promises(platform: Platform, data: 
     assert seen["resource"]["instance_groups"][0]["hosts"] == ["algo-1"]
     assert seen["environment"] == {"TRAINING_JOB_NAME": "look", "MY_SETTING": "blue", "AWS_REGION": "us-east-1"}
     assert seen["checkpoints"] == ["earlier.txt"]
-    assert platform.get("s3://work/ckpt/step-algo-1.txt") == b"checkpoint"
-    assert platform.untar("s3://work/out/look/output/output.tar.gz") == {"report-algo-1.txt": b"report"}
+    assert platform.get("s3://shop/ckpt/step-algo-1.txt") == b"checkpoint"
+    assert platform.untar("s3://shop/out/look/output/output.tar.gz") == {"report-algo-1.txt": b"report"}
     lines = platform.log(GROUP, "look/")
     assert [line for line in lines if line.startswith("epoch=")] == [
         f"epoch={epoch} loss={1 / (epoch + 1):.4f}" for epoch in range(3)
@@ -96,7 +96,7 @@ def test_two_hosts_share_a_sharded_channel(platform: Platform, data: str) -> Non
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
     )
     assert platform.ended_training("two-hosts")["TrainingJobStatus"] == "Completed"
-    files = platform.untar("s3://work/out/two-hosts/output/model.tar.gz")
+    files = platform.untar("s3://shop/out/two-hosts/output/model.tar.gz")
     first, second = (json.loads(files[f"seen-algo-{number}.json"]) for number in (1, 2))
     assert first["resource"]["hosts"] == second["resource"]["hosts"] == ["algo-1", "algo-2"]
     assert len(first["files"]) == len(second["files"]) == 3
@@ -109,30 +109,30 @@ def test_pipe_mode_gives_a_fifo_for_each_epoch(platform: Platform, data: str) ->
         "pipe", InputDataConfig=[channel("train", f"{data}/part-", InputMode="Pipe")], HyperParameters={"do": "pipe"}
     )
     assert platform.ended_training("pipe")["TrainingJobStatus"] == "Completed"
-    sizes = json.loads(platform.untar("s3://work/out/pipe/output/model.tar.gz")["seen.json"])
+    sizes = json.loads(platform.untar("s3://shop/out/pipe/output/model.tar.gz")["seen.json"])
     assert sizes == [4 * 21, 4 * 21]
 
 
 def test_a_damaged_gzip_fails_a_piped_job(platform: Platform) -> None:
     """The program is not left to learn from half of its data."""
-    platform.put("s3://work/damaged/a.gz", gzip.compress(os.urandom(100_000))[:-1000])
+    platform.put("s3://shop/damaged/a.gz", gzip.compress(os.urandom(100_000))[:-1000])
     platform.train(
         "damaged",
-        InputDataConfig=[channel("train", "s3://work/damaged/", InputMode="Pipe", CompressionType="Gzip")],
+        InputDataConfig=[channel("train", "s3://shop/damaged/", InputMode="Pipe", CompressionType="Gzip")],
         HyperParameters={"do": "pipe"},
     )
     found = platform.ended_training("damaged")
     assert found["TrainingJobStatus"] == "Failed"
-    assert found["FailureReason"].startswith("ClientError: s3://work/damaged/a.gz: Failed to decompress gzip")
+    assert found["FailureReason"].startswith("ClientError: s3://shop/damaged/a.gz: Failed to decompress gzip")
 
 
 def test_uncompressed_output_is_a_prefix(platform: Platform, data: str) -> None:
     """With CompressionType NONE the model's files are objects."""
-    output = {"S3OutputPath": "s3://work/plain/", "CompressionType": "NONE"}
+    output = {"S3OutputPath": "s3://shop/plain/", "CompressionType": "NONE"}
     platform.train("plain", InputDataConfig=[channel("train", data)], OutputDataConfig=output)
     found = platform.ended_training("plain")
-    assert found["ModelArtifacts"]["S3ModelArtifacts"] == "s3://work/plain/plain/output/model/"
-    assert platform.keys("s3://work/plain/plain/output/model/") == ["plain/plain/output/model/seen-algo-1.json"]
+    assert found["ModelArtifacts"]["S3ModelArtifacts"] == "s3://shop/plain/plain/output/model/"
+    assert platform.keys("s3://shop/plain/plain/output/model/") == ["plain/plain/output/model/seen-algo-1.json"]
 
 
 @pytest.mark.parametrize(
@@ -188,12 +188,12 @@ def test_the_time_limit_stops_the_job(platform: Platform, data: str) -> None:
 @pytest.mark.parametrize(
     ("members", "text"),
     [
-        ({"InputDataConfig": [channel("train", "s3://work/none/")]}, "No S3 objects found under S3 URL"),
+        ({"InputDataConfig": [channel("train", "s3://shop/none/")]}, "No S3 objects found under S3 URL"),
         ({"AlgorithmSpecification": {"TrainingImage": "nobody/knows:1", "TrainingInputMode": "File"}}, "no image"),
         ({"OutputDataConfig": {"S3OutputPath": "s3://no-such-bucket-here/x"}}, "does not exist"),
-        ({"OutputDataConfig": {"S3OutputPath": "work/x"}}, "regular expression"),
-        ({"InputDataConfig": [channel("a", "s3://work/in/"), channel("a", "s3://work/in/")]}, "unique"),
-        ({"InputDataConfig": [channel("a", "s3://work/in/", CompressionType="Gzip")]}, "Pipe"),
+        ({"OutputDataConfig": {"S3OutputPath": "shop/x"}}, "regular expression"),
+        ({"InputDataConfig": [channel("a", "s3://shop/in/"), channel("a", "s3://shop/in/")]}, "unique"),
+        ({"InputDataConfig": [channel("a", "s3://shop/in/", CompressionType="Gzip")]}, "Pipe"),
         (
             {
                 "AlgorithmSpecification": {
@@ -244,13 +244,13 @@ def test_built_in_knn_reports_its_metrics(platform: Platform) -> None:
     for label, row in zip(labels, samples, strict=True):
         text.write(",".join(str(value) for value in (label, *row)) + "\n")
     for name in ("train", "test"):
-        platform.put(f"s3://work/iris/{name}/iris.csv", text.getvalue().encode())
+        platform.put(f"s3://shop/iris/{name}/iris.csv", text.getvalue().encode())
     image = "382416733822.dkr.ecr.us-east-1.amazonaws.com/knn:1"
     platform.train(
         "iris",
         image,
         InputDataConfig=[
-            channel(name, f"s3://work/iris/{name}", ContentType="text/csv", InputMode="Pipe")
+            channel(name, f"s3://shop/iris/{name}", ContentType="text/csv", InputMode="Pipe")
             for name in ("train", "test")
         ],
         HyperParameters={"k": "1", "sample_size": "150", "predictor_type": "classifier", "feature_dim": "4"},
@@ -265,11 +265,11 @@ def test_built_in_knn_reports_its_metrics(platform: Platform) -> None:
 
 def test_a_bad_hyperparameter_of_a_built_in_is_a_client_error(platform: Platform) -> None:
     """The text is the service's, the exit code says that it is the user's fault."""
-    platform.put("s3://work/knn-bad/a.csv", b"0,1,2\n")
+    platform.put("s3://shop/knn-bad/a.csv", b"0,1,2\n")
     platform.train(
         "knn-bad",
         "knn:1",
-        InputDataConfig=[channel("train", "s3://work/knn-bad/", ContentType="text/csv")],
+        InputDataConfig=[channel("train", "s3://shop/knn-bad/", ContentType="text/csv")],
         HyperParameters={"k": "1", "sample_size": "1", "predictor_type": "classifier", "feature_dims": "2"},
     )
     reason = platform.ended_training("knn-bad")["FailureReason"]
@@ -310,7 +310,7 @@ def test_a_job_is_updated_while_it_runs_and_deleted_after_its_end(platform: Plat
 
 def test_a_killed_agent_takes_its_container_along(own_platform: Platform) -> None:
     """Another attempt starts the training anew; nothing of the first goes on beside it."""
-    own_platform.train("again", InputDataConfig=[channel("train", "s3://work/in/")], HyperParameters={"do": "wait"})
+    own_platform.train("again", InputDataConfig=[channel("train", "s3://shop/in/")], HyperParameters={"do": "wait"})
     wait_until("the program", lambda: _count(own_platform, "again/", "waiting") == 1)
     [container] = own_platform.processes("brought_program.py")
     [agent] = own_platform.agents()

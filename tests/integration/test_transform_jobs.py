@@ -35,11 +35,11 @@ def code(error: ClientError) -> str:
 @pytest.mark.spec("batch-transform 9.1 A01 A02")
 def test_a_transform_job_runs_and_is_described(platform: Platform, rowsum: str) -> None:
     """Every object of the prefix gets its output; Describe tells what was said and the documented defaults."""
-    platform.transform("t-runs", rowsum, "s3://work/in/")
+    platform.transform("t-runs", rowsum, "s3://shop/in/")
     found = platform.ended_transform("t-runs")
     assert found["TransformJobStatus"] == "Completed"
-    assert platform.keys("s3://work/t-runs/") == ["t-runs/a.csv.out", "t-runs/sub/b.csv.out"]
-    assert platform.get("s3://work/t-runs/a.csv.out") == b"3\n7\n11\n"
+    assert platform.keys("s3://shop/t-runs/") == ["t-runs/a.csv.out", "t-runs/sub/b.csv.out"]
+    assert platform.get("s3://shop/t-runs/a.csv.out") == b"3\n7\n11\n"
     assert found["TransformStartTime"] <= found["TransformEndTime"]
     assert found["DataProcessing"] == {"InputFilter": "$", "OutputFilter": "$", "JoinSource": "None"}
     assert found["TransformOutput"]["KmsKeyId"] == ""
@@ -51,15 +51,15 @@ def test_a_transform_job_runs_and_is_described(platform: Platform, rowsum: str) 
 def test_a_join_goes_through_the_whole_platform(platform: Platform, rowsum: str) -> None:
     """Filters and join of the API reach the data plane."""
     processing = {"InputFilter": "$[0]", "JoinSource": "Input", "OutputFilter": "$[0,-1]"}
-    platform.transform("t-join", rowsum, "s3://work/in/a.csv", DataProcessing=processing)
+    platform.transform("t-join", rowsum, "s3://shop/in/a.csv", DataProcessing=processing)
     assert platform.ended_transform("t-join")["TransformJobStatus"] == "Completed"
-    assert platform.get("s3://work/t-join/a.csv.out") == b"1,1\n3,3\n5,5\n"
+    assert platform.get("s3://shop/t-join/a.csv.out") == b"1,1\n3,3\n5,5\n"
 
 
 @pytest.mark.spec("batch-transform 9.1 A34")
 def test_tags_of_a_job_are_listed(platform: Platform, rowsum: str) -> None:
     """Tags given at creation are read by the job's ARN, and can be changed."""
-    platform.transform("t-tags", rowsum, "s3://work/in/", Tags=[{"Key": "k", "Value": "v"}])
+    platform.transform("t-tags", rowsum, "s3://shop/in/", Tags=[{"Key": "k", "Value": "v"}])
     sagemaker = platform.client("sagemaker")
     arn = platform.ended_transform("t-tags")["TransformJobArn"]
     sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "l", "Value": "w"}])
@@ -70,9 +70,9 @@ def test_tags_of_a_job_are_listed(platform: Platform, rowsum: str) -> None:
 @pytest.mark.spec("batch-transform 9.1 A06")
 def test_a_name_is_used_once(platform: Platform, rowsum: str) -> None:
     """A second job of the same name is refused, also after the first one's end."""
-    platform.transform("t-once", rowsum, "s3://work/in/")
+    platform.transform("t-once", rowsum, "s3://shop/in/")
     platform.ended_transform("t-once")
-    error = refused(platform, "t-once", rowsum, "s3://work/in/")
+    error = refused(platform, "t-once", rowsum, "s3://shop/in/")
     assert code(error) == "ResourceInUse"
     assert "already exists (arn:aws:sagemaker:us-east-1:000000000000:transform-job/t-once)" in str(error)
 
@@ -80,14 +80,14 @@ def test_a_name_is_used_once(platform: Platform, rowsum: str) -> None:
 @pytest.mark.spec("batch-transform 9.1 A07")
 def test_an_unknown_model_is_refused(platform: Platform) -> None:
     """The error names the model's ARN, as clients expect it."""
-    error = refused(platform, "t-unknown", "x", "s3://work/in/")
+    error = refused(platform, "t-unknown", "x", "s3://shop/in/")
     assert code(error) == "ValidationException"
     expected = 'Could not find model "arn:aws:sagemaker:us-east-1:000000000000:model/x".'
     assert error.response["Error"]["Message"] == expected
 
 
 @pytest.mark.spec("batch-transform 9.1 A08")
-@pytest.mark.parametrize("source", ["s3://work/none/", "s3://no-such-bucket-here/x"])
+@pytest.mark.parametrize("source", ["s3://shop/none/", "s3://no-such-bucket-here/x"])
 def test_an_empty_prefix_is_refused(platform: Platform, rowsum: str, source: str) -> None:
     """Nothing to transform is an error at once, and no job is listed."""
     error = refused(platform, "t-empty", rowsum, source)
@@ -124,7 +124,7 @@ LONG = "x" * 64
 )
 def test_a_bad_request_is_refused(platform: Platform, rowsum: str, members: dict[str, Any], text: str) -> None:
     """Each rule of the API has an error that names the member and the rule."""
-    error = refused(platform, "t-bad", rowsum, "s3://work/in/", **members)
+    error = refused(platform, "t-bad", rowsum, "s3://shop/in/", **members)
     assert code(error) == "ValidationException"
     assert text in str(error)
 
@@ -136,7 +136,7 @@ def test_the_server_checks_what_clients_check_too(platform: Platform, rowsum: st
         platform.transform(
             "t-zero",
             rowsum,
-            "s3://work/in/",
+            "s3://shop/in/",
             TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 0},
         )
 
@@ -144,8 +144,8 @@ def test_the_server_checks_what_clients_check_too(platform: Platform, rowsum: st
 @pytest.mark.parametrize("split", ["RecordIO", "TFRecord"])
 def test_splits_to_come_are_refused_clearly(platform: Platform, rowsum: str, split: str) -> None:
     """What is not served yet says so at creation, not after a run."""
-    source = {"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://work/in/"}}, "SplitType": split}
-    error = refused(platform, "t-split", rowsum, "s3://work/in/", TransformInput=source)
+    source = {"DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://shop/in/"}}, "SplitType": split}
+    error = refused(platform, "t-split", rowsum, "s3://shop/in/", TransformInput=source)
     assert code(error) == "ValidationException"
     assert split in str(error)
 
@@ -153,24 +153,24 @@ def test_splits_to_come_are_refused_clearly(platform: Platform, rowsum: str, spl
 @pytest.mark.spec("batch-transform 9.8 F01 F12")
 def test_a_failing_object_leaves_the_others_their_output(platform: Platform) -> None:
     """FailureReason names object, record, offset and the container's answer; the data log has the details."""
-    platform.put("s3://work/mixed/a.csv", b"1,2\nx,y\n")
-    platform.put("s3://work/mixed/b.csv", b"1,2\n")
+    platform.put("s3://shop/mixed/a.csv", b"1,2\nx,y\n")
+    platform.put("s3://shop/mixed/b.csv", b"1,2\n")
     model = platform.model("fragile", MODE="rowsum")
     retries = {"InvocationsMaxRetries": 0}
-    platform.transform("t-mixed", model, "s3://work/mixed/", BatchStrategy="SingleRecord", ModelClientConfig=retries)
+    platform.transform("t-mixed", model, "s3://shop/mixed/", BatchStrategy="SingleRecord", ModelClientConfig=retries)
     found = platform.ended_transform("t-mixed")
     assert found["TransformJobStatus"] == "Failed"
     assert found["FailureReason"].startswith("AlgorithmError: See job logs for more information")
     assert "1 of 2 objects failed; first: mixed/a.csv, record 2 at byte 4" in found["FailureReason"]
-    assert platform.keys("s3://work/t-mixed/") == ["t-mixed/b.csv.out"]
-    assert any("work/mixed/a.csv: " in line for line in platform.log(GROUP, "t-mixed/"))
+    assert platform.keys("s3://shop/t-mixed/") == ["t-mixed/b.csv.out"]
+    assert any("shop/mixed/a.csv: " in line for line in platform.log(GROUP, "t-mixed/"))
 
 
 @pytest.mark.spec("batch-transform 9.8 F01")
 def test_a_client_error_of_the_container_is_told(platform: Platform) -> None:
     """A 4xx answer is not retried and its text is in the reason."""
     model = platform.model("says-no", MODE="status", STATUS="400")
-    platform.transform("t-says-no", model, "s3://work/in/a.csv")
+    platform.transform("t-says-no", model, "s3://shop/in/a.csv")
     reason = platform.ended_transform("t-says-no")["FailureReason"]
     assert reason.startswith("ClientError: See job logs for more information")
     assert "the model says no" in reason
@@ -181,7 +181,7 @@ def test_a_client_error_of_the_container_is_told(platform: Platform) -> None:
 def test_a_container_that_dies_ends_the_job(platform: Platform) -> None:
     """The reason tells the exit status and the last log lines."""
     model = platform.model("dies", MODE="die")
-    platform.transform("t-dies", model, "s3://work/in/")
+    platform.transform("t-dies", model, "s3://shop/in/")
     found = platform.ended_transform("t-dies")
     assert found["TransformJobStatus"] == "Failed"
     assert found["FailureReason"].startswith("AlgorithmError: Model container exited with status 7")
@@ -191,7 +191,7 @@ def test_a_container_that_dies_ends_the_job(platform: Platform) -> None:
 def test_a_container_that_refuses_to_start_ends_the_job_at_once(platform: Platform) -> None:
     """Nobody waits half an hour for a ping of a container that has ended."""
     model = platform.model("refuses", MODE="exit")
-    platform.transform("t-refuses", model, "s3://work/in/")
+    platform.transform("t-refuses", model, "s3://shop/in/")
     reason = platform.ended_transform("t-refuses")["FailureReason"]
     assert "exited with status 9 before it answered /ping" in reason
     assert "no licence" in reason
@@ -200,37 +200,37 @@ def test_a_container_that_refuses_to_start_ends_the_job_at_once(platform: Platfo
 @pytest.mark.spec("batch-transform 9.8 F13")
 def test_model_data_that_is_no_archive_fails_the_job(platform: Platform) -> None:
     """The container is never started."""
-    platform.put("s3://work/models/broken.tar.gz", b"this is no archive")
+    platform.put("s3://shop/models/broken.tar.gz", b"this is no archive")
     platform.client("sagemaker").create_model(
         ModelName="broken",
         ExecutionRoleArn=ROLE,
         PrimaryContainer={
             "Image": "brought:latest",
-            "ModelDataUrl": "s3://work/models/broken.tar.gz",
+            "ModelDataUrl": "s3://shop/models/broken.tar.gz",
         },
     )
-    platform.transform("t-broken", "broken", "s3://work/in/")
+    platform.transform("t-broken", "broken", "s3://shop/in/")
     reason = platform.ended_transform("t-broken")["FailureReason"]
-    assert reason.startswith("ClientError: model data s3://work/models/broken.tar.gz is not a valid .tar.gz archive")
+    assert reason.startswith("ClientError: model data s3://shop/models/broken.tar.gz is not a valid .tar.gz archive")
 
 
 @pytest.mark.parametrize(
     ("uri", "kind", "compression"),
     [
-        ("s3://work/plain-model/weights.txt", "S3Object", "None"),
-        ("s3://work/plain-model/", "S3Prefix", "None"),
-        ("s3://work/models/packed.tar.gz", "S3Object", "Gzip"),
+        ("s3://shop/plain-model/weights.txt", "S3Object", "None"),
+        ("s3://shop/plain-model/", "S3Prefix", "None"),
+        ("s3://shop/models/packed.tar.gz", "S3Object", "Gzip"),
     ],
 )
 def test_model_data_sources_are_served(platform: Platform, uri: str, kind: str, compression: str) -> None:
     """Unlike SageMaker's, our batch transform takes ModelDataSource: the SDK sends it for every model."""
-    platform.put("s3://work/plain-model/weights.txt", b"1")
+    platform.put("s3://shop/plain-model/weights.txt", b"1")
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
         member = tarfile.TarInfo("weights.txt")
         member.size = 1
         archive.addfile(member, io.BytesIO(b"1"))
-    platform.put("s3://work/models/packed.tar.gz", stream.getvalue())
+    platform.put("s3://shop/models/packed.tar.gz", stream.getvalue())
     name = f"source-{kind}-{compression}"
     source = {"S3DataSource": {"S3Uri": uri, "S3DataType": kind, "CompressionType": compression}}
     platform.client("sagemaker").create_model(
@@ -238,7 +238,7 @@ def test_model_data_sources_are_served(platform: Platform, uri: str, kind: str, 
         ExecutionRoleArn=ROLE,
         PrimaryContainer={"Image": "brought:latest", "ModelDataSource": source, "Environment": {"MODE": "rowsum"}},
     )
-    platform.transform(name, name, "s3://work/in/a.csv")
+    platform.transform(name, name, "s3://shop/in/a.csv")
     assert platform.ended_transform(name)["TransformJobStatus"] == "Completed"
     assert "serving rowsum ['weights.txt']" in platform.log(GROUP, f"{name}/")
 
@@ -248,14 +248,14 @@ def test_a_stopped_job_stores_nothing_of_the_object_in_flight(platform: Platform
     """Stopping goes through Stopping to Stopped; a second stop is refused; the waiter accepts the end."""
     sagemaker = platform.client("sagemaker")
     model = platform.model("slow", MODE="rowsum", WAIT_FOR=str(tmp_path / "never"))
-    platform.transform("t-stop", model, "s3://work/in/")
+    platform.transform("t-stop", model, "s3://shop/in/")
     wait_until("start", lambda: "TransformStartTime" in sagemaker.describe_transform_job(TransformJobName="t-stop"))
     sagemaker.stop_transform_job(TransformJobName="t-stop")
     assert sagemaker.describe_transform_job(TransformJobName="t-stop")["TransformJobStatus"] in ("Stopping", "Stopped")
     found = platform.ended_transform("t-stop")
     assert found["TransformJobStatus"] == "Stopped"
     assert "FailureReason" not in found
-    assert platform.keys("s3://work/t-stop/") == []
+    assert platform.keys("s3://shop/t-stop/") == []
     with pytest.raises(ClientError, match="in status Stopped"):
         sagemaker.stop_transform_job(TransformJobName="t-stop")
     sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="t-stop")
@@ -279,7 +279,7 @@ def test_jobs_are_listed_in_pages(platform: Platform, rowsum: str, tmp_path: Pat
     sagemaker = platform.client("sagemaker")
     names = [f"page-{number:02}" for number in range(12)]
     for name in names:
-        platform.transform(name, rowsum, "s3://work/in/a.csv")
+        platform.transform(name, rowsum, "s3://shop/in/a.csv")
     first = sagemaker.list_transform_jobs(NameContains="PAGE-")
     assert [it["TransformJobName"] for it in first["TransformJobSummaries"]] == names[:1:-1]
     second = sagemaker.list_transform_jobs(NameContains="PAGE-", NextToken=first["NextToken"])
@@ -303,9 +303,9 @@ def test_jobs_are_listed_in_pages(platform: Platform, rowsum: str, tmp_path: Pat
 def test_several_instances_share_the_objects(platform: Platform, rowsum: str) -> None:
     """Each object is done by one instance; instances without objects end normally."""
     resources = {"InstanceType": "ml.m5.large", "InstanceCount": 4}
-    platform.transform("t-four", rowsum, "s3://work/in/", TransformResources=resources)
+    platform.transform("t-four", rowsum, "s3://shop/in/", TransformResources=resources)
     assert platform.ended_transform("t-four")["TransformJobStatus"] == "Completed"
-    assert platform.keys("s3://work/t-four/") == ["t-four/a.csv.out", "t-four/sub/b.csv.out"]
+    assert platform.keys("s3://shop/t-four/") == ["t-four/a.csv.out", "t-four/sub/b.csv.out"]
     streams = platform.client("logs").describe_log_streams(logGroupName=GROUP, logStreamNamePrefix="t-four/")
     assert "nextToken" not in streams
 
@@ -320,47 +320,47 @@ def test_a_killed_server_is_replaced_and_the_job_ends(own_platform: Platform, tm
     """The agent goes on without the server; the next server sees the job to its end."""
     gate = tmp_path / "gate"
     model = own_platform.model("gated", MODE="rowsum", WAIT_FOR=str(gate))
-    own_platform.transform("t-survives", model, "s3://work/in/")
+    own_platform.transform("t-survives", model, "s3://shop/in/")
     sagemaker = own_platform.client("sagemaker")
     wait_until("start", lambda: "TransformStartTime" in sagemaker.describe_transform_job(TransformJobName="t-survives"))
     own_platform.kill()
     gate.touch()
     own_platform.start()
     assert own_platform.ended_transform("t-survives")["TransformJobStatus"] == "Completed"
-    assert own_platform.get("s3://work/t-survives/a.csv.out") == b"3\n7\n11\n"
+    assert own_platform.get("s3://shop/t-survives/a.csv.out") == b"3\n7\n11\n"
 
 
 def test_a_killed_agent_is_replaced_and_the_job_ends(own_platform: Platform, tmp_path: Path) -> None:
     """Another attempt takes the work up; its container does not outlive the agent."""
     gate = tmp_path / "gate"
     model = own_platform.model("gated", MODE="rowsum", WAIT_FOR=str(gate))
-    own_platform.transform("t-again", model, "s3://work/in/")
+    own_platform.transform("t-again", model, "s3://shop/in/")
     pid = wait_until("agent", lambda: first_agent(own_platform))
     os.kill(pid, signal.SIGKILL)
     wait_until("another agent", lambda: first_agent(own_platform) not in (None, pid))
     gate.touch()
     assert own_platform.ended_transform("t-again")["TransformJobStatus"] == "Completed"
-    assert own_platform.get("s3://work/t-again/a.csv.out") == b"3\n7\n11\n"
+    assert own_platform.get("s3://shop/t-again/a.csv.out") == b"3\n7\n11\n"
 
 
 def test_server_and_agent_killed_together(own_platform: Platform, tmp_path: Path) -> None:
     """Nobody is left; the next server starts the work anew, right away."""
     gate = tmp_path / "gate"
     model = own_platform.model("gated", MODE="rowsum", WAIT_FOR=str(gate))
-    own_platform.transform("t-both", model, "s3://work/in/")
+    own_platform.transform("t-both", model, "s3://shop/in/")
     pid = wait_until("agent", lambda: first_agent(own_platform))
     own_platform.kill()
     os.kill(pid, signal.SIGKILL)
     gate.touch()
     own_platform.start()
     assert own_platform.ended_transform("t-both")["TransformJobStatus"] == "Completed"
-    assert own_platform.get("s3://work/t-both/a.csv.out") == b"3\n7\n11\n"
+    assert own_platform.get("s3://shop/t-both/a.csv.out") == b"3\n7\n11\n"
 
 
 def test_a_waiter_learns_of_the_end_at_once(platform: Platform, rowsum: str) -> None:
     """boto3's waiter would look again after a minute; its first look is held until the job has ended."""
     sagemaker = platform.client("sagemaker")
-    platform.transform("t-waited", rowsum, "s3://work/in/")
+    platform.transform("t-waited", rowsum, "s3://shop/in/")
     once = {"Delay": 3600, "MaxAttempts": 1}
     sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="t-waited", WaiterConfig=once)
     found = sagemaker.describe_transform_job(TransformJobName="t-waited")
@@ -371,7 +371,7 @@ def test_a_held_answer_does_not_hold_the_server_s_end(own_platform: Platform, tm
     """A stop answers who waits, instead of waiting for them."""
     sagemaker = own_platform.client("sagemaker")
     model = own_platform.model("slow", MODE="rowsum", WAIT_FOR=str(tmp_path / "never"))
-    own_platform.transform("t-held", model, "s3://work/in/")
+    own_platform.transform("t-held", model, "s3://shop/in/")
     ended: list[Exception] = []
 
     def wait() -> None:

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
 
+HALT_SECONDS = 30.0
+"""How long the data plane may take to end after it was told to: as long as a commit under way."""
+
 
 class TransformAgent:
     """Runs one instance's share of a transform job.
@@ -134,6 +137,8 @@ class TransformAgent:
             await asyncio.wait({work, ended, stop_waiting}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 halt.set()
+                # It ends what it is committing and tells of it: what is visible in the store must be counted too.
+                await asyncio.wait({work}, timeout=HALT_SECONDS)
                 if ended.done() and not stop_waiting.done():
                     done, total = self._progress.objects_done, self._progress.objects_total
                     raise await exit_failure(served, f"after {done} of {total} objects")

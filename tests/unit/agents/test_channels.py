@@ -18,18 +18,18 @@ from millrace.store.filesystem import FilesystemObjects
 @pytest.fixture
 async def objects(tmp_path: Path) -> FilesystemObjects:
     store = FilesystemObjects(tmp_path / "objects", durable=False)
-    await store.create_bucket("work", region="us-east-1", owner="0")
+    await store.create_bucket("shop", region="us-east-1", owner="0")
     return store
 
 
 async def put(objects: FilesystemObjects, key: str, body: bytes = b"x") -> None:
-    writer = await objects.open_writer(ObjectRef("work", key))
+    writer = await objects.open_writer(ObjectRef("shop", key))
     await writer.write(body)
     await writer.commit()
 
 
 async def body_of(objects: FilesystemObjects, key: str) -> bytes:
-    return b"".join([chunk async for chunk in objects.read(ObjectRef("work", key))])
+    return b"".join([chunk async for chunk in objects.read(ObjectRef("shop", key))])
 
 
 @pytest.mark.parametrize("link", [True, False])
@@ -51,21 +51,21 @@ async def test_objects_of_one_file_name_leave_the_store_as_it_is(
     source_type: ChannelSource,
 ) -> None:
     """They fail the job, which names both; neither gets the other's bytes."""
-    manifest = b'[{"prefix": "s3://work/x/"}, "d.csv", {"prefix": "s3://work/y/"}, "d.csv"]'
+    manifest = b'[{"prefix": "s3://shop/x/"}, "d.csv", {"prefix": "s3://shop/y/"}, "d.csv"]'
     await put(objects, "manifest", manifest)
     for key in keys:
         await put(objects, key, b"content of " + key.encode())
-    channel = Channel(name="train", source=ObjectPrefix("work", source), source_type=source_type)
+    channel = Channel(name="train", source=ObjectPrefix("shop", source), source_type=source_type)
     members = await list_channel(objects, channel)
     with pytest.raises(ClientFailure) as caught:
         await materialise(objects, members, tmp_path / "train", link=link)
-    assert all(f"s3://work/{key}" in str(caught.value) for key in keys)
+    assert all(f"s3://shop/{key}" in str(caught.value) for key in keys)
     assert [await body_of(objects, key) for key in keys] == [b"content of " + key.encode() for key in keys]
 
 
 async def one_epoch(objects: FilesystemObjects, folder: Path, source: str) -> bytes:
     """Return what the reader of a gzipped channel's first pipe gets; raise what ends the feeding."""
-    channel = Channel(name="train", source=ObjectPrefix("work", source), mode=InputMode.PIPE, gzip=True)
+    channel = Channel(name="train", source=ObjectPrefix("shop", source), mode=InputMode.PIPE, gzip=True)
     members = await list_channel(objects, channel)
     feeding = asyncio.create_task(feed_pipe(objects, channel, members, folder))
     await asyncio.sleep(0)  # the pipe is made in the first step
@@ -89,5 +89,5 @@ async def test_a_gzipped_channel_is_decompressed(objects: FilesystemObjects, tmp
 async def test_a_damaged_gzip_fails_the_channel(objects: FilesystemObjects, tmp_path: Path, cut: slice) -> None:
     """A program must not learn from half of its data; the failure names the object."""
     await put(objects, "gz/a", gzip.compress(random.Random(0).randbytes(100))[cut])
-    with pytest.raises(ClientFailure, match=r"s3://work/gz/a: Failed to decompress gzip"):
+    with pytest.raises(ClientFailure, match=r"s3://shop/gz/a: Failed to decompress gzip"):
         await one_epoch(objects, tmp_path, "gz/")

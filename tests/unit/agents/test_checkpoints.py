@@ -19,12 +19,12 @@ from millrace.testing.clock import ManualClock
 @pytest.fixture
 async def objects(tmp_path: Path) -> FilesystemObjects:
     store = FilesystemObjects(tmp_path / "objects", durable=False)
-    await store.create_bucket("work", region="us-east-1", owner="0")
+    await store.create_bucket("shop", region="us-east-1", owner="0")
     return store
 
 
 async def put(objects: FilesystemObjects, key: str, body: bytes = b"x") -> None:
-    writer = await objects.open_writer(ObjectRef("work", key))
+    writer = await objects.open_writer(ObjectRef("shop", key))
     await writer.write(body)
     await writer.commit()
 
@@ -38,7 +38,7 @@ async def lost() -> None:
 
 
 async def keys(objects: FilesystemObjects, prefix: str = "") -> list[str]:
-    return [info.ref.key async for info in iter_objects(objects, ObjectPrefix("work", prefix))]
+    return [info.ref.key async for info in iter_objects(objects, ObjectPrefix("shop", prefix))]
 
 
 def sync_of(
@@ -52,7 +52,7 @@ def sync_of(
     return CheckpointSync(
         objects,
         folder,
-        ObjectPrefix("work", "ckpt"),
+        ObjectPrefix("shop", "ckpt"),
         clock or ManualClock(),
         check_lease=check_lease,
         report=report,
@@ -77,7 +77,7 @@ async def test_an_agent_that_hung_leaves_the_checkpoints_alone(objects: Filesyst
     (folder / "epoch-9").write_text("another")
     with pytest.raises(LeaseLost):
         await replaced.send()
-    assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", "ckpt/epoch-9"))]) == b"1"
+    assert b"".join([chunk async for chunk in objects.read(ObjectRef("shop", "ckpt/epoch-9"))]) == b"1"
 
 
 async def test_checkpoints_go_both_ways(objects: FilesystemObjects, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ async def test_a_store_that_fails_is_tried_again(objects: FilesystemObjects, tmp
         clock.advance(SCAN_SECONDS)
     await clock.sleepers(1)
     assert await keys(objects) == ["ckpt/epoch-1"]
-    assert told == ["checkpoints could not be stored under s3://work/ckpt: locked"]
+    assert told == ["checkpoints could not be stored under s3://shop/ckpt: locked"]
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running

@@ -15,12 +15,12 @@ from millrace.store.filesystem import FilesystemObjects
 @pytest.fixture
 async def objects(tmp_path: Path) -> FilesystemObjects:
     store = FilesystemObjects(tmp_path / "objects", durable=False)
-    await store.create_bucket("work", region="us-east-1", owner="0")
+    await store.create_bucket("shop", region="us-east-1", owner="0")
     return store
 
 
 async def put(objects: FilesystemObjects, key: str, body: bytes = b"x") -> ObjectRef:
-    writer = await objects.open_writer(ObjectRef("work", key))
+    writer = await objects.open_writer(ObjectRef("shop", key))
     await writer.write(body)
     return (await writer.commit()).ref
 
@@ -34,7 +34,7 @@ async def lost() -> None:
 
 
 async def keys(objects: FilesystemObjects, prefix: str = "") -> list[str]:
-    return [info.ref.key async for info in iter_objects(objects, ObjectPrefix("work", prefix))]
+    return [info.ref.key async for info in iter_objects(objects, ObjectPrefix("shop", prefix))]
 
 
 @pytest.mark.parametrize("link", [True, False])
@@ -55,7 +55,7 @@ async def test_a_download_never_writes_into_a_file_that_is_there(
     first, second = await put(objects, "a", b"first object"), await put(objects, "b", b"second")
     target = tmp_path / "file"
     await download(objects, first, target, link=True)
-    with pytest.raises(ClientFailure, match="s3://work/b: another object has the place of its file 'file'"):
+    with pytest.raises(ClientFailure, match="s3://shop/b: another object has the place of its file 'file'"):
         await download(objects, second, target, link=link)
     assert b"".join([chunk async for chunk in objects.read(first)]) == b"first object"
 
@@ -71,8 +71,8 @@ async def test_an_object_whose_name_is_too_long_for_a_file_is_a_client_failure(
 
 async def test_a_missing_object_is_a_client_failure(objects: FilesystemObjects, tmp_path: Path) -> None:
     """The failure names it."""
-    with pytest.raises(ClientFailure, match="s3://work/nobody"):
-        await download(objects, ObjectRef("work", "nobody"), tmp_path / "x", link=True)
+    with pytest.raises(ClientFailure, match="s3://shop/nobody"):
+        await download(objects, ObjectRef("shop", "nobody"), tmp_path / "x", link=True)
     with pytest.raises(ClientFailure, match="bucket elsewhere"):
         _ = [info async for info in iter_objects(objects, ObjectPrefix("elsewhere", ""))]
 
@@ -84,15 +84,15 @@ async def test_a_tree_becomes_objects(objects: FilesystemObjects, tmp_path: Path
     (tmp_path / "tree" / "deep" / "b").write_text("b")
     (tmp_path / "tree" / "out").symlink_to("/etc/passwd")
     os.mkfifo(tmp_path / "tree" / "pipe")
-    assert await upload_tree(objects, tmp_path / "tree", ObjectPrefix("work", "to"), check_lease=held) == 2
+    assert await upload_tree(objects, tmp_path / "tree", ObjectPrefix("shop", "to"), check_lease=held) == 2
     assert await keys(objects) == ["to/a", "to/deep/b"]
 
 
 async def test_a_stream_becomes_an_object(objects: FilesystemObjects) -> None:
     """While it is produced, more than a pipe's buffer at a time."""
     body = os.urandom(3_000_000)
-    await upload_stream(objects, ObjectRef("work", "s"), lambda sink: _write(sink, body), check_lease=held)
-    assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", "s"))]) == body
+    await upload_stream(objects, ObjectRef("shop", "s"), lambda sink: _write(sink, body), check_lease=held)
+    assert b"".join([chunk async for chunk in objects.read(ObjectRef("shop", "s"))]) == body
 
 
 @pytest.mark.parametrize("size", [0, 3_000_000])
@@ -104,7 +104,7 @@ async def test_a_producer_that_fails_leaves_no_object(objects: FilesystemObjects
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
-        await upload_stream(objects, ObjectRef("work", "s"), produce, check_lease=held)
+        await upload_stream(objects, ObjectRef("shop", "s"), produce, check_lease=held)
     assert await keys(objects) == []
 
 
@@ -126,14 +126,14 @@ async def test_nothing_is_stored_once_the_lease_is_lost(objects: FilesystemObjec
         await put(objects, key, b"newer")
     (tmp_path / "a").write_text("older")
     with pytest.raises(LeaseLost):
-        await upload_file(objects, tmp_path / "a", ObjectRef("work", "to/a"), check_lease=lost)
+        await upload_file(objects, tmp_path / "a", ObjectRef("shop", "to/a"), check_lease=lost)
     with pytest.raises(LeaseLost):
-        await upload_tree(objects, tmp_path, ObjectPrefix("work", "to"), check_lease=lost)
+        await upload_tree(objects, tmp_path, ObjectPrefix("shop", "to"), check_lease=lost)
     with pytest.raises(LeaseLost):
-        await upload_stream(objects, ObjectRef("work", "archive"), lambda sink: _write(sink, b"x"), check_lease=lost)
+        await upload_stream(objects, ObjectRef("shop", "archive"), lambda sink: _write(sink, b"x"), check_lease=lost)
     assert await keys(objects) == ["archive", "to/a"]
     for key in ("to/a", "archive"):
-        assert b"".join([chunk async for chunk in objects.read(ObjectRef("work", key))]) == b"newer"
+        assert b"".join([chunk async for chunk in objects.read(ObjectRef("shop", key))]) == b"newer"
 
 
 def _write(sink: BinaryIO, body: bytes) -> None:

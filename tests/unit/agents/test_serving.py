@@ -22,7 +22,7 @@ from millrace.store.log_files import LogFiles
 @pytest.fixture
 async def objects(tmp_path: Path) -> FilesystemObjects:
     store = FilesystemObjects(tmp_path / "objects", durable=False)
-    await store.create_bucket("work", region="us-east-1", owner="0")
+    await store.create_bucket("shop", region="us-east-1", owner="0")
     return store
 
 
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def put(objects: FilesystemObjects, key: str) -> None:
-    writer = await objects.open_writer(ObjectRef("work", key))
+    writer = await objects.open_writer(ObjectRef("shop", key))
     await writer.write(b"weights")
     await writer.commit()
 
@@ -43,7 +43,7 @@ async def test_a_prefix_becomes_a_folder(objects: FilesystemObjects, folder: Pat
     """Each object under its relative name."""
     await put(objects, "model/weights.bin")
     await put(objects, "model/code/inference.py")
-    data = ModelData(uri="s3://work/model/", is_prefix=True, is_gzip=False)
+    data = ModelData(uri="s3://shop/model/", is_prefix=True, is_gzip=False)
     await bring_model(objects, data, folder, link=True)
     assert (folder / "weights.bin").read_bytes() == (folder / "code" / "inference.py").read_bytes() == b"weights"
 
@@ -54,8 +54,8 @@ async def test_a_key_that_leads_out_of_the_model_folder_is_refused(
 ) -> None:
     """Nothing is written there, and the failure names the object."""
     await put(objects, "model/" + climb.format(outside=tmp_path))
-    data = ModelData(uri="s3://work/model/", is_prefix=True, is_gzip=False)
-    with pytest.raises(ClientFailure, match=r"s3://work/model/.*can't be a file name"):
+    data = ModelData(uri="s3://shop/model/", is_prefix=True, is_gzip=False)
+    with pytest.raises(ClientFailure, match=r"s3://shop/model/.*can't be a file name"):
         await bring_model(objects, data, folder, link=False)
     assert list(tmp_path.rglob("pwned")) == [path for path in tmp_path.rglob("pwned") if "objects" in path.parts]
 
@@ -65,7 +65,7 @@ async def test_a_single_file_keeps_to_the_folder_too(objects: FilesystemObjects,
     await put(objects, "model/..")
     with pytest.raises(ClientFailure, match="can't be a file name"):
         await bring_model(
-            objects, ModelData(uri="s3://work/model/..", is_prefix=False, is_gzip=False), folder, link=False
+            objects, ModelData(uri="s3://shop/model/..", is_prefix=False, is_gzip=False), folder, link=False
         )
 
 
@@ -108,7 +108,7 @@ async def test_no_container_is_started_once_the_lease_is_lost(objects: Filesyste
     )
     serving = serve_model(
         ModelContainer(image="u"),
-        tmp_path / "work",
+        tmp_path / "shop",
         name="c",
         environment={},
         stream=LogStream(logs, "g", "s"),
