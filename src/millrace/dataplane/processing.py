@@ -47,7 +47,6 @@ class Processing:
         self._joins = processing.join_source is JoinSource.INPUT
         self._split = spec.split
         self._line_end = _line_end(spec.split, spec.assemble_with, self._output_format)
-        self._body_end = b"" if spec.split is SplitType.NONE and self._input_format == Format.JSON else b"\n"
         self.rewrites_answers = self._joins or not self._output_filter.is_identity or ids is not None
         self._complete = self._choose()
 

@@ -4,11 +4,12 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
+from millrace.moments import from_micros, to_micros
 from millrace.names import Arn
 
 __all__ = ["from_document", "to_document"]
@@ -25,7 +26,7 @@ def to_document(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, datetime):
-        return round(value.timestamp() * 1_000_000)
+        return to_micros(value)
     if isinstance(value, Arn):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
@@ -80,7 +81,7 @@ def _decoder(annotation: Any) -> Callable[[Any], Any]:
         member = _decoder(arguments[0])
         return _identity if member is _identity else lambda document: [member(entry) for entry in document]
     if annotation is datetime:
-        return lambda document: datetime.fromtimestamp(document / 1_000_000, UTC)
+        return from_micros
     if annotation is Arn:
         return Arn.parse
     if isinstance(annotation, type):

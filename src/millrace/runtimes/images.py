@@ -63,9 +63,6 @@ class HostImages:
             "and no container runtime that could run it is set up; add it to that file (see docs/containers.md)"
         )
 
-    def list_images(self) -> list[Image]:
-        return [_host_image(entry.pattern, entry) for entry in self._read()]
-
     def _read(self) -> tuple[_Entry, ...]:
         try:
             status = self._file.stat()

@@ -2,12 +2,12 @@
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from millrace.clock import Clock
+from millrace.moments import from_micros, to_micros
 from millrace.ports.documents import Document, DocumentExists, NoSuchDocument
 from millrace.store.database import Database, queries
 
@@ -83,7 +83,7 @@ class SqlDocumentStore:
         return [_document(row) for row in self._db.all(_Q["list_documents"], parameters)]
 
     def _now(self) -> int:
-        return round(self._clock.now().timestamp() * 1_000_000)
+        return to_micros(self._clock.now())
 
 
 def _document(row: sqlite3.Row) -> Document:
@@ -92,6 +92,6 @@ def _document(row: sqlite3.Row) -> Document:
         region=row["region"],
         name=row["name"],
         content=orjson.loads(row["body"]),
-        created_at=datetime.fromtimestamp(row["created_at"] / 1_000_000, UTC),
-        modified_at=datetime.fromtimestamp(row["modified_at"] / 1_000_000, UTC),
+        created_at=from_micros(row["created_at"]),
+        modified_at=from_micros(row["modified_at"]),
     )

@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ from millrace.errors import LeaseLost
 from millrace.jobs import job as vocabulary
 from millrace.jobs.documents import from_document, to_document
 from millrace.jobs.job import EndpointJob, Event, Job, JobKind, JobStatus, TrainingJob, TransformJob
+from millrace.moments import from_micros, to_micros
 from millrace.ports.jobs import (
     AgentRecord,
     InstanceRef,
@@ -54,8 +55,8 @@ class SqlJobStore:
             "name": job.name,
             "arn": str(job.arn),
             "status": job.status.value,
-            "created_at": _micros(job.created_at),
-            "modified_at": _micros(job.modified_at),
+            "created_at": to_micros(job.created_at),
+            "modified_at": to_micros(job.modified_at),
             "body": orjson.dumps(to_document(job)),
             "request": orjson.dumps(to_document(request)),
         }
@@ -106,12 +107,12 @@ class SqlJobStore:
             "version": job.version,
             "status": job.status.value,
             "finished": int(job.is_terminal and not isinstance(job, EndpointJob)),
-            "modified_at": _micros(job.modified_at),
-            "ended_at": None if job.ended_at is None else _micros(job.ended_at),
+            "modified_at": to_micros(job.modified_at),
+            "ended_at": None if job.ended_at is None else to_micros(job.ended_at),
             "failure_reason": job.failure_reason,
             "body": orjson.dumps(to_document(job)),
         }
-        now = _micros(self._clock.now())
+        now = to_micros(self._clock.now())
 
         def update(connection: sqlite3.Connection) -> None:
             if connection.execute(_Q["save_job"], row).rowcount != 1:
@@ -138,7 +139,7 @@ class SqlJobStore:
     async def post(self, job_id: int, event: Event, *, by: InstanceRef | None = None) -> None:
         row: dict[str, Any] = {
             "job_id": job_id,
-            "at": _micros(self._clock.now()),
+            "at": to_micros(self._clock.now()),
             "type": type(event).__name__,
             "body": orjson.dumps(to_document(event)),
         }
@@ -158,7 +159,7 @@ class SqlJobStore:
 
     async def history(self, job_id: int) -> list[tuple[datetime, str, Mapping[str, Any]]]:
         rows = self._db.all(_Q["history"], {"job_id": job_id})
-        return [(_time(row["applied_at"]), row["type"], orjson.loads(row["body"])) for row in rows]
+        return [(from_micros(row["applied_at"]), row["type"], orjson.loads(row["body"])) for row in rows]
 
     async def open_instance(self, ref: InstanceRef) -> None:
         await self._db.write(lambda connection: connection.execute(_Q["open_instance"], _keys(ref)))
@@ -172,7 +173,7 @@ class SqlJobStore:
             "process_id": process_id,
             "process_start": process_start,
             "host": host,
-            "at": _micros(self._clock.now()),
+            "at": to_micros(self._clock.now()),
         }
         return await self._db.write(lambda connection: connection.execute(_Q["register_agent"], row).rowcount) == 1
 
@@ -180,7 +181,7 @@ class SqlJobStore:
         row = {
             **_keys(ref),
             "agent_id": agent_id,
-            "at": _micros(self._clock.now()),
+            "at": to_micros(self._clock.now()),
             "progress": None if progress is None else orjson.dumps(progress),
         }
 
@@ -225,7 +226,7 @@ def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
     for condition, (name, bound) in bounds.items():
         if bound is not None:
             conditions.append(condition)
-            parameters[name] = _micros(bound)
+            parameters[name] = to_micros(bound)
     if query.status is not None:
         conditions.append("status = :status")
         parameters["status"] = query.status.value
@@ -267,9 +268,9 @@ def _summary(row: sqlite3.Row) -> JobSummary:
         name=row["name"],
         arn=row["arn"],
         status=JobStatus(row["status"]),
-        created_at=_time(row["created_at"]),
-        modified_at=_time(row["modified_at"]),
-        ended_at=None if row["ended_at"] is None else _time(row["ended_at"]),
+        created_at=from_micros(row["created_at"]),
+        modified_at=from_micros(row["modified_at"]),
+        ended_at=None if row["ended_at"] is None else from_micros(row["ended_at"]),
         failure_reason=row["failure_reason"],
     )
 
@@ -281,8 +282,8 @@ def _agent(row: sqlite3.Row) -> AgentRecord:
         process_id=row["process_id"],
         process_start=row["process_start"],
         host=row["host"],
-        registered_at=_time(row["registered_at"]),
-        heartbeat_at=_time(row["heartbeat_at"]),
+        registered_at=from_micros(row["registered_at"]),
+        heartbeat_at=from_micros(row["heartbeat_at"]),
         stop_wanted=bool(row["stop_wanted"]),
         progress=None if row["progress"] is None else orjson.loads(row["progress"]),
     )
@@ -290,11 +291,3 @@ def _agent(row: sqlite3.Row) -> AgentRecord:
 
 def _keys(ref: InstanceRef) -> dict[str, int]:
     return {"job_id": ref.job_id, "instance": ref.index, "attempt": ref.attempt}
-
-
-def _micros(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000)
-
-
-def _time(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1_000_000, UTC)

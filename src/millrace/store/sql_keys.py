@@ -3,10 +3,11 @@
 import base64
 import secrets
 import sqlite3
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from millrace.clock import Clock
+from millrace.moments import from_micros, to_micros
 from millrace.ports.keys import AccessKey
 from millrace.store.database import Database, queries
 
@@ -71,7 +72,7 @@ class SqlKeyStore:
 
     async def delete_expired(self) -> None:
         """Forget temporary keys whose time is over."""
-        at = _micros(self._clock.now())
+        at = to_micros(self._clock.now())
         await self._db.write(lambda connection: connection.execute(_Q["delete_expired_keys"], {"at": at}))
 
     async def _insert(self, key: AccessKey, now: datetime) -> None:
@@ -95,8 +96,8 @@ def _row(key: AccessKey, created_at: datetime) -> dict[str, Any]:
         "account": key.account,
         "session": key.session,
         "session_token": key.session_token,
-        "created_at": _micros(created_at),
-        "expires_at": None if key.expires_at is None else _micros(key.expires_at),
+        "created_at": to_micros(created_at),
+        "expires_at": None if key.expires_at is None else to_micros(key.expires_at),
     }
 
 
@@ -108,9 +109,5 @@ def _key(row: sqlite3.Row) -> AccessKey:
         account=row["account"],
         session=row["session"],
         session_token=row["session_token"],
-        expires_at=None if row["expires_at"] is None else datetime.fromtimestamp(row["expires_at"] / 1_000_000, UTC),
+        expires_at=None if row["expires_at"] is None else from_micros(row["expires_at"]),
     )
-
-
-def _micros(moment: datetime) -> int:
-    return round(moment.timestamp() * 1_000_000)

@@ -85,9 +85,6 @@ class OneImage:
     def resolve(self, uri: str) -> Image:
         return self._image
 
-    def list_images(self) -> list[Image]:
-        return [self._image]
-
 
 async def no_credentials(name: str) -> dict[str, str]:
     return {}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from millrace.moments import to_micros
 from millrace.ports.documents import Document
 from millrace.protocol.message import Params
 from millrace.services.sagemaker.paging import DEFAULT_PAGE, parse_token, print_token
@@ -41,4 +42,4 @@ def _name_key(document: Document) -> tuple[Any, Any]:
 
 
 def _time_key(document: Document) -> tuple[Any, Any]:
-    return round(document.created_at.timestamp() * 1_000_000), document.name
+    return to_micros(document.created_at), document.name
