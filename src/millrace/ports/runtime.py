@@ -5,7 +5,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-__all__ = ["Address", "Container", "ContainerSpec", "ExitStatus", "Image", "ImageCatalog", "Runtime", "RuntimeReport"]
+__all__ = [
+    "Address",
+    "Container",
+    "ContainerSpec",
+    "ExitStatus",
+    "Image",
+    "ImageCatalog",
+    "RootFilesystem",
+    "Runtime",
+    "RuntimeReport",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RootFilesystem:
+    """What a brought image puts on top of the machine's own root: read-only layer folders, lowest first.
+
+    A layer is a folder as overlayfs has it: a removed file is a character device 0/0 (or an empty file with the
+    attribute `user.overlay.whiteout` in a folder marked `user.overlay.opaque=x`), a folder that hides those below it is
+    marked `user.overlay.opaque=y`. It is always mounted with `userxattr`, so that layers made by root and by other
+    users are alike. Layers must not change while a container runs.
+    """
+
+    layers: Sequence[Path]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,13 +36,24 @@ class Image:
     """A resolved image: what to run when a container of it starts.
 
     A *host image* is a command on this machine's own interpreter; `honours_base_dir` says that its program takes
-    SAGEMAKER_BASE_DIR and SAGEMAKER_BIND_TO_PORT as the contract's `process` runtime needs.
+    SAGEMAKER_BASE_DIR and SAGEMAKER_BIND_TO_PORT as the contract's `process` runtime needs. A *brought image* has a
+    root file system of its own.
     """
 
     uri: str
     name: str
     command: Sequence[str]
+    """Entry point: what every command line of a container begins with; may be empty."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    root: RootFilesystem | None = None
+    """None for host images."""
+    default_arguments: Sequence[str] = ()
+    """What follows the entry point where the platform says nothing (CMD)."""
+    working_directory: str | None = None
+    user: str | None = None
+    """Name or number, with or without `:group`; None is root."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    digest: str | None = None
     built_in: str | None = None
     """Name of the built-in algorithm, such as "pca"; None for images that users brought."""
     honours_base_dir: bool = True
@@ -29,13 +63,20 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a container's HTTP server listens: a Unix socket's path, or host and port."""
+    """Where a container's HTTP server listens: a Unix socket's path, or host and port.
+
+    With `handed` nobody can connect there from here, for it is another network: each connection to the Unix socket of
+    that path is answered with the descriptor of a socket that is connected to the server.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     path: str | None = None
+    handed: str | None = None
 
     def __str__(self) -> str:
+        if self.handed is not None:
+            return f"handed:{self.handed}"
         return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
 
     @classmethod
@@ -43,6 +84,8 @@ class Address:
         """Parse what str() prints."""
         if text.startswith("unix:"):
             return cls(path=text[5:])
+        if text.startswith("handed:"):
+            return cls(handed=text[7:])
         host, _, port = text.rpartition(":")
         return cls(host=host, port=int(port))
 
@@ -60,6 +103,16 @@ class ContainerSpec:
     """Folder on the host that the container sees as /opt/ml."""
     serves: bool = False
     """The program listens for HTTP; the runtime gives it a port of its own."""
+    host_name: str | None = None
+    """The container's own host name, such as "algo-1"."""
+    hosts: Sequence[str] = ()
+    """Names that must resolve in the container, in the order of their addresses; its own is one of them."""
+    network: Path | None = None
+    """Folder on the host that all containers of one job share: those that name it share a network."""
+    network_isolation: bool = False
+    """Neither the platform's API nor anything outside can be reached."""
+    read_only: Sequence[str] = ()
+    """Paths below /opt/ml, relative to it, that the container may only read."""
     on_line: Callable[[int, str], None]
     """Called with epoch milliseconds and each line of stdout and stderr, in order of arrival."""
 
