@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_environment(commands, shared)
     _add_transform(commands, shared)
     _add_jobs(commands, shared)
+    _add_keys(commands, shared)
     doctor = commands.add_parser("doctor", parents=[shared], help="tell what works here and how to get the rest")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -102,6 +103,20 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
     ):
         actions.add_parser(action, parents=[region], help=text).add_argument("name", help="NAME or KIND/NAME")
     jobs.set_defaults(run=_jobs)
+
+
+def _add_keys(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    keys = commands.add_parser("keys", help="make, list and remove access keys")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", parents=[shared], help="make a key; its secret is shown this once")
+    create.add_argument("--owner", metavar="NAME", help="name of the account; a new name makes a new account")
+    create.add_argument("--account", metavar="ID", help="id of the account, 12 digits (default: $MILLRACE_ACCOUNT)")
+    listing = actions.add_parser("list", parents=[shared], help="the keys without their secrets")
+    for action in (create, listing):
+        action.add_argument("--json", action="store_true", help="print JSON")
+    remove = actions.add_parser("rm", parents=[shared], help="remove a key; a running server refuses it in a second")
+    remove.add_argument("key_id", metavar="KEY_ID")
+    keys.set_defaults(run=_keys)
 
 
 def _positive(text: str) -> int:
@@ -202,6 +217,19 @@ def _jobs(options: argparse.Namespace) -> int:
             return jobs.show_logs(loaded, options.name, region=options.region)
         case _:
             return jobs.stop_job(loaded, options.name, region=options.region)
+
+
+def _keys(options: argparse.Namespace) -> int:
+    from millrace.commands import keys
+
+    loaded = _settings(options)
+    match options.action:
+        case "create":
+            return keys.create_key(loaded, owner=options.owner, account=options.account, as_json=options.json)
+        case "list":
+            return keys.list_keys(loaded, as_json=options.json)
+        case _:
+            return keys.remove_key(loaded, options.key_id)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """Names of things on the wire: ARNs, S3 references, job names. Frozen values that parse and print."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Self
@@ -10,6 +11,7 @@ __all__ = [
     "Arn",
     "ObjectPrefix",
     "ObjectRef",
+    "canonical_user_id",
     "relative_key",
     "sagemaker_arn",
 ]
@@ -54,6 +56,11 @@ class Arn:
 def sagemaker_arn(kind: str, name: str, *, region: str, account: str = DEFAULT_ACCOUNT) -> Arn:
     """Return the ARN of a SageMaker resource such as kind "transform-job"."""
     return Arn(service="sagemaker", region=region, account=account, resource=f"{kind}/{name}")
+
+
+def canonical_user_id(account: str) -> str:
+    """Return how S3's owners and grants name an account: 64 hexadecimal digits, which tell nothing about it."""
+    return hashlib.sha256(account.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, order=True)

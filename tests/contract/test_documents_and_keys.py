@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from millrace.clock import SystemClock
+from millrace.errors import UsageError
 from millrace.ports.documents import DocumentStore
 from millrace.ports.keys import KeyStore
 from millrace.store.database import Database
@@ -60,6 +61,50 @@ class TestSqliteKeyStore(KeyStoreContract):
         another = SqlKeyStore(database, clock=clock, account="000000000000")
         assert await another.find_key(short.id) is None
         assert await another.find_key(long.id) == long
+
+    async def test_a_new_owner_has_an_account_of_its_own(self, database: Database, clock: ManualClock) -> None:
+        """A second key of the same name is of the same account; without a name it is the default account's."""
+        store = SqlKeyStore(database, clock=clock, account="000000000000")
+        first, ann = await store.create_key(role="R", owner="ann")
+        second, again = await store.create_key(role="R", owner="ann")
+        third, default = await store.create_key(role="R")
+        assert ann == again
+        assert first.account == second.account == ann.id != "000000000000" == third.account
+        assert default.name == "millrace"
+        assert [account.id for account in await store.list_accounts()].count(ann.id) == 1
+        assert len(ann.id) == 12
+        assert ann.canonical_id != default.canonical_id
+
+    async def test_an_account_is_named_by_its_id_too(self, database: Database, clock: ManualClock) -> None:
+        """A name that belongs to another account, or an account of another name, is refused."""
+        store = SqlKeyStore(database, clock=clock, account="000000000000")
+        _, bob = await store.create_key(role="R", owner="bob", account="111122223333")
+        assert (bob.id, bob.name) == ("111122223333", "bob")
+        _, nameless = await store.create_key(role="R", account="444455556666")
+        assert nameless.name == "444455556666"
+        with pytest.raises(UsageError, match="'bob' belongs to the account 111122223333"):
+            await store.create_key(role="R", owner="bob", account="444455556666")
+        with pytest.raises(UsageError, match="111122223333 is named 'bob'"):
+            await store.create_key(role="R", owner="eve", account="111122223333")
+
+    async def test_a_removed_key_is_unknown_to_other_processes_in_a_second(
+        self, database: Database, clock: ManualClock
+    ) -> None:
+        """They may believe what they have in memory for that long."""
+        server, command = (SqlKeyStore(database, clock=clock, account="000000000000") for _ in range(2))
+        key, _ = await command.create_key(role="R", owner="ann")
+        assert await server.find_key(key.id) == key
+        assert [stored.id for stored in await command.list_keys()] == [key.id]
+        assert await command.delete_key(key.id)
+        clock.advance(1)
+        assert await server.find_key(key.id) is None
+        assert not await command.delete_key(key.id)
+
+    async def test_the_first_key_is_one_of_the_default_account(self, database: Database, clock: ManualClock) -> None:
+        """A key made for somebody else beforehand is not what `millrace env` prints."""
+        store = SqlKeyStore(database, clock=clock, account="000000000000")
+        await store.create_key(role="R", owner="ann")
+        assert (await store.ensure_first_key(role="R")).account == "000000000000"
 
 
 class TestMemoryKeyStore(KeyStoreContract):

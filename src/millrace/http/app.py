@@ -13,6 +13,7 @@ from millrace.http.sending import send_response
 from millrace.http.stages import (
     Handlers,
     assign_request_id,
+    check_account,
     find_handler,
     find_operation,
     find_service,
@@ -106,6 +107,7 @@ class _App:
                 skew_seconds=self._settings.clock_skew_seconds,
                 limit=limit,
             )
+            check_account(operation, verified, self._settings.account)
             handler = find_handler(operation, self._handlers)
             params = await parse(addressed, operation, labels, verified)
             operation.validate(params)

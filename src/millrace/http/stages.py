@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from millrace.errors import S3Error, UnknownOperation
+from millrace.errors import AccessDenied, S3Error, UnknownOperation
 from millrace.http.bodies import ReceivedBody
 from millrace.names import DEFAULT_REGION
 from millrace.ports.keys import AccessKey, KeyStore
@@ -37,6 +37,7 @@ __all__ = [
     "Handlers",
     "Verified",
     "assign_request_id",
+    "check_account",
     "find_handler",
     "find_operation",
     "find_service",
@@ -309,6 +310,26 @@ def _unpacked(addressed: Addressed, content: bytes, limit: int) -> bytes:
     if addressed.protocol is WireProtocol.JSON and addressed.headers.get("content-encoding") == "gzip":
         return gunzip(content, limit)
     return content
+
+
+def check_account(operation: Operation, verified: Verified, account: str) -> None:
+    """Let keys of other accounts than the default one own buckets and ask who they are, and nothing else.
+
+    Jobs run as the default account, on its machine: whoever may start one may read and write all that it may.
+
+    Raises:
+        AccessDenied: The key is of another account; the message names it.
+    """
+    principal = verified.principal
+    if principal is None or principal.account == account or operation.service in _SHARED_SERVICES:
+        return
+    raise AccessDenied(
+        f"{principal.arn} is not authorized to perform {operation.service}:{operation.name}: keys of the account "
+        f"{principal.account} are for S3 and STS; the other services are the account {account}'s"
+    )
+
+
+_SHARED_SERVICES = frozenset({"s3", "sts"})
 
 
 async def parse(

@@ -35,6 +35,15 @@ class KeyStoreContract:
         assert made.session_token
         assert made.expires_at == clock.now() + timedelta(seconds=900)
 
+    async def test_a_session_key_belongs_to_the_account_that_is_named(self, store: KeyStore) -> None:
+        """Without one it is the default account's, which is always among the accounts."""
+        own = await store.create_session_key(role="Role", session_name="s", duration_seconds=60)
+        other = await store.create_session_key(
+            role="Role", session_name="s", duration_seconds=60, account="111122223333"
+        )
+        assert other.account == "111122223333"
+        assert own.account in [account.id for account in await store.list_accounts()]
+
     async def test_an_expired_key_is_still_told(self, store: KeyStore, clock: ManualClock) -> None:
         """So that its holder learns that it has expired, not that it is unknown."""
         made = await store.create_session_key(role="Role", session_name="s", duration_seconds=900)

@@ -49,6 +49,22 @@ def _key(credentials: dict[str, str]) -> AccessKey:
     )
 
 
+def test_a_key_of_another_account_is_told_its_own() -> None:
+    """It assumes roles of its own account only, and its temporary keys stay in that account."""
+    theirs = AccessKey(id="AKIATHEIRSTHEIRS", secret="theirs", role="Role", account="111122223333")
+    keys = MemoryKeyStore([ACCESS_KEY, theirs])
+    with running({"sts": sts.handlers(keys=keys)}, keys=keys) as live:
+        caller = client(live, "sts", key=theirs)
+        assert caller.get_caller_identity()["Account"] == "111122223333"
+        assert caller.get_access_key_info(AccessKeyId=theirs.id)["Account"] == "111122223333"
+        with pytest.raises(ClientError) as caught:
+            caller.assume_role(RoleArn="arn:aws:iam::000000000000:role/Other", RoleSessionName="me")
+        assert caught.value.response["Error"]["Code"] == "AccessDenied"
+        session = caller.assume_role(RoleArn="arn:aws:iam::111122223333:role/Other", RoleSessionName="me")
+        again = client(live, "sts", key=_key(session["Credentials"]))
+        assert again.get_caller_identity()["Arn"] == "arn:aws:sts::111122223333:assumed-role/Other/me"
+
+
 @pytest.mark.parametrize("arn", ["arn:aws:iam::000000000000:user/someone", "not-an-arn-but-long-enough"])
 def test_only_roles_are_assumed(live: Live, arn: str) -> None:
     """Another ARN is a ValidationError that shows it."""
