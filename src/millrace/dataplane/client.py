@@ -8,6 +8,7 @@ A connection carries one exchange at a time; requests are never pipelined, for m
 """
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -46,6 +47,9 @@ JOIN_BELOW = 64 * 1024
 
 STREAM_HIGH_WATER = 1024 * 1024
 """Bytes of a streamed answer that wait for the reader before the socket is no longer read."""
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f]")
 
 
 class ClientError(Exception):
@@ -337,7 +341,7 @@ def request_head(method: str, path: str, address: Address, headers: Headers = ()
     host = "localhost" if address.path is not None else str(address)
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "User-Agent: millrace"]
     for name, value in headers:
-        if any(ord(char) < 32 and char != "\t" for char in value):
+        if _CONTROL.search(value):
             raise ValueError(f"header {name} must not contain control characters, got {value!r}")
         lines.append(f"{name}: {value}")
     return ("\r\n".join(lines) + "\r\n").encode()
@@ -380,6 +384,11 @@ class StreamedAnswer:
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         return _decoded(self._connection.headers)
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """The headers as the container sent them."""
+        return self._connection.headers
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._read()
@@ -450,6 +459,51 @@ class StreamedAnswer:
         self._changed.set()
 
 
+class _WholeAnswer:
+    """An answer that is wanted whole: one future for the exchange, where a streamed one costs a dozen objects."""
+
+    __slots__ = ("_connection", "_limit", "_pieces", "_size", "done")
+
+    def __init__(self, connection: Connection, limit: int | None) -> None:
+        self.done: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._connection = connection
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+        connection.on_piece = self._arrived
+        connection.on_answer = self._completed
+        connection.on_lost = self._lost
+
+    def expire(self, seconds: float) -> None:
+        """Give up: the time allowed is over."""
+        self._fail(InvocationTimeout(seconds))
+
+    def _arrived(self, piece: bytes) -> None:
+        limit = self._limit
+        if not piece:  # the head is complete
+            if limit is not None and (length := _declared_length(self._connection.headers)) > limit:
+                self._fail(AnswerTooLarge(limit, status=self._connection.status, size=length))
+            return
+        if self.done.done():
+            return
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if limit is not None and self._size > limit:
+            self._fail(AnswerTooLarge(limit, status=self._connection.status))
+
+    def _completed(self, _: Connection) -> None:
+        if not self.done.done():
+            pieces = self._pieces
+            self.done.set_result(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def _lost(self, connection: Connection) -> None:
+        self._fail(connection.error or ConnectionFailed("the connection was lost"))
+
+    def _fail(self, error: ClientError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
 class Client:
     """Keep-alive connections to one address, for calls one at a time or many at once.
 
@@ -495,9 +549,38 @@ class Client:
             ConnectionFailed: No connection, or it ended before the answer was complete.
             InvocationTimeout: No complete answer within `timeout_seconds`.
         """
+        if self._idle and not self._slots.locked() and not isinstance(body, AsyncIterator):
+            try:
+                return await self._exchange(
+                    request_head(method, path, self.address, headers), body, timeout_seconds, max_answer_bytes
+                )
+            except ConnectionFailed as exc:
+                if not exc.stale:
+                    raise
         async with self.stream(method, path, headers, body, timeout_seconds=timeout_seconds) as answer:
             pieces = await _read_all(answer, max_answer_bytes)
             return Answer(answer.status, answer.headers, b"".join(pieces))
+
+    async def _exchange(self, head: bytes, body: Buffers, timeout_seconds: float | None, limit: int | None) -> Answer:
+        """Send a request on an idle connection: nothing is waited for but the answer."""
+        await self._slots.acquire()  # it is free: this does not wait
+        connection = self._idle.pop()
+        whole = _WholeAnswer(connection, limit)
+        timer = None
+        if timeout_seconds is not None:
+            timer = asyncio.get_running_loop().call_later(timeout_seconds, whole.expire, timeout_seconds)
+        complete = False
+        try:
+            size = len(body) if isinstance(body, bytes) else sum(len(part) for part in body)
+            connection.send(head + b"Content-Length: ", body, size)
+            content = await whole.done
+            complete = True
+            return Answer(connection.status, _decoded(connection.headers), content)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._release(connection, complete)
+            self._slots.release()
 
     @asynccontextmanager
     async def stream(
@@ -562,8 +645,7 @@ async def _read_all(answer: StreamedAnswer, limit: int | None) -> list[bytes]:
     """Return the pieces of an answer's body; raises AnswerTooLarge before the first if its length is declared."""
     if limit is None:
         return [piece async for piece in answer]
-    declared = dict(answer.headers).get("content-length", "")
-    if declared and (length := int(declared)) > limit:  # the parser has refused what is no number of 64 bits
+    if (length := _declared_length(answer.raw_headers)) > limit:
         raise AnswerTooLarge(limit, status=answer.status, size=length)
     pieces = []
     size = 0
@@ -573,6 +655,14 @@ async def _read_all(answer: StreamedAnswer, limit: int | None) -> list[bytes]:
         if size > limit:
             raise AnswerTooLarge(limit, status=answer.status)
     return pieces
+
+
+def _declared_length(headers: list[tuple[bytes, bytes]]) -> int:
+    """Return the value of Content-Length, 0 without one; the parser has refused what is no number of 64 bits."""
+    for name, value in headers:
+        if len(name) == 14 and name.lower() == b"content-length":
+            return int(value)
+    return 0
 
 
 def _decoded(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
