@@ -139,7 +139,7 @@ def _serve(options: argparse.Namespace) -> int:
     from millrace.private_folder import make_private_folder
 
     loaded = _settings(options)
-    set_up_logging(loaded.log_level)
+    set_up_logging(loaded.log_level, loaded.log_format)
     make_private_folder(loaded.data_dir, known_by=loaded.database_path.name)
     try:
         uvloop.run(run_server(loaded, stop_jobs=options.stop_jobs, stop_at_eof=options.stop_at_eof))

@@ -102,6 +102,42 @@ class Settings:
         least=1,
     )
     log_level: str = _setting("MILLRACE_LOG_LEVEL", "info", "Least severe level logged: debug, info, warning, error.")
+    log_format: str = _setting(
+        "MILLRACE_LOG_FORMAT", "text", "Form of log lines: text (for people) or json (one object a line)."
+    )
+    access_log: str = _setting(
+        "MILLRACE_ACCESS_LOG", "errors", "Requests that get a log line: none, errors (status 400 and above) or all."
+    )
+    metrics_token: str = _setting(
+        "MILLRACE_METRICS_TOKEN", "", "Bearer token that reading /metrics takes; without one only this machine may."
+    )
+    drain_seconds: float = _setting(
+        "MILLRACE_DRAIN_SECONDS", 30.0, "Seconds that requests in progress are given after SIGTERM.", least=0
+    )
+    gc_interval_hours: float = _setting(
+        "MILLRACE_GC_INTERVAL_HOURS", 24.0, "Hours between the server's own runs of gc; 0 for none.", least=0
+    )
+    keep_jobs_days: float = _setting(
+        "MILLRACE_KEEP_JOBS_DAYS", 0.0, "Days that records of ended jobs are kept; 0 for ever.", least=0
+    )
+    keep_logs_days: float = _setting(
+        "MILLRACE_KEEP_LOGS_DAYS",
+        0.0,
+        "Days that log lines are kept in groups without a retention of their own; 0 for ever.",
+        least=0,
+    )
+    keep_uploads_days: float = _setting(
+        "MILLRACE_KEEP_UPLOADS_DAYS",
+        30.0,
+        "Days that multipart uploads which are not completed are kept; 0 for ever.",
+        least=0,
+    )
+    keep_drafts_hours: float = _setting(
+        "MILLRACE_KEEP_DRAFTS_HOURS",
+        24.0,
+        "Hours that files which a killed writer left half written are kept.",
+        least=1,
+    )
 
     @property
     def database_path(self) -> Path:
@@ -125,7 +161,11 @@ class Settings:
         return self.data_dir / "run"
 
 
-_LOG_LEVELS = ("debug", "info", "warning", "error")
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("text", "json"),
+    "access_log": ("none", "errors", "all"),
+}
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "Path": lambda text: Path(text).expanduser().absolute(),
@@ -167,9 +207,10 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
     if lease < 3 * heartbeat:
         problems.append(f"MILLRACE_LEASE_SECONDS must be at least 3 heartbeats of {heartbeat} s, got {lease}")
     account = values.get("account", DEFAULT_ACCOUNT)
-    level = values.get("log_level", Settings.log_level)
-    if level not in _LOG_LEVELS:
-        problems.append(f"MILLRACE_LOG_LEVEL must be one of {', '.join(_LOG_LEVELS)}, got {level!r}")
+    for name, choices in _CHOICES.items():
+        chosen = values.get(name, choices[0])
+        if chosen not in choices:
+            problems.append(f"MILLRACE_{name.upper()} must be one of {', '.join(choices)}, got {chosen!r}")
     if not (len(account) == 12 and account.isdigit()):
         problems.append(f"MILLRACE_ACCOUNT must be 12 digits, got {account!r}")
     if problems:
