@@ -36,9 +36,9 @@ from millrace.ports.jobs import InstanceRef, NoSuchJob
 from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
 from millrace.runtimes.process import ProcessRuntime
 from millrace.settings import Settings
-from millrace.store.database import Database
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
+from millrace.store.opening import open_database
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
 from millrace_algorithms.serving.memory import keep_freed_memory
@@ -65,7 +65,7 @@ class Agent:
         self._settings = settings
         self._ref = ref
         self._clock = SystemClock()
-        self._database = Database(settings.database_path, durable=False)
+        self._database = open_database(settings, durable=False)
         self._jobs = SqlJobStore(self._database, clock=self._clock)
         self._keys = SqlKeyStore(self._database, clock=self._clock, account=settings.account)
         self._objects = FilesystemObjects(settings.objects_dir, clock=self._clock)
@@ -195,7 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agent that the arguments name and return its exit code."""
     job_id, index, attempt = (int(word) for word in (sys.argv[1:] if arguments is None else arguments))
     settings = settings_module.load()
-    set_up_logging(settings.log_level, subject=f"job {job_id} instance {index} attempt {attempt}")
+    about = {"job_id": job_id, "instance": index, "attempt": attempt}
+    set_up_logging(settings.log_level, settings.log_format, about=about)
     try:
         with closing(Agent(settings, InstanceRef(job_id=job_id, index=index, attempt=attempt), os.environ)) as agent:
             keep_freed_memory()  # payloads come and go: a tenth of the data plane's time went into page faults

@@ -27,9 +27,9 @@ from millrace.scheduler.router import StoreRouter
 from millrace.scheduler.scheduler import Scheduler
 from millrace.services import iam, logs, s3, sagemaker, sagemaker_runtime, sts
 from millrace.settings import Settings, as_environment
-from millrace.store.database import Database
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
+from millrace.store.opening import open_database
 from millrace.store.sql_documents import SqlDocumentStore
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
@@ -76,7 +76,7 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.clock = SystemClock()
-        self.database = Database(settings.database_path)
+        self.database = open_database(settings)
         self.jobs = SqlJobStore(self.database, clock=self.clock)
         self.documents = SqlDocumentStore(self.database, clock=self.clock)
         self.keys = SqlKeyStore(self.database, clock=self.clock, account=settings.account)

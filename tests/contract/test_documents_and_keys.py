@@ -9,9 +9,9 @@ from millrace.clock import SystemClock
 from millrace.errors import UsageError
 from millrace.ports.documents import DocumentStore
 from millrace.ports.keys import KeyStore
-from millrace.store.database import Database
 from millrace.store.sql_documents import SqlDocumentStore
 from millrace.store.sql_keys import SqlKeyStore
+from millrace.store.sqlite import SqliteDatabase
 from millrace.testing.clock import ManualClock
 from millrace.testing.contract_documents import DocumentStoreContract
 from millrace.testing.contract_keys import KeyStoreContract
@@ -20,15 +20,15 @@ from millrace.testing.keys import MemoryKeyStore
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(tmp_path / "state.db")
+def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
+    database = SqliteDatabase(tmp_path / "state.db")
     yield database
     database.close()
 
 
 class TestSqliteDocumentStore(DocumentStoreContract):
     @pytest.fixture
-    def store(self, database: Database) -> DocumentStore:
+    def store(self, database: SqliteDatabase) -> DocumentStore:
         return SqlDocumentStore(database, clock=SystemClock())
 
 
@@ -40,10 +40,10 @@ class TestMemoryDocumentStore(DocumentStoreContract):
 
 class TestSqliteKeyStore(KeyStoreContract):
     @pytest.fixture
-    def store(self, clock: ManualClock, database: Database) -> KeyStore:
+    def store(self, clock: ManualClock, database: SqliteDatabase) -> KeyStore:
         return SqlKeyStore(database, clock=clock, account="000000000000")
 
-    async def test_the_first_key_is_made_once(self, database: Database, clock: ManualClock) -> None:
+    async def test_the_first_key_is_made_once(self, database: SqliteDatabase, clock: ManualClock) -> None:
         """Every process that asks gets the same one."""
         stores = [SqlKeyStore(database, clock=clock, account="000000000000") for _ in range(2)]
         first = await stores[0].ensure_first_key(role="Role")
@@ -51,7 +51,7 @@ class TestSqliteKeyStore(KeyStoreContract):
         assert first.id.startswith("AKIA")
         assert first.session_token is None
 
-    async def test_expired_keys_can_be_forgotten(self, database: Database, clock: ManualClock) -> None:
+    async def test_expired_keys_can_be_forgotten(self, database: SqliteDatabase, clock: ManualClock) -> None:
         """Those that still hold stay."""
         store = SqlKeyStore(database, clock=clock, account="000000000000")
         short = await store.create_session_key(role="R", session_name="s", duration_seconds=60)
@@ -62,7 +62,7 @@ class TestSqliteKeyStore(KeyStoreContract):
         assert await another.find_key(short.id) is None
         assert await another.find_key(long.id) == long
 
-    async def test_a_new_owner_has_an_account_of_its_own(self, database: Database, clock: ManualClock) -> None:
+    async def test_a_new_owner_has_an_account_of_its_own(self, database: SqliteDatabase, clock: ManualClock) -> None:
         """A second key of the same name is of the same account; without a name it is the default account's."""
         store = SqlKeyStore(database, clock=clock, account="000000000000")
         first, ann = await store.create_key(role="R", owner="ann")
@@ -75,7 +75,7 @@ class TestSqliteKeyStore(KeyStoreContract):
         assert len(ann.id) == 12
         assert ann.canonical_id != default.canonical_id
 
-    async def test_an_account_is_named_by_its_id_too(self, database: Database, clock: ManualClock) -> None:
+    async def test_an_account_is_named_by_its_id_too(self, database: SqliteDatabase, clock: ManualClock) -> None:
         """A name that belongs to another account, or an account of another name, is refused."""
         store = SqlKeyStore(database, clock=clock, account="000000000000")
         _, bob = await store.create_key(role="R", owner="bob", account="111122223333")
@@ -88,7 +88,7 @@ class TestSqliteKeyStore(KeyStoreContract):
             await store.create_key(role="R", owner="eve", account="111122223333")
 
     async def test_a_removed_key_is_unknown_to_other_processes_in_a_second(
-        self, database: Database, clock: ManualClock
+        self, database: SqliteDatabase, clock: ManualClock
     ) -> None:
         """They may believe what they have in memory for that long."""
         server, command = (SqlKeyStore(database, clock=clock, account="000000000000") for _ in range(2))
@@ -100,7 +100,9 @@ class TestSqliteKeyStore(KeyStoreContract):
         assert await server.find_key(key.id) is None
         assert not await command.delete_key(key.id)
 
-    async def test_the_first_key_is_one_of_the_default_account(self, database: Database, clock: ManualClock) -> None:
+    async def test_the_first_key_is_one_of_the_default_account(
+        self, database: SqliteDatabase, clock: ManualClock
+    ) -> None:
         """A key made for somebody else beforehand is not what `millrace env` prints."""
         store = SqlKeyStore(database, clock=clock, account="000000000000")
         await store.create_key(role="R", owner="ann")
@@ -117,16 +119,16 @@ async def test_a_state_file_of_a_newer_release_is_refused(tmp_path: Path) -> Non
     """An older program must not guess at a schema it does not know."""
     from millrace.errors import StoreUnavailable
 
-    database = Database(tmp_path / "state.db")
-    await database.write(lambda connection: connection.execute("PRAGMA user_version = 999"))
+    database = SqliteDatabase(tmp_path / "state.db")
+    await database.write(lambda transaction: transaction.execute("PRAGMA user_version = 999"))
     database.close()
     with pytest.raises(StoreUnavailable, match="newer than this release"):
-        Database(tmp_path / "state.db")
+        SqliteDatabase(tmp_path / "state.db")
 
 
 async def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
     """Each write is one transaction."""
-    database = Database(tmp_path / "state.db")
+    database = SqliteDatabase(tmp_path / "state.db")
     store = SqlDocumentStore(database, clock=SystemClock())
     await store.put("model", "r", "m", {"version": 1})
 

@@ -7,8 +7,8 @@ import pytest
 
 from millrace.clock import SystemClock
 from millrace.ports.jobs import JobStore
-from millrace.store.database import Database
 from millrace.store.sql_jobs import SqlJobStore
+from millrace.store.sqlite import SqliteDatabase
 from millrace.testing.contract_jobs import JobStoreContract
 
 
@@ -17,7 +17,7 @@ class TestSqliteJobStore(JobStoreContract):
 
     @pytest.fixture
     def stores(self, tmp_path: Path) -> Iterator[tuple[JobStore, JobStore]]:
-        databases = [Database(tmp_path / "state.db", durable=durable) for durable in (True, False)]
+        databases = [SqliteDatabase(tmp_path / "state.db", durable=durable) for durable in (True, False)]
         yield SqlJobStore(databases[0], clock=SystemClock()), SqlJobStore(databases[1], clock=SystemClock())
         for database in databases:
             database.close()

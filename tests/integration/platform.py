@@ -22,7 +22,7 @@ from millrace.app import read_address
 from millrace.clock import SystemClock
 from millrace.commands.environment import client_environment
 from millrace.settings import Settings, as_environment
-from millrace.store.database import Database
+from millrace.store.opening import open_database
 from millrace.store.sql_jobs import SqlJobStore
 
 __all__ = ["IMAGE", "PROGRAM", "ROLE", "Platform", "wait_until"]
@@ -192,7 +192,7 @@ class Platform:
 
     def agents(self) -> list[int]:
         """Return the process ids of the agents registered for unfinished jobs."""
-        database = Database(self.settings.database_path, durable=False)
+        database = open_database(self.settings, durable=False)
         try:
             jobs = SqlJobStore(database, clock=SystemClock())
             found = [asyncio.run(jobs.list_agents(job_id)) for job_id in asyncio.run(jobs.list_unfinished())]

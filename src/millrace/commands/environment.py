@@ -18,7 +18,7 @@ from millrace.names import DEFAULT_REGION
 from millrace.ports.keys import AccessKey
 from millrace.private_folder import make_private_folder
 from millrace.settings import Settings, as_environment
-from millrace.store.database import Database
+from millrace.store.opening import open_database
 from millrace.store.sql_keys import SqlKeyStore
 
 __all__ = ["client_environment", "execute", "print_environment"]
@@ -81,7 +81,7 @@ def _no_proxy() -> dict[str, str]:
 
 
 def _first_key(settings: Settings) -> AccessKey:
-    database = Database(settings.database_path)
+    database = open_database(settings)
     try:
         keys = SqlKeyStore(database, clock=SystemClock(), account=settings.account)
         return asyncio.run(keys.ensure_first_key(role=settings.role_name))

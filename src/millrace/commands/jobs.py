@@ -15,8 +15,8 @@ from millrace.names import DEFAULT_REGION
 from millrace.ports.jobs import AgentRecord, JobQuery, NoSuchJob
 from millrace.ports.logs import NoSuchLogStream
 from millrace.settings import Settings
-from millrace.store.database import Database
 from millrace.store.log_files import LogFiles
+from millrace.store.opening import has_state, open_database
 from millrace.store.sql_jobs import SqlJobStore
 
 __all__ = ["list_jobs", "show_job", "show_logs", "stop_job"]
@@ -32,10 +32,10 @@ class _Jobs:
     """The job store of a data directory, for the time of one command."""
 
     def __init__(self, settings: Settings) -> None:
-        if not settings.database_path.exists():
+        if not has_state(settings):
             raise SystemExit(f"millrace jobs: there is no state in {settings.data_dir} (MILLRACE_DATA_DIR, --data-dir)")
         self.clock = SystemClock()
-        self._database = Database(settings.database_path)
+        self._database = open_database(settings)
         self.store = SqlJobStore(self._database, clock=self.clock)
 
     def __enter__(self) -> "_Jobs":

@@ -12,7 +12,7 @@ from millrace.clock import SystemClock
 from millrace.errors import UsageError
 from millrace.names import canonical_user_id
 from millrace.settings import Settings
-from millrace.store.database import Database
+from millrace.store.opening import open_database
 from millrace.store.sql_keys import SqlKeyStore
 
 __all__ = ["create_key", "list_keys", "remove_key"]
@@ -77,7 +77,7 @@ def remove_key(settings: Settings, access_key_id: str) -> int:
 
 
 def _with_keys(settings: Settings, work: Callable[[SqlKeyStore], Coroutine[Any, Any, T]]) -> T:
-    database = Database(settings.database_path)
+    database = open_database(settings)
     try:
         return asyncio.run(work(SqlKeyStore(database, clock=SystemClock(), account=settings.account)))
     finally:

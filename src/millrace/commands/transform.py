@@ -52,9 +52,9 @@ from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
 from millrace.runtimes.process import ProcessRuntime
 from millrace.services.sagemaker.models import KIND, model_containers
 from millrace.settings import Settings
-from millrace.store.database import Database
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
+from millrace.store.opening import has_state, open_database
 from millrace.store.sql_documents import SqlDocumentStore
 
 if TYPE_CHECKING:
@@ -242,8 +242,8 @@ def _built_in(archive: Path) -> str | None:
 
 
 async def _registered_model(settings: Settings, name: str) -> ModelContainer:
-    if settings.database_path.exists():
-        database = Database(settings.database_path)
+    if has_state(settings):
+        database = open_database(settings)
         try:
             document = await SqlDocumentStore(database, clock=SystemClock()).find(KIND, DEFAULT_REGION, name)
         finally:

@@ -1,32 +1,83 @@
-"""The SQLite file: connections, migrations, named queries, and word of changes.
+"""What the SQL stores ask of a database: reads, transactions, and word of changes; and their named queries.
 
-Reads run where they are called, on one connection: in WAL mode they wait for nobody. Writes run on a thread of their
-own, one at a time, on another connection, so that waiting for another process's write lock never stops the event loop.
+Statements are written once, in the words that SQLite and PostgreSQL share: `:name` parameters, ON CONFLICT, RETURNING,
+no function that one of them lacks. Where the two differ, the engine's own module translates.
 """
 
-import asyncio
-import os
 import re
-import sqlite3
-import stat as stat_bits
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from millrace.errors import StoreUnavailable
-from millrace.private_folder import make_private_folder
-
-__all__ = ["Database", "queries"]
+__all__ = ["Database", "Row", "Transaction", "migrations", "queries"]
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT_SECONDS = 30.0
-POLL_SECONDS = 0.01
-"""How often another process's changes are looked for; one look costs about 10 microseconds."""
+
+class Row(Protocol):
+    """One row: values by the names of their columns."""
+
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+class Result(Protocol):
+    """What a statement gave back."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class Transaction(Protocol):
+    """What runs in a transaction asks of its connection."""
+
+    def execute(self, statement: str, parameters: Mapping[str, Any] = ..., /) -> Result: ...
+
+
+class Database(Protocol):
+    """One state, opened by one process; others may have it open too. Every method raises StoreUnavailable.
+
+    A transaction sees the state as it was when it began, and what others write meanwhile is not lost: on PostgreSQL it
+    is run again from the start when it collides, so `work` must do nothing but ask its transaction.
+    """
+
+    is_shared: bool
+    """Whether several servers may use it at a time."""
+
+    async def one(self, statement: str, parameters: Mapping[str, Any]) -> Row | None:
+        """Return the first row of a read, or None."""
+        ...
+
+    async def all(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
+        """Return all rows of a read."""
+        ...
+
+    async def write(
+        self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
+    ) -> T:
+        """Run `work`, in another thread, in one transaction; an exception rolls it back.
+
+        Args:
+            work: Asks the transaction, and nothing else.
+            alone_in: A table that nobody else may write meanwhile: for decisions taken on rows that are not there.
+            is_fleeting: Whether it will be written again in a moment: nobody is told, and a crash may lose it.
+        """
+        ...
+
+    async def wait_for_change(self, timeout_seconds: float) -> bool:
+        """Return True once anything (but what is fleeting) was written, by any process, else False after the timeout.
+
+        It may return True for nothing.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finish the writes under way and close all connections."""
+        ...
 
 
 @cache
@@ -40,168 +91,9 @@ def queries(name: str) -> Mapping[str, str]:
     return found
 
 
-class Database:
-    """One state file, opened by one process; others may have it open too."""
-
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
-        """Open the file, making or migrating it first. The file, and the folder it is in, become their owner's only.
-
-        Args:
-            durable: Whether a write is on disk when it returns. Agents, whose work can be redone, do without.
-
-        Raises:
-            StoreUnavailable: The file can't be opened, or is of a newer release.
-        """
-        self._path = path
-        self._durable = durable
-        try:
-            _make_private(path)
-        except OSError as exc:
-            raise StoreUnavailable(f"state file {path}: {exc}") from exc
-        try:
-            with _closing(self._connect()) as connection:
-                _migrate(connection)
-            self._reader = self._connect()
-        except sqlite3.Error as exc:
-            raise StoreUnavailable(f"state file {path}: {exc}") from exc
-        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="millrace-db")
-        self._writer: sqlite3.Connection | None = None
-        self._seen_version = self._data_version()
-        self._changed = asyncio.Event()
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
-        connection.execute("PRAGMA foreign_keys = ON")
-        return connection
-
-    def one(self, statement: str, parameters: Mapping[str, Any]) -> sqlite3.Row | None:
-        """Return the first row of a read, or None."""
-        row: sqlite3.Row | None = self._reader.execute(statement, parameters).fetchone()
-        return row
-
-    def all(self, statement: str, parameters: Mapping[str, Any]) -> list[sqlite3.Row]:
-        """Return all rows of a read."""
-        return self._reader.execute(statement, parameters).fetchall()
-
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in one transaction on the writer's thread; an exception rolls it back.
-
-        Raises:
-            StoreUnavailable: The disk is full, or another process has held the write lock for too long.
-        """
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._writer_thread, self._write, work)
-        except sqlite3.OperationalError as exc:
-            raise StoreUnavailable(f"state file {self._path}: {exc}") from exc
-        finally:
-            self._changed.set()
-
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._writer is None:
-            self._writer = self._connect()
-        connection = self._writer
-        with _transaction(connection):
-            return work(connection)
-
-    async def wait_for_change(self, timeout_seconds: float) -> bool:
-        """Return True once anything was written, by this process or another, else False after the timeout."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_seconds
-        while True:
-            if self._changed.is_set():
-                self._changed.clear()
-                self._seen_version = self._data_version()
-                return True
-            version = self._data_version()
-            if version != self._seen_version:
-                self._seen_version = version
-                return True
-            left = deadline - loop.time()
-            if left <= 0:
-                return False
-            try:
-                await asyncio.wait_for(self._changed.wait(), min(POLL_SECONDS, left))
-            except TimeoutError:
-                continue
-
-    def _data_version(self) -> int:
-        return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
-
-    def close(self) -> None:
-        """Finish the write under way and close the file."""
-        self._writer_thread.shutdown(wait=True)
-        if self._writer is not None:
-            self._writer.close()
-        self._reader.close()
-
-
-def _make_private(path: Path) -> None:
-    """Keep secret keys from other users, before the first one is written; SQLite gives its -wal and -shm our mode.
-
-    A file that is there is changed by its name and not opened: to close it would drop the locks that this process holds
-    on it ("How To Corrupt An SQLite Database File" 2.2).
-    """
-    make_private_folder(path.parent, known_by=path.name)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-        with suppress(FileNotFoundError):  # -wal and -shm come and go with the processes that have the file open
-            mode = stat_bits.S_IMODE(file.stat().st_mode)
-            if mode & 0o077:
-                file.chmod(mode & 0o600)
-
-
-def _migrate(connection: sqlite3.Connection) -> None:
-    """Bring the schema up to date; each step is one transaction, numbered by user_version."""
+@cache
+def migrations() -> tuple[str, ...]:
+    """Return the scripts that bring the schema up to date, in order; script n leads from version n - 1 to n."""
     folder = resources.files("millrace.store").joinpath("migrations")
-    steps = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    if connection.execute("PRAGMA user_version").fetchone()[0] == len(steps):
-        return
-    with _transaction(connection):
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(steps):
-            raise StoreUnavailable(f"schema version {version} is newer than this release's {len(steps)}")
-        for number, name in enumerate(steps[version:], start=version + 1):
-            for statement in _statements(folder.joinpath(name).read_text("utf-8")):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
-
-
-def _statements(text: str) -> Iterator[str]:
-    """Split a script at the semicolons that end statements (executescript would commit the transaction)."""
-    pending = ""
-    for line in text.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
-    if pending.strip():
-        yield pending
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what happens inside, or roll all of it back; either way the connection can take the next transaction."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # A COMMIT that fails may leave the transaction open; after a full disk SQLite may have rolled back by itself.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def _closing(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    try:
-        yield connection
-    finally:
-        connection.close()
+    steps = sorted((entry.name, entry) for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    return tuple(entry.read_text("utf-8") for _, entry in steps)

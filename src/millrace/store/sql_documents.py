@@ -1,6 +1,5 @@
 """DocumentStore on SQL."""
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,11 +8,13 @@ import orjson
 from millrace.clock import Clock
 from millrace.moments import from_micros, to_micros
 from millrace.ports.documents import Document, DocumentExists, NoSuchDocument
-from millrace.store.database import Database, queries
+from millrace.store.database import Database, Row, Transaction, queries
 
 __all__ = ["SqlDocumentStore"]
 
 _Q = queries("documents")
+
+_NO_LIMIT = 2**62
 
 
 class SqlDocumentStore:
@@ -24,7 +25,7 @@ class SqlDocumentStore:
         self._clock = clock
 
     async def find(self, kind: str, region: str, name: str) -> Document | None:
-        row = self._db.one(_Q["find_document"], {"kind": kind, "region": region, "name": name})
+        row = await self._db.one(_Q["find_document"], {"kind": kind, "region": region, "name": name})
         return None if row is None else _document(row)
 
     async def get(self, kind: str, region: str, name: str) -> Document:
@@ -39,12 +40,12 @@ class SqlDocumentStore:
         key = {"kind": kind, "region": region, "name": name}
         row = {**key, "at": self._now(), "body": orjson.dumps(content)}
 
-        def store(connection: sqlite3.Connection) -> sqlite3.Row:
-            try:
-                connection.execute(_Q["insert_document" if create else "put_document"], row)
-            except sqlite3.IntegrityError:
-                raise DocumentExists(kind, region, name) from None
-            stored: sqlite3.Row = connection.execute(_Q["find_document"], key).fetchone()
+        def store(transaction: Transaction) -> Row:
+            stored: Row | None = transaction.execute(
+                _Q["insert_document" if create else "put_document"], row
+            ).fetchone()
+            if stored is None:
+                raise DocumentExists(kind, region, name)
             return stored
 
         return _document(await self._db.write(store))
@@ -54,19 +55,18 @@ class SqlDocumentStore:
     ) -> Document:
         key = {"kind": kind, "region": region, "name": name}
 
-        def store(connection: sqlite3.Connection) -> sqlite3.Row:
-            older = connection.execute(_Q["find_document"], key).fetchone()
+        def store(transaction: Transaction) -> Row:
+            older = transaction.execute(_Q["find_document"], key).fetchone()
             content = change(None if older is None else orjson.loads(older["body"]))
             row = {**key, "at": self._now(), "body": orjson.dumps(content)}
-            connection.execute(_Q["put_document"], row)
-            stored: sqlite3.Row = connection.execute(_Q["find_document"], key).fetchone()
+            stored: Row = transaction.execute(_Q["put_document"], row).fetchone()
             return stored
 
         return _document(await self._db.write(store))
 
     async def delete(self, kind: str, region: str, name: str) -> None:
         key = {"kind": kind, "region": region, "name": name}
-        removed = await self._db.write(lambda connection: connection.execute(_Q["delete_document"], key).rowcount)
+        removed = await self._db.write(lambda transaction: transaction.execute(_Q["delete_document"], key).rowcount)
         if not removed:
             raise NoSuchDocument(kind, region, name)
 
@@ -78,15 +78,15 @@ class SqlDocumentStore:
             "region": region,
             "prefix": prefix,
             "after": after,
-            "limit": -1 if limit is None else limit,
+            "limit": _NO_LIMIT if limit is None else limit,
         }
-        return [_document(row) for row in self._db.all(_Q["list_documents"], parameters)]
+        return [_document(row) for row in await self._db.all(_Q["list_documents"], parameters)]
 
     def _now(self) -> int:
         return to_micros(self._clock.now())
 
 
-def _document(row: sqlite3.Row) -> Document:
+def _document(row: Row) -> Document:
     return Document(
         kind=row["kind"],
         region=row["region"],

@@ -1,7 +1,7 @@
 """JobStore on SQL."""
 
 import logging
-import sqlite3
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,7 @@ from millrace.ports.jobs import (
     StaleJob,
     UnreadableJob,
 )
-from millrace.store.database import Database, queries
+from millrace.store.database import Database, Row, Transaction, queries
 
 __all__ = ["SqlJobStore"]
 
@@ -38,6 +38,7 @@ _TYPES: Mapping[str, type[Job]] = {
     JobKind.TRAINING: TrainingJob,
     JobKind.ENDPOINT: EndpointJob,
 }
+_WILDCARDS, _ESCAPED = re.compile(r"[\\%_]"), r"\\\g<0>"
 _SORT_COLUMNS = {"name": "name", "created_at": "created_at", "status": "status"}
 
 
@@ -61,36 +62,34 @@ class SqlJobStore:
             "request": orjson.dumps(to_document(request)),
         }
 
-        def insert(connection: sqlite3.Connection) -> int:
-            try:
-                return connection.execute(_Q["insert_job"], row).lastrowid or 0
-            except sqlite3.IntegrityError:
-                raise JobExists(str(job.arn)) from None
-
-        job_id = await self._db.write(insert)
-        return await self.get_by_id(job_id)
+        added: Row | None = await self._db.write(
+            lambda transaction: transaction.execute(_Q["insert_job"], row).fetchone()
+        )
+        if added is None:
+            raise JobExists(str(job.arn))
+        return _job(added)
 
     async def get(self, kind: JobKind, region: str, name: str) -> Job:
-        row = self._db.one(_Q["find_job"], {"kind": kind.value, "region": region, "name": name})
+        row = await self._db.one(_Q["find_job"], {"kind": kind.value, "region": region, "name": name})
         if row is None:
             raise NoSuchJob(name)
         return _job(row)
 
     async def get_with_request(self, kind: JobKind, region: str, name: str) -> tuple[Job, Mapping[str, Any]]:
-        row = self._db.one(_Q["find_job_with_request"], {"kind": kind.value, "region": region, "name": name})
+        row = await self._db.one(_Q["find_job_with_request"], {"kind": kind.value, "region": region, "name": name})
         if row is None:
             raise NoSuchJob(name)
         return _job(row), orjson.loads(row["request"])
 
     async def get_by_id(self, job_id: int) -> Job:
-        row = self._db.one(_Q["find_job_by_id"], {"id": job_id})
+        row = await self._db.one(_Q["find_job_by_id"], {"id": job_id})
         if row is None:
             raise NoSuchJob(str(job_id))
         return _job(row)
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         statement, parameters = _listing(query)
-        rows = self._db.all(statement, parameters)
+        rows = await self._db.all(statement, parameters)
         column = _SORT_COLUMNS[query.sort_by]
         after = None
         if len(rows) > query.limit:
@@ -99,7 +98,7 @@ class SqlJobStore:
         return JobPage(summaries=[_summary(row) for row in rows], after=after)
 
     async def list_unfinished(self) -> list[int]:
-        return [row["id"] for row in self._db.all(_Q["list_unfinished"], {})]
+        return [row["id"] for row in await self._db.all(_Q["list_unfinished"], {})]
 
     async def save(self, job: Job, applied: Sequence[int] = ()) -> Job:
         row = {
@@ -114,25 +113,27 @@ class SqlJobStore:
         }
         now = to_micros(self._clock.now())
 
-        def update(connection: sqlite3.Connection) -> None:
-            if connection.execute(_Q["save_job"], row).rowcount != 1:
+        def update(transaction: Transaction) -> Row:
+            saved: Row | None = transaction.execute(_Q["save_job"], row).fetchone()
+            if saved is None:
                 raise StaleJob(f"{job.arn} version {job.version}")
             for event_id in applied:
-                connection.execute(_Q["mark_applied"], {"id": event_id, "at": now})
+                if transaction.execute(_Q["mark_applied"], {"id": event_id, "at": now}).rowcount != 1:
+                    raise StaleJob(f"{job.arn}: event {event_id} was applied by another mover")
+            return saved
 
-        await self._db.write(update)
-        return await self.get_by_id(job.id)
+        return _job(await self._db.write(update))
 
     async def forget(self, job_id: int) -> None:
-        await self._db.write(lambda connection: connection.execute(_Q["delete_job"], {"id": job_id}))
+        await self._db.write(lambda transaction: transaction.execute(_Q["delete_job"], {"id": job_id}))
 
     async def update_request(self, job_id: int, members: Mapping[str, Any]) -> None:
-        def update(connection: sqlite3.Connection) -> None:
-            row = connection.execute(_Q["find_request"], {"id": job_id}).fetchone()
+        def update(transaction: Transaction) -> None:
+            row = transaction.execute(_Q["find_request"], {"id": job_id}).fetchone()
             if row is None:
                 raise NoSuchJob(str(job_id))
             request = {**orjson.loads(row["request"]), **to_document(members)}
-            connection.execute(_Q["update_request"], {"id": job_id, "request": orjson.dumps(request)})
+            transaction.execute(_Q["update_request"], {"id": job_id, "request": orjson.dumps(request)})
 
         await self._db.write(update)
 
@@ -144,25 +145,25 @@ class SqlJobStore:
             "body": orjson.dumps(to_document(event)),
         }
         if by is None:
-            added = await self._db.write(lambda connection: connection.execute(_Q["post_event"], row).rowcount)
+            added = await self._db.write(lambda transaction: transaction.execute(_Q["post_event"], row).rowcount)
             if not added:
                 raise NoSuchJob(str(job_id))
             return
         row |= {"instance": by.index, "attempt": by.attempt}
-        added = await self._db.write(lambda connection: connection.execute(_Q["post_event_of_agent"], row).rowcount)
+        added = await self._db.write(lambda transaction: transaction.execute(_Q["post_event_of_agent"], row).rowcount)
         if not added:
             raise LeaseLost(f"instance {by.index} of job {job_id}: attempt {by.attempt} is closed")
 
     async def list_posted(self) -> list[Posted]:
-        rows = self._db.all(_Q["list_posted"], {})
+        rows = await self._db.all(_Q["list_posted"], {})
         return [Posted(id=row["id"], job_id=row["job_id"], event=_find_event(row)) for row in rows]
 
     async def history(self, job_id: int) -> list[tuple[datetime, str, Mapping[str, Any]]]:
-        rows = self._db.all(_Q["history"], {"job_id": job_id})
+        rows = await self._db.all(_Q["history"], {"job_id": job_id})
         return [(from_micros(row["applied_at"]), row["type"], orjson.loads(row["body"])) for row in rows]
 
     async def open_instance(self, ref: InstanceRef) -> None:
-        await self._db.write(lambda connection: connection.execute(_Q["open_instance"], _keys(ref)))
+        await self._db.write(lambda transaction: transaction.execute(_Q["open_instance"], _keys(ref)))
 
     async def register_agent(
         self, ref: InstanceRef, *, agent_id: str, process_id: int, process_start: int, host: str
@@ -175,7 +176,7 @@ class SqlJobStore:
             "host": host,
             "at": to_micros(self._clock.now()),
         }
-        return await self._db.write(lambda connection: connection.execute(_Q["register_agent"], row).rowcount) == 1
+        return await self._db.write(lambda transaction: transaction.execute(_Q["register_agent"], row).rowcount) == 1
 
     async def heartbeat(self, ref: InstanceRef, agent_id: str, progress: Mapping[str, Any] | None) -> bool:
         row = {
@@ -185,27 +186,27 @@ class SqlJobStore:
             "progress": None if progress is None else orjson.dumps(progress),
         }
 
-        def beat(connection: sqlite3.Connection) -> bool:
-            if connection.execute(_Q["heartbeat"], row).rowcount != 1:
-                raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is closed")
-            return bool(connection.execute(_Q["is_stop_wanted"], _keys(ref)).fetchone()[0])
-
-        return await self._db.write(beat)
+        beaten: Row | None = await self._db.write(
+            lambda transaction: transaction.execute(_Q["heartbeat"], row).fetchone(), is_fleeting=True
+        )
+        if beaten is None:
+            raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is closed")
+        return bool(beaten["stop_wanted"])
 
     async def is_stop_wanted(self, ref: InstanceRef) -> bool:
-        row = self._db.one(_Q["is_stop_wanted"], _keys(ref))
+        row = await self._db.one(_Q["is_stop_wanted"], _keys(ref))
         return row is None or bool(row["stop_wanted"])
 
     async def want_stop(self, job_id: int, index: int) -> None:
         row = {"job_id": job_id, "instance": index}
-        await self._db.write(lambda connection: connection.execute(_Q["want_stop"], row))
+        await self._db.write(lambda transaction: transaction.execute(_Q["want_stop"], row))
 
     async def get_agent(self, ref: InstanceRef) -> AgentRecord | None:
-        row = self._db.one(_Q["find_agent"], _keys(ref))
+        row = await self._db.one(_Q["find_agent"], _keys(ref))
         return None if row is None else _agent(row)
 
     async def list_agents(self, job_id: int) -> list[AgentRecord]:
-        return [_agent(row) for row in self._db.all(_Q["list_agents"], {"job_id": job_id})]
+        return [_agent(row) for row in await self._db.all(_Q["list_agents"], {"job_id": job_id})]
 
     async def wait_for_change(self, timeout_seconds: float) -> bool:
         return await self._db.wait_for_change(timeout_seconds)
@@ -231,8 +232,8 @@ def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
         conditions.append("status = :status")
         parameters["status"] = query.status.value
     if query.name_contains is not None:
-        conditions.append("instr(lower(name), :part) > 0")
-        parameters["part"] = query.name_contains.lower()
+        conditions.append(r"lower(name) LIKE :part ESCAPE '\'")
+        parameters["part"] = f"%{_WILDCARDS.sub(_ESCAPED, query.name_contains.lower())}%"
     if query.after is not None:
         conditions.append(f"({column}, id) {beyond} (:after_value, :after_id)")
         parameters["after_value"], parameters["after_id"] = query.after
@@ -243,7 +244,7 @@ def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
     return statement, parameters
 
 
-def _job(row: sqlite3.Row) -> Job:
+def _job(row: Row) -> Job:
     try:
         document = orjson.loads(row["body"])
         document["id"] = row["id"]
@@ -253,7 +254,7 @@ def _job(row: sqlite3.Row) -> Job:
         raise UnreadableJob(f"job {row['id']}: {exc}") from exc
 
 
-def _find_event(row: sqlite3.Row) -> Event | None:
+def _find_event(row: Row) -> Event | None:
     """Return an event, or None for one of another release: it must not stand in the way of all others."""
     try:
         event: Event = from_document(getattr(vocabulary, row["type"]), orjson.loads(row["body"]))
@@ -263,7 +264,7 @@ def _find_event(row: sqlite3.Row) -> Event | None:
     return event
 
 
-def _summary(row: sqlite3.Row) -> JobSummary:
+def _summary(row: Row) -> JobSummary:
     return JobSummary(
         name=row["name"],
         arn=row["arn"],
@@ -275,7 +276,7 @@ def _summary(row: sqlite3.Row) -> JobSummary:
     )
 
 
-def _agent(row: sqlite3.Row) -> AgentRecord:
+def _agent(row: Row) -> AgentRecord:
     return AgentRecord(
         ref=InstanceRef(job_id=row["job_id"], index=row["instance"], attempt=row["attempt"]),
         agent_id=row["agent_id"],

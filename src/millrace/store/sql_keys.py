@@ -2,7 +2,6 @@
 
 import base64
 import secrets
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +11,7 @@ from millrace.clock import Clock
 from millrace.errors import UsageError
 from millrace.moments import from_micros, to_micros
 from millrace.ports.keys import AccessKey, Account
-from millrace.store.database import Database, queries
+from millrace.store.database import Database, Row, Transaction, queries
 
 __all__ = ["DEFAULT_OWNER", "SqlKeyStore", "StoredKey"]
 
@@ -52,7 +51,7 @@ class SqlKeyStore:
         known = self._known.get(access_key_id)
         if known is not None and now < known[0]:
             return known[1]
-        row = self._db.one(_Q["find_key"], {"id": access_key_id})
+        row = await self._db.one(_Q["find_key"], {"id": access_key_id})
         if row is None:
             self._known.pop(access_key_id, None)
             return None
@@ -65,7 +64,7 @@ class SqlKeyStore:
     async def list_accounts(self) -> Sequence[Account]:
         now = self._clock.monotonic()
         if self._accounts is None or now >= self._accounts[0]:
-            found = [Account(id=row["id"], name=row["name"]) for row in self._db.all(_Q["list_accounts"], {})]
+            found = [Account(id=row["id"], name=row["name"]) for row in await self._db.all(_Q["list_accounts"], {})]
             if all(account.id != self._account for account in found):
                 found.insert(0, Account(id=self._account, name=DEFAULT_OWNER))
             self._accounts = (now + RECHECK_SECONDS, found)
@@ -90,20 +89,20 @@ class SqlKeyStore:
     async def ensure_first_key(self, *, role: str) -> AccessKey:
         """Return the oldest lasting key of the default account, making it on a new store."""
         wanted = {"account": self._account}
-        row = self._db.one(_Q["first_key"], wanted)
+        row = await self._db.one(_Q["first_key"], wanted)
         if row is not None:
             return _key(row)
         key = AccessKey(id="AKIA" + _random_id(), secret=_random_secret(), role=role, account=self._account)
         now = self._clock.now()
 
-        def insert(connection: sqlite3.Connection) -> AccessKey:
-            found = connection.execute(_Q["first_key"], wanted).fetchone()
+        def insert(transaction: Transaction) -> AccessKey:
+            found = transaction.execute(_Q["first_key"], wanted).fetchone()
             if found is not None:  # another process made it just now
                 return _key(found)
-            connection.execute(_Q["insert_key"], _row(key, now))
+            transaction.execute(_Q["insert_key"], _row(key, now))
             return key
 
-        return await self._db.write(insert)
+        return await self._db.write(insert, alone_in="access_keys")
 
     async def create_key(
         self, *, role: str, owner: str | None = None, account: str | None = None
@@ -120,20 +119,20 @@ class SqlKeyStore:
         """
         now = self._clock.now()
 
-        def insert(connection: sqlite3.Connection) -> tuple[AccessKey, Account]:
-            rows = connection.execute(_Q["list_accounts"]).fetchall()
+        def insert(transaction: Transaction) -> tuple[AccessKey, Account]:
+            rows = transaction.execute(_Q["list_accounts"], {}).fetchall()
             known = {row["id"]: row["name"] for row in rows}
             chosen = _choose_account(known, self._account, owner, account)
             for added in (Account(id=self._account, name=DEFAULT_OWNER), chosen):
                 if added.id not in known:
                     row = {"id": added.id, "name": added.name, "created_at": to_micros(now)}
-                    connection.execute(_Q["insert_account"], row)
+                    transaction.execute(_Q["insert_account"], row)
                     known[added.id] = added.name
             key = AccessKey(id="AKIA" + _random_id(), secret=_random_secret(), role=role, account=chosen.id)
-            connection.execute(_Q["insert_key"], _row(key, now))
+            transaction.execute(_Q["insert_key"], _row(key, now))
             return key, chosen
 
-        made = await self._db.write(insert)
+        made = await self._db.write(insert, alone_in="accounts")
         self._accounts = None
         return made
 
@@ -147,14 +146,14 @@ class SqlKeyStore:
                 owner=names.get(row["account"], row["account"]),
                 created_at=from_micros(row["created_at"]),
             )
-            for row in self._db.all(_Q["list_lasting_keys"], {})
+            for row in await self._db.all(_Q["list_lasting_keys"], {})
         ]
 
     async def delete_key(self, access_key_id: str) -> bool:
         """Forget a key, lasting or temporary, and tell whether there was one."""
 
-        def delete(connection: sqlite3.Connection) -> bool:
-            return connection.execute(_Q["delete_key"], {"id": access_key_id}).rowcount > 0
+        def delete(transaction: Transaction) -> bool:
+            return transaction.execute(_Q["delete_key"], {"id": access_key_id}).rowcount > 0
 
         deleted = await self._db.write(delete)
         self._known.pop(access_key_id, None)
@@ -163,10 +162,10 @@ class SqlKeyStore:
     async def delete_expired(self) -> None:
         """Forget temporary keys whose time is over."""
         at = to_micros(self._clock.now())
-        await self._db.write(lambda connection: connection.execute(_Q["delete_expired_keys"], {"at": at}))
+        await self._db.write(lambda transaction: transaction.execute(_Q["delete_expired_keys"], {"at": at}))
 
     async def _insert(self, key: AccessKey, now: datetime) -> None:
-        await self._db.write(lambda connection: connection.execute(_Q["insert_key"], _row(key, now)))
+        await self._db.write(lambda transaction: transaction.execute(_Q["insert_key"], _row(key, now)))
 
 
 def _choose_account(known: Mapping[str, str], default: str, owner: str | None, account: str | None) -> Account:
@@ -211,7 +210,7 @@ def _row(key: AccessKey, created_at: datetime) -> dict[str, Any]:
     }
 
 
-def _key(row: sqlite3.Row) -> AccessKey:
+def _key(row: Row) -> AccessKey:
     return AccessKey(
         id=row["id"],
         secret=row["secret"],

@@ -10,14 +10,14 @@ import pytest
 from millrace.agents.job_start import find_job_start
 from millrace.clock import SystemClock
 from millrace.jobs.job import InstanceStarted, Job, JobKind, StopRequested
-from millrace.store.database import Database
 from millrace.store.sql_jobs import SqlJobStore
+from millrace.store.sqlite import SqliteDatabase
 from millrace.testing.contract_jobs import START, transform_job
 
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[SqlJobStore]:
-    database = Database(tmp_path / "state.db", durable=False)
+    database = SqliteDatabase(tmp_path / "state.db", durable=False)
     yield SqlJobStore(database, clock=SystemClock())
     database.close()
 

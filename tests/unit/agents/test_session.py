@@ -13,14 +13,14 @@ from millrace.clock import SystemClock
 from millrace.errors import LeaseLost
 from millrace.jobs.job import JobKind
 from millrace.ports.jobs import InstanceRef
-from millrace.store.database import Database
 from millrace.store.sql_jobs import SqlJobStore
+from millrace.store.sqlite import SqliteDatabase
 from millrace.testing.contract_jobs import transform_job
 
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> Iterator[SqlJobStore]:
-    database = Database(tmp_path / "state.db", durable=False)
+    database = SqliteDatabase(tmp_path / "state.db", durable=False)
     yield SqlJobStore(database, clock=SystemClock())
     database.close()
 

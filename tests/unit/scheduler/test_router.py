@@ -12,8 +12,8 @@ from millrace.jobs.job import EndpointJob, Instance, InstanceState, JobKind, Job
 from millrace.names import sagemaker_arn
 from millrace.ports.endpoints import EndpointNotReady, Invocation, NoSuchEndpoint, NoSuchVariant
 from millrace.scheduler.router import StoreRouter
-from millrace.store.database import Database
 from millrace.store.sql_jobs import SqlJobStore
+from millrace.store.sqlite import SqliteDatabase
 from millrace.testing.model_server import ModelReply, ModelRequest, ModelServer
 
 CONTAINERS = (ModelContainer(image="knn:1"),)
@@ -25,7 +25,7 @@ async def answer_path(request: ModelRequest) -> ModelReply:
 
 @pytest.fixture
 async def jobs(tmp_path: Path) -> AsyncIterator[SqlJobStore]:
-    database = Database(tmp_path / "state.db", durable=False)
+    database = SqliteDatabase(tmp_path / "state.db", durable=False)
     yield SqlJobStore(database, clock=SystemClock())
     database.close()
 

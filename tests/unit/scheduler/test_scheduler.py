@@ -23,8 +23,8 @@ from millrace.jobs.transform import InstanceOutcome, Progress
 from millrace.names import sagemaker_arn
 from millrace.ports.jobs import InstanceRef, NoSuchJob
 from millrace.scheduler.scheduler import MAX_UNREGISTERED_STARTS, Scheduler
-from millrace.store.database import Database
 from millrace.store.sql_jobs import SqlJobStore
+from millrace.store.sqlite import SqliteDatabase
 from millrace.testing.clock import ManualClock
 from millrace.testing.contract_jobs import transform_job
 from millrace.testing.engine import FakeEngine
@@ -37,7 +37,7 @@ class Stage:
 
     def __init__(self, path: Path) -> None:
         self.clock = ManualClock()
-        self.database = Database(path / "state.db", durable=False)
+        self.database = SqliteDatabase(path / "state.db", durable=False)
         self.jobs = SqlJobStore(self.database, clock=self.clock)
         self.engine = FakeEngine()
         self.moved: list[Job] = []
@@ -268,7 +268,7 @@ async def test_an_unreadable_event_does_not_stand_in_the_way(stage: Stage) -> No
     await stage.register(ref(broken))
     await stage.jobs.post(broken, InstanceStarted(at=stage.clock.now(), index=0, attempt=1))
     await stage.database.write(
-        lambda connection: connection.execute("UPDATE job_events SET body = '{}' WHERE job_id = ?", (broken,))
+        lambda transaction: transaction.execute("UPDATE job_events SET body = '{}' WHERE job_id = :id", {"id": broken})
     )
     await stage.register(ref(fine))
     await stage.finish(ref(fine))
@@ -283,7 +283,7 @@ async def test_an_unreadable_job_does_not_stand_in_the_way(stage: Stage) -> None
     """The others are scheduled."""
     broken, fine = await stage.add("broken"), await stage.add("fine")
     await stage.database.write(
-        lambda connection: connection.execute("UPDATE jobs SET body = '{}' WHERE id = ?", (broken,))
+        lambda transaction: transaction.execute("UPDATE jobs SET body = '{}' WHERE id = :id", {"id": broken})
     )
     await stage.scheduler.pump()
     assert stage.engine.started == [ref(fine)]

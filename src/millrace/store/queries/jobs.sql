@@ -1,7 +1,8 @@
 -- name: insert_job
--- Add a job; the unique key refuses a taken name.
+-- Add a job; no row for a taken name.
 INSERT INTO jobs (kind, region, name, arn, status, finished, created_at, modified_at, body, request)
-VALUES (:kind, :region, :name, :arn, :status, 0, :created_at, :modified_at, :body, :request);
+VALUES (:kind, :region, :name, :arn, :status, 0, :created_at, :modified_at, :body, :request)
+ON CONFLICT DO NOTHING RETURNING id, kind, version, body;
 
 -- name: find_job
 -- One job by its name.
@@ -24,11 +25,12 @@ SELECT id FROM jobs WHERE finished = 0 ORDER BY id;
 UPDATE jobs
 SET status = :status, finished = :finished, modified_at = :modified_at, ended_at = :ended_at,
     failure_reason = :failure_reason, version = version + 1, body = :body
-WHERE id = :id AND version = :version;
+WHERE id = :id AND version = :version
+RETURNING id, kind, version, body;
 
 -- name: mark_applied
--- An event has moved its job.
-UPDATE job_events SET applied_at = :at WHERE id = :id;
+-- An event has moved its job; no row if it has before.
+UPDATE job_events SET applied_at = :at WHERE id = :id AND applied_at IS NULL;
 
 -- name: delete_job
 -- Forget a job; events and agents go with it.
@@ -76,9 +78,10 @@ SET agent_id = :agent_id, process_id = :process_id, process_start = :process_sta
 WHERE job_id = :job_id AND instance = :instance AND attempt = :attempt AND agent_id IS NULL;
 
 -- name: heartbeat
--- Renew a lease; no row means that it is lost.
+-- Renew a lease and tell whether to stop; no row means that it is lost.
 UPDATE agents SET heartbeat_at = :at, progress = COALESCE(:progress, progress)
-WHERE job_id = :job_id AND instance = :instance AND attempt = :attempt AND agent_id = :agent_id;
+WHERE job_id = :job_id AND instance = :instance AND attempt = :attempt AND agent_id = :agent_id
+RETURNING stop_wanted;
 
 -- name: is_stop_wanted
 -- Whether an instance is to stop; no row for an attempt that is closed.

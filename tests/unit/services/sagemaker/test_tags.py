@@ -10,8 +10,8 @@ from millrace.clock import SystemClock
 from millrace.errors import ValidationError
 from millrace.ports.documents import DocumentStore
 from millrace.services.sagemaker.tags import KIND, MAX_TAGS, remove_tags, set_tags
-from millrace.store.database import Database
 from millrace.store.sql_documents import SqlDocumentStore
+from millrace.store.sqlite import SqliteDatabase
 
 REGION = "us-east-1"
 ARN = "arn:aws:sagemaker:us-east-1:000000000000:model/m"
@@ -19,7 +19,7 @@ ARN = "arn:aws:sagemaker:us-east-1:000000000000:model/m"
 
 @pytest.fixture
 def documents(tmp_path: Path) -> Iterator[DocumentStore]:
-    database = Database(tmp_path / "state.db")
+    database = SqliteDatabase(tmp_path / "state.db")
     yield SqlDocumentStore(database, clock=SystemClock())
     database.close()
 

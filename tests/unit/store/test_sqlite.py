@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from millrace.errors import UsageError
-from millrace.store.database import Database
+from millrace.store.database import Transaction
+from millrace.store.sqlite import SqliteDatabase
 
 
 def mode(path: Path) -> int:
@@ -32,8 +33,8 @@ async def test_secrets_are_private_from_the_first_moment(tmp_path: Path) -> None
     """Whatever command comes first on a new data directory, other users can't read the keys that it makes."""
     folder = tmp_path / "new" / "data"
     with usual_umask():
-        database = Database(folder / "state.db")
-        await database.write(lambda connection: connection.execute("SELECT 1"))
+        database = SqliteDatabase(folder / "state.db")
+        await database.write(lambda transaction: transaction.execute("SELECT 1"))
     try:
         assert mode(folder) == 0o700
         assert {entry.name: mode(entry) for entry in folder.iterdir()} == {
@@ -48,12 +49,12 @@ async def test_secrets_are_private_from_the_first_moment(tmp_path: Path) -> None
 async def test_an_open_data_directory_is_closed_to_others(tmp_path: Path) -> None:
     """Opening the state again takes away what an earlier program left readable, also of its companions."""
     folder = tmp_path / "data"
-    first = Database(folder / "state.db")
-    await first.write(lambda connection: connection.execute("SELECT 1"))
+    first = SqliteDatabase(folder / "state.db")
+    await first.write(lambda transaction: transaction.execute("SELECT 1"))
     for path in folder.iterdir():
         path.chmod(0o644)
     folder.chmod(0o755)
-    second = Database(folder / "state.db")
+    second = SqliteDatabase(folder / "state.db")
     try:
         assert mode(folder) == 0o700
         assert {mode(path) for path in folder.iterdir()} == {0o600}
@@ -66,18 +67,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The error tells the path and the system's reason."""
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UsageError, match=r"data directory .*file: (Not a directory|File exists)"):
-        Database(tmp_path / "file" / "state.db")
+        SqliteDatabase(tmp_path / "file" / "state.db")
 
 
 async def test_a_commit_that_fails_is_undone(tmp_path: Path) -> None:
     """Nothing of the failed write stays, and the next one goes through."""
-    database = Database(tmp_path / "state.db")
+    database = SqliteDatabase(tmp_path / "state.db")
 
-    def dangling(connection: sqlite3.Connection) -> None:
+    def dangling(connection: Transaction) -> None:
         connection.execute("PRAGMA defer_foreign_keys = ON")  # the missing job is found at COMMIT
         connection.execute("INSERT INTO job_events (job_id, posted_at, type, body) VALUES (999, 0, 'x', '')")
 
-    def count(connection: sqlite3.Connection) -> int:
+    def count(connection: Transaction) -> int:
         return int(connection.execute("SELECT count(*) FROM job_events").fetchone()[0])
 
     try:
