@@ -13,7 +13,7 @@ from millrace.agents.placement import Placement
 from millrace.dataplane.gzip import CorruptGzip, gunzip
 from millrace.dataplane.manifest import parse_manifest
 from millrace.errors import ClientFailure
-from millrace.jobs.training import Channel, ChannelSource, Distribution, RecordWrapper
+from millrace.jobs.channel import Channel, ChannelSource, Distribution, RecordWrapper
 from millrace.names import ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
 

@@ -4,12 +4,13 @@ Source: containers.md 2.3, 2.4.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from millrace.agents.job_config import platform_environment, resource_config
 from millrace.jobs.training import TrainingSpec
 from millrace.names import Arn
 
-__all__ = ["config_files", "container_command", "platform_environment"]
+__all__ = ["config_files", "training_environment"]
 
 
 def config_files(spec: TrainingSpec, host: str) -> dict[str, str]:
@@ -17,7 +18,7 @@ def config_files(spec: TrainingSpec, host: str) -> dict[str, str]:
     files = {
         "hyperparameters.json": dict(spec.hyperparameters),
         "inputdataconfig.json": _input_data_config(spec),
-        "resourceconfig.json": _resource_config(spec, host),
+        "resourceconfig.json": resource_config(spec.groups, host),
     }
     if spec.checkpoints is not None:
         files["checkpointconfig.json"] = {"LocalPath": spec.checkpoints.local_path}
@@ -40,44 +41,14 @@ def _input_data_config(spec: TrainingSpec) -> dict[str, object]:
     return config
 
 
-def _resource_config(spec: TrainingSpec, host: str) -> dict[str, object]:
-    names = iter(spec.hosts)
-    groups = [
-        {
-            "instance_group_name": group.name,
-            "instance_type": group.instance_type,
-            "hosts": sorted(next(names) for _ in range(group.count)),
-        }
-        for group in spec.groups
-    ]
-    mine = next(group for group in groups if host in group["hosts"])
-    return {
-        "current_host": host,
-        "current_instance_type": mine["instance_type"],
-        "current_group_name": mine["instance_group_name"],
-        "hosts": sorted(spec.hosts),
-        "instance_groups": groups,
-        "network_interface_name": "eth0",
-    }
-
-
-def platform_environment(
+def training_environment(
     spec: TrainingSpec, arn: Arn, host: str, *, endpoint_url: str | None, credentials: Mapping[str, str]
 ) -> dict[str, str]:
     """Return a training container's variables; the user's own win, save over the job's name and ARN."""
-    environment = {
-        "AWS_REGION": arn.region,
-        "AWS_DEFAULT_REGION": arn.region,
-        "CURRENT_HOST": host,
+    return {
+        **platform_environment(arn.region, host, endpoint_url=endpoint_url, credentials=credentials),
         "SAGEMAKER_METRICS_DIRECTORY": "/opt/ml/output/metrics/sagemaker",
-        **({"AWS_ENDPOINT_URL": endpoint_url, "S3_ENDPOINT_URL": endpoint_url} if endpoint_url else {}),
-        **credentials,
+        **spec.environment,
+        "TRAINING_JOB_NAME": arn.name,
+        "TRAINING_JOB_ARN": str(arn),
     }
-    return {**environment, **spec.environment, "TRAINING_JOB_NAME": arn.name, "TRAINING_JOB_ARN": str(arn)}
-
-
-def container_command(spec: TrainingSpec, image_command: Sequence[str]) -> tuple[str, ...]:
-    """Return what is run, by Docker's override rules (containers.md 2.1)."""
-    if spec.entrypoint:
-        return (*spec.entrypoint, *spec.arguments)
-    return (*image_command, *(spec.arguments or ("train",)))

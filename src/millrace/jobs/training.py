@@ -3,67 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
+from millrace.jobs.channel import Channel
+from millrace.jobs.hosts import InstanceGroup, host_names
 from millrace.names import ObjectPrefix
 
 __all__ = [
-    "Channel",
-    "ChannelSource",
     "CheckpointConfig",
-    "Distribution",
-    "InputMode",
-    "InstanceGroup",
     "MetricDefinition",
     "MetricValue",
-    "RecordWrapper",
     "TrainingOutcome",
     "TrainingSpec",
 ]
-
-
-class InputMode(StrEnum):
-    """How a channel's data reach the container."""
-
-    FILE = "File"
-    PIPE = "Pipe"
-    FAST_FILE = "FastFile"
-
-
-class ChannelSource(StrEnum):
-    """What a channel's URI names."""
-
-    PREFIX = "S3Prefix"
-    MANIFEST = "ManifestFile"
-
-
-class Distribution(StrEnum):
-    """Which hosts get an object."""
-
-    FULLY_REPLICATED = "FullyReplicated"
-    SHARDED = "ShardedByS3Key"
-
-
-class RecordWrapper(StrEnum):
-    """Whether Pipe mode frames each object as a RecordIO record."""
-
-    NONE = "None"
-    RECORDIO = "RecordIO"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Channel:
-    """One named input."""
-
-    name: str
-    source: ObjectPrefix
-    source_type: ChannelSource = ChannelSource.PREFIX
-    mode: InputMode = InputMode.FILE
-    distribution: Distribution = Distribution.FULLY_REPLICATED
-    content_type: str | None = None
-    gzip: bool = False
-    record_wrapper: RecordWrapper = RecordWrapper.NONE
-    shuffle_seed: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,15 +43,6 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class InstanceGroup:
-    """Hosts of one instance type."""
-
-    name: str
-    instance_type: str
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSpec:
     """What the client asked for."""
 
@@ -116,12 +58,13 @@ class TrainingSpec:
     metrics: tuple[MetricDefinition, ...] = ()
     checkpoints: CheckpointConfig | None = None
     compress_output: bool = True
+    network_isolation: bool = False
     max_runtime_seconds: int = 86_400
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Names of all hosts, algo-1 first; sort them as text where the contract asks for that."""
-        return tuple(f"algo-{number}" for number in range(1, sum(group.count for group in self.groups) + 1))
+        """Names of all hosts, algo-1 first."""
+        return host_names(self.groups)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 
 from millrace.agents.channels import feed_pipe, list_channel, materialise
 from millrace.errors import ClientFailure
-from millrace.jobs.training import Channel, ChannelSource, InputMode
+from millrace.jobs.channel import Channel, ChannelSource, InputMode
 from millrace.names import ObjectPrefix, ObjectRef
 from millrace.store.filesystem import FilesystemObjects
 

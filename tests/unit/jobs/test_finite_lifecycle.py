@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.finite_lifecycle import enter
+from millrace.jobs.hosts import InstanceGroup
 from millrace.jobs.job import (
     Command,
     Event,
@@ -31,7 +32,7 @@ from millrace.jobs.job import (
     TransformJob,
 )
 from millrace.jobs.lifecycle import advance
-from millrace.jobs.training import InstanceGroup, MetricValue, TrainingOutcome, TrainingSpec
+from millrace.jobs.training import MetricValue, TrainingOutcome, TrainingSpec
 from millrace.jobs.transform import InstanceOutcome, ObjectFailure, Progress, TransformSpec
 from millrace.names import ObjectPrefix, sagemaker_arn
 

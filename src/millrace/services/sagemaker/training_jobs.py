@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from millrace.errors import ImageUnavailable, ResourceInUse, ValidationError
+from millrace.jobs.channel import Channel, ChannelSource
 from millrace.jobs.finite_lifecycle import enter
 from millrace.jobs.job import Instance, JobKind, JobStatus, SecondaryStatus, StopRequested, TrainingJob
-from millrace.jobs.training import Channel, ChannelSource, TrainingSpec
+from millrace.jobs.training import TrainingSpec
 from millrace.names import ObjectRef, sagemaker_arn
 from millrace.ports.jobs import JobExists, JobSummary, NoSuchJob
 from millrace.ports.objects import ObjectStore, ObjectStoreError

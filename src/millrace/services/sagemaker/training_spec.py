@@ -5,17 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.errors import ValidationError
-from millrace.jobs.training import (
-    Channel,
-    ChannelSource,
-    CheckpointConfig,
-    Distribution,
-    InputMode,
-    InstanceGroup,
-    MetricDefinition,
-    RecordWrapper,
-    TrainingSpec,
-)
+from millrace.jobs.channel import Channel, ChannelSource, Distribution, InputMode, RecordWrapper
+from millrace.jobs.hosts import HOMOGENEOUS, InstanceGroup
+from millrace.jobs.training import CheckpointConfig, MetricDefinition, TrainingSpec
 from millrace.services.sagemaker.arguments import object_prefix, refuse_members
 
 __all__ = ["training_spec"]
@@ -58,6 +50,7 @@ def training_spec(params: Mapping[str, Any], built_in_metrics: Sequence[MetricDe
         metrics=(*built_in_metrics, *_metrics(algorithm.get("MetricDefinitions") or [])),
         checkpoints=None if not checkpoints else _checkpoints(checkpoints),
         compress_output=output.get("CompressionType", "GZIP") != "NONE",
+        network_isolation=bool(params.get("EnableNetworkIsolation")),
         max_runtime_seconds=stopping.get("MaxRuntimeInSeconds", DEFAULT_MAX_RUNTIME_SECONDS),
     )
     if not 1 <= spec.max_runtime_seconds <= LONGEST_RUNTIME_SECONDS:
@@ -81,11 +74,7 @@ def _groups(resources: Mapping[str, Any]) -> tuple[InstanceGroup, ...]:
         )
     if not resources.get("InstanceType") or not resources.get("InstanceCount"):
         raise ValidationError("ResourceConfig needs InstanceType and InstanceCount, or InstanceGroups.")
-    return (
-        InstanceGroup(
-            name="homogeneousCluster", instance_type=resources["InstanceType"], count=resources["InstanceCount"]
-        ),
-    )
+    return (InstanceGroup(name=HOMOGENEOUS, instance_type=resources["InstanceType"], count=resources["InstanceCount"]),)
 
 
 def _channel(params: Mapping[str, Any], number: int, default_mode: InputMode) -> Channel:
