@@ -140,11 +140,11 @@ def _spoken(found: Service, request: Request) -> WireProtocol:
 
 
 def _header_map(request: Request) -> dict[str, str]:
-    headers = dict(request.headers)
-    if len(headers) < len(request.headers):
-        headers = {}
-        for name, value in request.headers:
-            headers[name] = f"{headers[name]},{value}" if name in headers else value
+    if not request.repeats_headers:
+        return request.first_headers
+    headers: dict[str, str] = {}
+    for name, value in request.headers:
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
     return headers
 
 

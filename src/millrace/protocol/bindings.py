@@ -160,6 +160,7 @@ class RestReader:
     def __init__(self, operation: Any, documents: BodyFormat) -> None:
         shape = operation.input_shape
         self._plan: list[tuple[str, Callable[[Arguments], Any]]] = []
+        self._header_members: dict[str, tuple[str, Callable[[str], Any]]] = {}
         self._payload: str | None = None
         self._read_body: _ReadDocument | None = None
         self._takes_nothing = False
@@ -171,7 +172,10 @@ class RestReader:
         bound_query = _bound_query_names(operation)
         for name, member in shape.members.items():
             location = member.serialization.get("location")
-            if location is not None:
+            if location == "header":
+                wire_name = member.serialization.get("name", name).lower()
+                self._header_members[wire_name] = (name, _header_reader(wire_name, member))
+            elif location is not None:
                 self._plan.append((name, _part_reader(name, member, location, bound_query)))
             elif name != self._payload:
                 in_body.append(name)
@@ -201,6 +205,14 @@ class RestReader:
                 value = read(arguments)
                 if value is not None:
                     params[name] = value
+            # S3's operations have up to 40 such members: a request's few headers are looked up, not the members.
+            members = self._header_members
+            for header, text in arguments.headers.items():
+                if header in members:
+                    name, read_header = members[header]
+                    value = read_header(text)
+                    if value is not None:
+                        params[name] = value
         except BadValue as bad:
             raise BadArgument(f"{name}: {bad}") from None
         self._add_body(params, arguments.content)
@@ -242,7 +254,7 @@ def _part_reader(name: str, shape: Any, location: str, bound: frozenset[str]) ->
             {header[len(prefix) :]: value for header, value in arguments.headers.items() if header.startswith(prefix)}
             or None
         )
-    return _header_reader(wire_name.lower(), shape)
+    raise ValueError(f"{name}: no such location of a member: {location}")
 
 
 def _query_reader(name: str, shape: Any, bound: frozenset[str]) -> Callable[[Arguments], Any]:
@@ -279,23 +291,19 @@ def _query_map_reader(shape: Any, bound: frozenset[str]) -> Callable[[Arguments]
     return lambda arguments: {key: scalar(value) for key, value in arguments.query if key not in bound} or None
 
 
-def _header_reader(name: str, shape: Any) -> Callable[[Arguments], Any]:
+def _header_reader(name: str, shape: Any) -> Callable[[str], Any]:
     reader = _header_value_reader(shape)
     # S3 takes a condition with an unreadable date as absent.
-    lenient = shape.type_name == "timestamp" and name.startswith("if-")
+    if shape.type_name != "timestamp" or not name.startswith("if-"):
+        return reader
 
-    def read(arguments: Arguments) -> Any:
-        text = arguments.headers.get(name)
-        if text is None:
-            return None
+    def read_leniently(text: str) -> Any:
         try:
             return reader(text)
         except BadValue:
-            if lenient:
-                return None
-            raise
+            return None
 
-    return read
+    return read_leniently
 
 
 def _header_value_reader(shape: Any) -> Reader:

@@ -55,13 +55,20 @@ class Request:
     headers: tuple[tuple[str, str], ...]
     body: Body
     scheme: str = "http"
+    first_headers: dict[str, str] = field(init=False, repr=False, compare=False)
+    """The first value of each header; a request is asked for a dozen of them on its way."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first_headers", dict(reversed(self.headers)))
+
+    @property
+    def repeats_headers(self) -> bool:
+        """Whether some header stands in the request more than once."""
+        return len(self.first_headers) < len(self.headers)
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header, by its lower-case name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self.first_headers.get(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 MAX_EXPIRES_SECONDS = 7 * 24 * 3600
 """Life of a presigned URL at most; the services' own limit."""
 
+_REMEMBERED_CHARACTERS = 1024
+"""Longer Authorization headers, which no client sends, are parsed each time rather than kept."""
+
 _SPACES = re.compile(r" {2,}")
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
 
@@ -93,25 +96,50 @@ def _malformed(text: str) -> AuthFailure:
 
 
 def _from_header(request: Request, header: str) -> Signature:
+    stated, _, value = header.rpartition("Signature=")
+    if not stated or "," in value or len(stated) > _REMEMBERED_CHARACTERS:
+        credential, signed_headers, value = _stated(header)
+    else:
+        # All but the signature itself is the same in every request of a client on one day.
+        credential, signed_headers = _remembered(stated)
+        if not value:
+            raise _incomplete("Signature", header)
+    access_key, date, region, service = credential
+    return Signature(
+        access_key=access_key,
+        date=date,
+        region=region,
+        service=service,
+        signed_headers=signed_headers,
+        value=value,
+        timestamp=_timestamp(request),
+        payload_hash=request.header("x-amz-content-sha256"),
+        token=request.header("x-amz-security-token"),
+    )
+
+
+@lru_cache(maxsize=256)
+def _remembered(stated: str) -> tuple[tuple[str, str, str, str], tuple[str, ...]]:
+    """Parse an Authorization header without its last field's value, the signature."""
+    credential, signed_headers, _ = _stated(f"{stated}Signature=-")
+    return credential, signed_headers
+
+
+def _stated(header: str) -> tuple[tuple[str, str, str, str], tuple[str, ...], str]:
+    """Return the credential's parts, the names of the signed headers and the signature."""
     algorithm, _, rest = header.partition(" ")
     if algorithm != ALGORITHM:
         raise _malformed(f"Authorization: the algorithm must be {ALGORITHM}, got {algorithm!r}")
     fields = dict(_field(part) for part in rest.split(","))
     for name in ("Credential", "SignedHeaders", "Signature"):
         if not fields.get(name):
-            raise _malformed(f"Authorization header requires '{name}' parameter. Authorization={header[:200]}")
-    access_key, date, region, service = _credential(fields["Credential"])
-    return Signature(
-        access_key=access_key,
-        date=date,
-        region=region,
-        service=service,
-        signed_headers=tuple(fields["SignedHeaders"].lower().split(";")),
-        value=fields["Signature"],
-        timestamp=_timestamp(request),
-        payload_hash=request.header("x-amz-content-sha256"),
-        token=request.header("x-amz-security-token"),
-    )
+            raise _incomplete(name, header)
+    signed_headers = tuple(fields["SignedHeaders"].lower().split(";"))
+    return _credential(fields["Credential"]), signed_headers, fields["Signature"]
+
+
+def _incomplete(name: str, header: str) -> AuthFailure:
+    return _malformed(f"Authorization header requires '{name}' parameter. Authorization={header[:200]}")
 
 
 def _field(part: str) -> tuple[str, str]:
@@ -171,6 +199,7 @@ def _from_query(request: Request, query: dict[str, str]) -> Signature:
     )
 
 
+@lru_cache(maxsize=256)
 def _moment(text: str) -> datetime:
     # fromisoformat is compiled; strptime was a tenth of the time of a request.
     return datetime.fromisoformat(text)
@@ -285,11 +314,9 @@ def string_to_sign(signature: Signature, canonical: bytes) -> str:
 
 def canonical_request(signature: Signature, request: Request, payload_hash: str) -> bytes:
     """Return the request in the form whose hash is signed."""
-    values: dict[str, list[str]] = {}
-    for name, value in request.headers:
-        values.setdefault(name, []).append(_SPACES.sub(" ", value.strip()))
     # Headers came in as Latin-1; so they go out as the bytes that were sent.
-    lines = "".join(f"{name}:{','.join(values.get(name, ()))}\n" for name in signature.signed_headers)
+    values = request.first_headers if not request.repeats_headers else _joined_headers(request)
+    lines = "".join([f"{name}:{_trimmed(values.get(name, ''))}\n" for name in signature.signed_headers])
     path = _s3_path(request.path) if signature.service == "s3" else _normal_path(request.path)
     return b"\n".join(
         [
@@ -301,6 +328,18 @@ def canonical_request(signature: Signature, request: Request, payload_hash: str)
             payload_hash.encode("latin-1", "replace"),
         ]
     )
+
+
+def _joined_headers(request: Request) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in request.headers:
+        values[name] = f"{values[name]},{_trimmed(value)}" if name in values else _trimmed(value)
+    return values
+
+
+def _trimmed(value: str) -> str:
+    value = value.strip()
+    return _SPACES.sub(" ", value) if "  " in value else value
 
 
 @lru_cache(maxsize=1024)
