@@ -24,6 +24,7 @@ __all__ = ["list_jobs", "show_job", "show_logs", "stop_job"]
 _GROUPS = {
     JobKind.TRANSFORM: "/aws/sagemaker/TransformJobs",
     JobKind.TRAINING: "/aws/sagemaker/TrainingJobs",
+    JobKind.PROCESSING: "/aws/sagemaker/ProcessingJobs",
 }
 PAGE = 100
 

@@ -1,4 +1,4 @@
-"""The lifecycle of jobs that end: transform and training.
+"""The lifecycle of jobs that end: transform, training and processing.
 
           create
             |
@@ -13,7 +13,7 @@
        Scheduled: instances WAITING -> STARTING; InstanceStarted: RUNNING; InstanceFinished: DONE.
        InstanceLost: STARTING again under the next attempt, until the attempts are used up; then FAILED.
 
-Everything that moves a transform or training job is in this module.
+Everything that moves a transform, training or processing job is in this module.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,6 +32,7 @@ from millrace.jobs.job import (
     InstanceState,
     Job,
     JobStatus,
+    ProcessingJob,
     RemoveWork,
     Scheduled,
     SecondaryStatus,
@@ -109,16 +110,17 @@ def _instance_finished(job: Job, event: InstanceFinished, max_attempts: int) -> 
     instance = _current(job, event)
     if instance is None or instance.state is InstanceState.DONE:
         return job, ()
-    reason = event.failure_reason
-    if reason is None and event.training is not None:
-        reason = event.training.failure_reason
     done = replace(
         instance,
         state=InstanceState.DONE,
         outcome=event.outcome,
         training=event.training,
-        failure_reason=reason,
+        processing=event.processing,
     )
+    reason = event.failure_reason
+    if reason is None and done.ending is not None:
+        reason = done.ending.failure_reason
+    done = replace(done, failure_reason=reason)
     return _settle(_with_instance(job, done), event.at)
 
 
@@ -171,18 +173,20 @@ def _settle(job: Job, at: datetime) -> Moved:
     ended = replace(job, status=status, failure_reason=reason, ended_at=at, modified_at=at)
     if isinstance(ended, TrainingJob):
         ended = _end_training(ended, at)
+    if isinstance(ended, ProcessingJob):
+        ended = _end_processing(ended)
     return ended, [RemoveWork()]
 
 
 def _verdict(job: Job, failed: Instance | None) -> tuple[JobStatus, str | None]:
     if failed is not None:
-        if job.status is JobStatus.STOPPING and failed.training is not None:
+        if job.status is JobStatus.STOPPING and failed.ending is not None:
             # A container that ends with an error because it was told to stop does not make the stop a failure.
             return JobStatus.STOPPED, None
         return JobStatus.FAILED, failed.failure_reason
     if job.status is JobStatus.STOPPING and not all(_went_through(instance) for instance in job.instances):
         return JobStatus.STOPPED, None
-    if any(instance.training is not None and instance.training.stopped for instance in job.instances):
+    if any(instance.ending is not None and instance.ending.stopped for instance in job.instances):
         return JobStatus.STOPPED, None
     reason = transform_failure_reason([it.outcome for it in job.instances if it.outcome is not None])
     if reason is not None:
@@ -194,7 +198,7 @@ def _went_through(instance: Instance) -> bool:
     """Whether an instance did all of its work, stop or no stop."""
     if instance.outcome is not None:
         return not instance.outcome.stopped
-    return instance.training is not None and not instance.training.stopped
+    return instance.ending is not None and not instance.ending.stopped
 
 
 def _end_training(job: TrainingJob, at: datetime) -> TrainingJob:
@@ -206,6 +210,11 @@ def _end_training(job: TrainingJob, at: datetime) -> TrainingJob:
         limit = outcome is not None and outcome.time_limit_reached
         return enter(moved, SecondaryStatus.MAX_RUNTIME_EXCEEDED if limit else SecondaryStatus.STOPPED, at)
     return enter(moved, SecondaryStatus.COMPLETED, at)
+
+
+def _end_processing(job: ProcessingJob) -> ProcessingJob:
+    outcome = next((entry.processing for entry in job.instances if entry.processing is not None), None)
+    return job if outcome is None else replace(job, exit_message=outcome.exit_message)
 
 
 def _current(job: Job, event: InstanceStarted | StageEntered | InstanceFinished | InstanceLost) -> Instance | None:

@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from millrace.jobs.endpoint import EndpointSpec, ModelContainer
+from millrace.jobs.processing import ProcessingOutcome, ProcessingSpec
 from millrace.jobs.training import MetricValue, TrainingOutcome, TrainingSpec
 from millrace.jobs.transform import InstanceOutcome, TransformSpec
 from millrace.names import Arn
@@ -26,6 +27,7 @@ __all__ = [
     "Job",
     "JobKind",
     "JobStatus",
+    "ProcessingJob",
     "RemoveWork",
     "Scheduled",
     "SecondaryStatus",
@@ -46,6 +48,7 @@ class JobKind(StrEnum):
 
     TRANSFORM = "transform-job"
     TRAINING = "training-job"
+    PROCESSING = "processing-job"
     ENDPOINT = "endpoint"
 
 
@@ -110,7 +113,13 @@ class Instance:
     address: str | None = None
     outcome: InstanceOutcome | None = None
     training: TrainingOutcome | None = None
+    processing: ProcessingOutcome | None = None
     failure_reason: str | None = None
+
+    @property
+    def ending(self) -> TrainingOutcome | ProcessingOutcome | None:
+        """How the containers of a training or processing job ended."""
+        return self.training or self.processing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +178,14 @@ class TrainingJob(Job):
     transitions: tuple[Transition, ...] = ()
     model: str | None = None
     metrics: tuple[MetricValue, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessingJob(Job):
+    """A processing job."""
+
+    spec: ProcessingSpec
+    exit_message: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,6 +253,7 @@ class InstanceFinished:
     attempt: int
     outcome: InstanceOutcome | None = None
     training: TrainingOutcome | None = None
+    processing: ProcessingOutcome | None = None
     failure_reason: str | None = None
 
 

@@ -12,7 +12,7 @@ from millrace.clock import Clock
 from millrace.errors import LeaseLost
 from millrace.jobs import job as vocabulary
 from millrace.jobs.documents import from_document, to_document
-from millrace.jobs.job import EndpointJob, Event, Job, JobKind, JobStatus, TrainingJob, TransformJob
+from millrace.jobs.job import EndpointJob, Event, Job, JobKind, JobStatus, ProcessingJob, TrainingJob, TransformJob
 from millrace.moments import from_micros, to_micros
 from millrace.ports.jobs import (
     AgentRecord,
@@ -36,6 +36,7 @@ _Q = queries("jobs")
 _TYPES: Mapping[str, type[Job]] = {
     JobKind.TRANSFORM: TransformJob,
     JobKind.TRAINING: TrainingJob,
+    JobKind.PROCESSING: ProcessingJob,
     JobKind.ENDPOINT: EndpointJob,
 }
 _WILDCARDS, _ESCAPED = re.compile(r"[\\%_]"), r"\\\g<0>"
