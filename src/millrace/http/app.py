@@ -2,13 +2,15 @@
 
 import base64
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 from millrace.clock import Clock
 from millrace.errors import ApiError, S3Error
 from millrace.http.bodies import Receive, ReceivedBody, Send
+from millrace.http.exchange import OWN_SERVICE, UNKNOWN, Exchange, OnExchange
 from millrace.http.sending import send_response
 from millrace.http.stages import (
     Handlers,
@@ -39,6 +41,12 @@ PlainHandler = Callable[[Request], Awaitable[Response]]
 OWN_PREFIX = b"/_millrace/"
 """Paths below this are the server's own; no bucket can have the name."""
 
+SCRAPE_PATH = b"/metrics"
+SCRAPE_TARGET = b"/_millrace/metrics"
+"""Where what Prometheus asks for by default is found; see `_is_scrape`."""
+
+_NO_LABELS: Mapping[str, str] = {}
+
 
 def app(
     handlers: Handlers,
@@ -47,6 +55,7 @@ def app(
     settings: Settings,
     clock: Clock,
     extra: Mapping[str, PlainHandler] | None = None,
+    on_exchange: Sequence[OnExchange] = (),
 ) -> ASGIApp:
     """Return the application.
 
@@ -56,19 +65,28 @@ def app(
         settings: Its account, clock skew and limit of bodies in memory are used.
         clock: Tells whether signatures are current.
         extra: Handlers of raw paths below /_millrace/, unsigned; one that ends in a slash takes all below it.
+        on_exchange: Told of each request when its answer is sent; must be quick.
     """
-    return _App(handlers, keys, settings, clock, {path.encode(): handler for path, handler in (extra or {}).items()})
+    own = {path.encode(): handler for path, handler in (extra or {}).items()}
+    return _App(handlers, keys, settings, clock, own, on_exchange)
 
 
 class _App:
     def __init__(
-        self, handlers: Handlers, keys: KeyStore, settings: Settings, clock: Clock, extra: Mapping[bytes, PlainHandler]
+        self,
+        handlers: Handlers,
+        keys: KeyStore,
+        settings: Settings,
+        clock: Clock,
+        extra: Mapping[bytes, PlainHandler],
+        on_exchange: Sequence[OnExchange],
     ) -> None:
         self._handlers = handlers
         self._keys = keys
         self._settings = settings
         self._clock = clock
         self._extra = extra
+        self._on_exchange = on_exchange
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -76,6 +94,7 @@ class _App:
             return
         if scope["type"] != "http":
             raise ValueError(f"scope type must be http or lifespan, got {scope['type']!r}")
+        started = perf_counter()
         body = ReceivedBody(receive, _announced_length(scope["headers"]))
         request = Request(
             method=scope["method"],
@@ -84,21 +103,37 @@ class _App:
             headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
             body=body,
             scheme=scope.get("scheme", "http"),
+            peer=(scope.get("client") or ("",))[0],
         )
-        response = await self._answer(request)
-        await send_response(response, method=request.method, body=body, send=send)
-
-    async def _answer(self, request: Request) -> Response:
         request_id = assign_request_id()
-        speaker = Speaker(protocol=WireProtocol.REST_JSON)
+        response, service, operation, labels = await self._answer(request, request_id)
         try:
-            if request.path.startswith(OWN_PREFIX):
-                return await self._own(request)
+            await send_response(response, method=request.method, body=body, send=send)
+        finally:
+            seconds = perf_counter() - started
+            exchange = Exchange(
+                *(request_id, request.method, request.path, service, operation, labels),
+                *(response.status, response.headers, seconds),
+            )
+            for tell in self._on_exchange:
+                tell(exchange)
+
+    async def _answer(self, request: Request, request_id: str) -> tuple[Response, str, str, Mapping[str, str]]:
+        """Return the answer, and of which service and operation it is, with the labels of the path."""
+        speaker = Speaker(protocol=WireProtocol.REST_JSON)
+        service = called = UNKNOWN
+        labels = _NO_LABELS
+        try:
+            if request.path.startswith(OWN_PREFIX) or _is_scrape(request):
+                service = OWN_SERVICE
+                return await self._own(request), service, called, labels
             speaker = Speaker(protocol=guess_protocol(request))
             limit = self._settings.max_body_bytes
             addressed = await find_service(request, self._handlers, limit)
             speaker = addressed.speaker
-            operation, labels = find_operation(addressed)
+            operation, named = find_operation(addressed)
+            if operation.name in self._handlers[operation.service]:
+                service, called = operation.service, operation.name
             verified = await verify(
                 addressed,
                 operation,
@@ -109,7 +144,8 @@ class _App:
             )
             check_account(operation, verified, self._settings.account)
             handler = find_handler(operation, self._handlers)
-            params = await parse(addressed, operation, labels, verified)
+            labels = named  # told to others only now: nobody unknown fills their memory with names
+            params = await parse(addressed, operation, named, verified)
             operation.validate(params)
             context = make_context(addressed, operation, verified, request_id, self._settings.account)
             answer = await handler(context, params)
@@ -120,16 +156,30 @@ class _App:
             # The last stop: whatever a handler raises becomes a 500, its traceback goes to the log.
             log.exception("request failed", extra={"request_id": request_id, "path": request.path, "speaker": speaker})
             response = _refuse(_internal(request_id), speaker, request, request_id)
-        return replace(response, headers=(*response.headers, *_identify(speaker, request_id)))
+        response = replace(response, headers=(*response.headers, *_identify(speaker, request_id)))
+        return response, service, called, labels
 
     async def _own(self, request: Request) -> Response:
-        handler = self._extra.get(request.path)
+        path = SCRAPE_TARGET if request.path == SCRAPE_PATH else request.path
+        handler = self._extra.get(path)
         if handler is None:
-            folders = [path for path in self._extra if path.endswith(b"/") and request.path.startswith(path)]
+            folders = [folder for folder in self._extra if folder.endswith(b"/") and path.startswith(folder)]
             if not folders:
                 return Response(status=404, headers=(("content-type", "text/plain"),), body=b"not found\n")
             handler = self._extra[max(folders, key=len)]
         return await handler(request)
+
+
+def _is_scrape(request: Request) -> bool:
+    """Whether this is a scraper asking for /metrics, rather than a client that lists the bucket of that name.
+
+    Clients of S3 sign: in the Authorization header, whose scheme starts with AWS, or in the query. An unsigned GET of
+    a bucket would be refused, so no client of the bucket loses anything by what this answers instead.
+    """
+    if request.path != SCRAPE_PATH or request.method != "GET" or request.query:
+        return False
+    signed = (request.header("authorization") or "").startswith("AWS")
+    return not signed and not any(name.startswith("x-amz-") for name, _ in request.headers)
 
 
 def _announced_length(headers: list[tuple[bytes, bytes]]) -> int | None:
