@@ -5,32 +5,27 @@ finds its /opt/ml under $SAGEMAKER_BASE_DIR/opt/ml and its port in SAGEMAKER_BIN
 """
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.ports.runtime import Address, ContainerSpec, ExitStatus, RuntimeReport
 from millrace.process_groups import ProcessGroup, end_left_over
+from millrace.runtimes.lines import LineProtocol
+from millrace.runtimes.syscalls import die_with_parent
 
 __all__ = ["ProcessRuntime"]
 
 log = logging.getLogger(__name__)
 
-MAX_LINE_BYTES = 256 * 1024
-"""A longer log line is split: the limit of a CloudWatch Logs event."""
-
 DRAIN_SECONDS = 5.0
 """How long output is read on after the program's end."""
 
-_PR_SET_PDEATHSIG = 1
 _SOCKET_PATH_LIMIT = 100
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR")
 
@@ -68,7 +63,7 @@ class ProcessRuntime:
         }
         address = _take_address(base, environment, unix=spec.image.built_in is not None) if spec.serves else None
         loop = asyncio.get_running_loop()
-        lines = _LineProtocol(spec.on_line)
+        lines = LineProtocol(spec.on_line)
         try:
             transport, _ = await loop.subprocess_exec(
                 lambda: lines,
@@ -79,7 +74,7 @@ class ProcessRuntime:
                 env=environment,
                 cwd=base,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),
+                preexec_fn=die_with_parent(os.getpid()),
             )
         except OSError as exc:
             raise ImageUnavailable(f"image {spec.image.uri}: can't start {spec.command[0]!r}: {exc}") from exc
@@ -106,7 +101,7 @@ class ProcessContainer:
     def __init__(
         self,
         transport: asyncio.SubprocessTransport,
-        lines: "_LineProtocol",
+        lines: LineProtocol,
         address: Address | None,
         drain_seconds: float,
         folder: Path,
@@ -159,57 +154,6 @@ class ProcessContainer:
         return await self.wait()
 
 
-class _LineProtocol(asyncio.SubprocessProtocol):
-    """Cuts output into lines and hands each on with its time of arrival."""
-
-    def __init__(self, on_line: Callable[[int, str], None]) -> None:
-        loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[int] = loop.create_future()
-        self.drained: asyncio.Future[None] = loop.create_future()
-        self.on_exit: Callable[[], None] | None = None
-        self._on_line = on_line
-        self._partial = b""
-        self._transport: asyncio.SubprocessTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transport behaves as asyncio's without being derived from it
-        self._transport = cast(asyncio.SubprocessTransport, transport)
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        now = time.time_ns() // 1_000_000
-        for line in lines:
-            self._deliver(now, line)
-        while len(self._partial) >= MAX_LINE_BYTES:
-            self._deliver(now, self._partial[:MAX_LINE_BYTES])
-            self._partial = self._partial[MAX_LINE_BYTES:]
-
-    def _deliver(self, now: int, line: bytes) -> None:
-        for start in range(0, len(line) or 1, MAX_LINE_BYTES):
-            self._on_line(now, line[start : start + MAX_LINE_BYTES].decode("utf-8", "replace"))
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        self._finish_output()
-
-    def process_exited(self) -> None:
-        assert self._transport is not None
-        code = self._transport.get_returncode()
-        if not self.ended.done():
-            if self.on_exit is not None:
-                self.on_exit()
-            self.ended.set_result(code if code is not None else 0)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._finish_output()
-
-    def _finish_output(self) -> None:
-        if self._partial:
-            self._deliver(time.time_ns() // 1_000_000, self._partial)
-            self._partial = b""
-        if not self.drained.done():
-            self.drained.set_result(None)
-
-
 def _take_address(base: Path, environment: dict[str, str], *, unix: bool) -> Address:
     """Choose where the program is to listen and tell it in the environment."""
     path = str(base / "serve.sock")
@@ -237,17 +181,3 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
     except ProcessLookupError:
         return
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _die_with_parent(parent: int) -> Callable[[], None]:
-    """Return what the child does before it becomes the program: ask the kernel for SIGKILL when the parent ends."""
-
-    def prepare() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # the parent ended between fork and prctl
-            os._exit(137)
-
-    return prepare

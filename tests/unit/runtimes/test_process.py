@@ -11,7 +11,8 @@ import pytest
 
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.ports.runtime import Container, ContainerSpec, Image
-from millrace.runtimes.process import MAX_LINE_BYTES, ProcessRuntime
+from millrace.runtimes.lines import MAX_LINE_BYTES
+from millrace.runtimes.process import ProcessRuntime
 
 
 @pytest.fixture
