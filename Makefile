@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable '.[$(EXTRAS),dev]'
+	$(BIN)/pip install --quiet --editable '.[$(EXTRAS),postgresql,dev]'
 	touch $@
 
 $(SDK_VENV)/.installed: examples/requirements.txt

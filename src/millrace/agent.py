@@ -38,7 +38,7 @@ from millrace.runtimes.process import ProcessRuntime
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
-from millrace.store.opening import open_database
+from millrace.store.opening import open_agent_database
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
 from millrace_algorithms.serving.memory import keep_freed_memory
@@ -65,7 +65,7 @@ class Agent:
         self._settings = settings
         self._ref = ref
         self._clock = SystemClock()
-        self._database = open_database(settings, durable=False)
+        self._database = open_agent_database(settings)
         self._jobs = SqlJobStore(self._database, clock=self._clock)
         self._keys = SqlKeyStore(self._database, clock=self._clock, account=settings.account)
         self._objects = FilesystemObjects(settings.objects_dir, clock=self._clock)

@@ -20,6 +20,11 @@ def _setting(variable: str, default: Any, help: str, *, least: float | None = No
     return field(default=default, metadata=metadata)
 
 
+def _secret(variable: str, default: str, help: str) -> Any:
+    """Declare a setting that may hold a password: it is left out where settings are printed."""
+    return field(default=default, repr=False, metadata={"variable": variable, "help": help})
+
+
 def _default_data_dir() -> Path:
     return Path.home() / ".millrace"
 
@@ -31,6 +36,29 @@ class Settings:
     data_dir: Path = field(
         default_factory=_default_data_dir,
         metadata={"variable": "MILLRACE_DATA_DIR", "help": "Folder of all state: database, objects, logs, work."},
+    )
+    database_url: str = _secret(
+        "MILLRACE_DATABASE_URL",
+        "",
+        "PostgreSQL database of the state, postgresql://...; empty for a SQLite file in the data directory.",
+    )
+    database_connections: int = _setting(
+        "MILLRACE_DATABASE_CONNECTIONS",
+        8,
+        "Connections that a server has to PostgreSQL, besides the one that hears of changes.",
+        least=1,
+    )
+    database_statement_seconds: float = _setting(
+        "MILLRACE_DATABASE_STATEMENT_SECONDS",
+        30.0,
+        "Seconds after which PostgreSQL gives a statement up, also one that waits for a lock.",
+        least=0.1,
+    )
+    database_wait_seconds: float = _setting(
+        "MILLRACE_DATABASE_WAIT_SECONDS",
+        10.0,
+        "Seconds that requests and agents wait for a PostgreSQL server that is away, before they fail.",
+        least=0,
     )
     host: str = _setting("MILLRACE_HOST", "127.0.0.1", "Address that the server listens on.")
     port: int = _setting("MILLRACE_PORT", 4600, "TCP port of the server; 0 takes a free one.", least=0, most=65535)
@@ -167,6 +195,8 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "access_log": ("none", "errors", "all"),
 }
 
+_DATABASE_SCHEMES = ("postgresql://", "postgres://")
+
 _PARSERS: dict[str, Callable[[str], Any]] = {
     "Path": lambda text: Path(text).expanduser().absolute(),
     "str": str,
@@ -202,6 +232,10 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings
             continue
         bounds = f"at least {least}" if most is None else f"between {least} and {most}"
         problems.append(f"{entry.metadata['variable']} must be {bounds}, got {value}")
+    scheme = values.get("database_url", "").partition(":")[0]
+    if scheme and not values["database_url"].startswith(_DATABASE_SCHEMES):
+        # Only the scheme is told: behind it may be a password.
+        problems.append(f"MILLRACE_DATABASE_URL must start with postgresql:// or be empty, got {scheme[:20]!r}...")
     lease = values.get("lease_seconds", Settings.lease_seconds)
     heartbeat = values.get("heartbeat_seconds", Settings.heartbeat_seconds)
     if lease < 3 * heartbeat:

@@ -1,4 +1,4 @@
-"""The DocumentStore and KeyStore contracts, on SQLite and on the memory twins."""
+"""The DocumentStore and KeyStore contracts, on SQLite, on PostgreSQL and on the memory twins."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,8 @@ from millrace.clock import SystemClock
 from millrace.errors import UsageError
 from millrace.ports.documents import DocumentStore
 from millrace.ports.keys import KeyStore
+from millrace.store.database import Database
+from millrace.store.postgresql import PostgresqlDatabase
 from millrace.store.sql_documents import SqlDocumentStore
 from millrace.store.sql_keys import SqlKeyStore
 from millrace.store.sqlite import SqliteDatabase
@@ -19,17 +21,38 @@ from millrace.testing.documents import MemoryDocumentStore
 from millrace.testing.keys import MemoryKeyStore
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(tmp_path / "state.db")
-    yield database
-    database.close()
+class OnSqlite:
+    """Gives a new state file."""
 
-
-class TestSqliteDocumentStore(DocumentStoreContract):
     @pytest.fixture
-    def store(self, database: SqliteDatabase) -> DocumentStore:
+    def database(self, tmp_path: Path) -> Iterator[Database]:
+        database = SqliteDatabase(tmp_path / "state.db")
+        yield database
+        database.close()
+
+
+class OnPostgresql:
+    """Gives a new database of the tests' server."""
+
+    @pytest.fixture
+    def database(self, database_url: str) -> Iterator[Database]:
+        database = PostgresqlDatabase(database_url, connections=4, statement_seconds=30, wait_seconds=0)
+        yield database
+        database.close()
+
+
+class SqlDocumentStoreContract(DocumentStoreContract):
+    @pytest.fixture
+    def store(self, database: Database) -> DocumentStore:
         return SqlDocumentStore(database, clock=SystemClock())
+
+
+class TestSqliteDocumentStore(OnSqlite, SqlDocumentStoreContract):
+    pass
+
+
+class TestPostgresqlDocumentStore(OnPostgresql, SqlDocumentStoreContract):
+    pass
 
 
 class TestMemoryDocumentStore(DocumentStoreContract):
@@ -38,12 +61,14 @@ class TestMemoryDocumentStore(DocumentStoreContract):
         return MemoryDocumentStore()
 
 
-class TestSqliteKeyStore(KeyStoreContract):
+class SqlKeyStoreContract(KeyStoreContract):
+    """What those on SQL do beyond the contract."""
+
     @pytest.fixture
-    def store(self, clock: ManualClock, database: SqliteDatabase) -> KeyStore:
+    def store(self, clock: ManualClock, database: Database) -> KeyStore:
         return SqlKeyStore(database, clock=clock, account="000000000000")
 
-    async def test_the_first_key_is_made_once(self, database: SqliteDatabase, clock: ManualClock) -> None:
+    async def test_the_first_key_is_made_once(self, database: Database, clock: ManualClock) -> None:
         """Every process that asks gets the same one."""
         stores = [SqlKeyStore(database, clock=clock, account="000000000000") for _ in range(2)]
         first = await stores[0].ensure_first_key(role="Role")
@@ -51,7 +76,7 @@ class TestSqliteKeyStore(KeyStoreContract):
         assert first.id.startswith("AKIA")
         assert first.session_token is None
 
-    async def test_expired_keys_can_be_forgotten(self, database: SqliteDatabase, clock: ManualClock) -> None:
+    async def test_expired_keys_can_be_forgotten(self, database: Database, clock: ManualClock) -> None:
         """Those that still hold stay."""
         store = SqlKeyStore(database, clock=clock, account="000000000000")
         short = await store.create_session_key(role="R", session_name="s", duration_seconds=60)
@@ -62,7 +87,7 @@ class TestSqliteKeyStore(KeyStoreContract):
         assert await another.find_key(short.id) is None
         assert await another.find_key(long.id) == long
 
-    async def test_a_new_owner_has_an_account_of_its_own(self, database: SqliteDatabase, clock: ManualClock) -> None:
+    async def test_a_new_owner_has_an_account_of_its_own(self, database: Database, clock: ManualClock) -> None:
         """A second key of the same name is of the same account; without a name it is the default account's."""
         store = SqlKeyStore(database, clock=clock, account="000000000000")
         first, ann = await store.create_key(role="R", owner="ann")
@@ -75,7 +100,7 @@ class TestSqliteKeyStore(KeyStoreContract):
         assert len(ann.id) == 12
         assert ann.canonical_id != default.canonical_id
 
-    async def test_an_account_is_named_by_its_id_too(self, database: SqliteDatabase, clock: ManualClock) -> None:
+    async def test_an_account_is_named_by_its_id_too(self, database: Database, clock: ManualClock) -> None:
         """A name that belongs to another account, or an account of another name, is refused."""
         store = SqlKeyStore(database, clock=clock, account="000000000000")
         _, bob = await store.create_key(role="R", owner="bob", account="111122223333")
@@ -88,7 +113,7 @@ class TestSqliteKeyStore(KeyStoreContract):
             await store.create_key(role="R", owner="eve", account="111122223333")
 
     async def test_a_removed_key_is_unknown_to_other_processes_in_a_second(
-        self, database: SqliteDatabase, clock: ManualClock
+        self, database: Database, clock: ManualClock
     ) -> None:
         """They may believe what they have in memory for that long."""
         server, command = (SqlKeyStore(database, clock=clock, account="000000000000") for _ in range(2))
@@ -100,13 +125,19 @@ class TestSqliteKeyStore(KeyStoreContract):
         assert await server.find_key(key.id) is None
         assert not await command.delete_key(key.id)
 
-    async def test_the_first_key_is_one_of_the_default_account(
-        self, database: SqliteDatabase, clock: ManualClock
-    ) -> None:
+    async def test_the_first_key_is_one_of_the_default_account(self, database: Database, clock: ManualClock) -> None:
         """A key made for somebody else beforehand is not what `millrace env` prints."""
         store = SqlKeyStore(database, clock=clock, account="000000000000")
         await store.create_key(role="R", owner="ann")
         assert (await store.ensure_first_key(role="R")).account == "000000000000"
+
+
+class TestSqliteKeyStore(OnSqlite, SqlKeyStoreContract):
+    pass
+
+
+class TestPostgresqlKeyStore(OnPostgresql, SqlKeyStoreContract):
+    pass
 
 
 class TestMemoryKeyStore(KeyStoreContract):

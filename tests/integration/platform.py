@@ -192,7 +192,7 @@ class Platform:
 
     def agents(self) -> list[int]:
         """Return the process ids of the agents registered for unfinished jobs."""
-        database = open_database(self.settings, durable=False)
+        database = open_database(self.settings)
         try:
             jobs = SqlJobStore(database, clock=SystemClock())
             found = [asyncio.run(jobs.list_agents(job_id)) for job_id in asyncio.run(jobs.list_unfinished())]

@@ -1,6 +1,6 @@
 """Keep what is known about a stored file beside its bytes.
 
-The facts of an object (ETag, headers, user metadata, tags, checksums) are compact JSON in the extended attribute
+The facts of an object (ETag, headers, user metadata, tags, checksums, owner) are compact JSON in the extended attribute
 `user.millrace` of its file. It is set on the temporary file before the rename that makes the object visible, so bytes
 and facts change together. Where a file system has no such attributes, or they do not fit (ext4 has one block of 4 kB
 for all of a file's), the JSON is a *sidecar* file instead, named by the inode, size and time of the file it describes:
@@ -64,6 +64,10 @@ class Facts:
             document["i"] = self.upload_id
         if self.meta.checksum_type != "FULL_OBJECT":
             document["y"] = self.meta.checksum_type
+        if self.meta.owner:
+            document["o"] = self.meta.owner
+        if self.meta.acl:
+            document["a"] = self.meta.acl
         return orjson.dumps(document)
 
     @classmethod
@@ -77,14 +81,18 @@ class Facts:
         try:
             headers, user = document.get("h") or {}, document.get("u") or {}
             tags = document.get("t") or {}
+            owner, acl = document.get("o", ""), document.get("a", "")
             if document["s"] != stat.st_size or document["m"] != stat.st_mtime_ns:
-                return cls(etag=identity_etag(stat), meta=ObjectMeta(headers=headers, user=user, tags=tags))
+                meta = ObjectMeta(headers=headers, user=user, tags=tags, owner=owner, acl=acl)
+                return cls(etag=identity_etag(stat), meta=meta)
             meta = ObjectMeta(
                 headers=headers,
                 user=user,
                 tags=tags,
                 checksums=document.get("c") or {},
                 checksum_type=document.get("y", "FULL_OBJECT"),
+                owner=owner,
+                acl=acl,
             )
             return cls(etag=document["e"], meta=meta, part_sizes=document.get("p", ()), upload_id=document.get("i", ""))
         except (AttributeError, KeyError, TypeError) as error:

@@ -22,14 +22,13 @@ from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 
-import orjson
-
 from millrace.clock import Clock, SystemClock
-from millrace.names import DEFAULT_ACCOUNT, DEFAULT_REGION, ObjectRef
+from millrace.names import DEFAULT_ACCOUNT, ObjectRef
 from millrace.ports.objects import (
     BucketExists,
     BucketInfo,
     BucketNotEmpty,
+    BucketState,
     ListPage,
     NoSuchBucket,
     NoSuchKey,
@@ -40,6 +39,7 @@ from millrace.ports.objects import (
     UploadInfo,
 )
 from millrace.store.bucket_folder import BucketFolder, OpenFile
+from millrace.store.bucket_records import BucketRecords
 from millrace.store.checksums import Digests
 from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
 from millrace.store.facts import Facts
@@ -74,6 +74,7 @@ class FilesystemObjects:
         aliases: Buckets that are folders elsewhere, such as a user's input folder. Symlinks to files are objects there.
         scratch: Private folders of aliases, by bucket, each on the file system of its alias; by default
             `.millrace-tmp` in the folder, removed at close() if nothing is left in it.
+        account: The owner of buckets that nobody made: folders that a person put there.
         clock: Tells when buckets and uploads were made, and what is a leftover.
     """
 
@@ -89,6 +90,7 @@ class FilesystemObjects:
         max_cached_names: int = 500_000,
         aliases: Mapping[str, Path] = MappingProxyType({}),
         scratch: Mapping[str, Path] = MappingProxyType({}),
+        account: str = DEFAULT_ACCOUNT,
         clock: Clock | None = None,
     ) -> None:
         self._root = root.absolute()
@@ -97,6 +99,7 @@ class FilesystemObjects:
         self._durable = durable
         self._use_attributes = use_attributes
         self._clock = clock or SystemClock()
+        self._records = BucketRecords(default_owner=account, write=self._write_document)
         self._names = FolderNames(max_cached_names)
         # Only paths are remembered, which depend on nothing but the name.
         self._folder = lru_cache(maxsize=_MAX_FOLDERS)(self._new_folder)
@@ -123,8 +126,7 @@ class FilesystemObjects:
             raise BucketExists(name) from None
         shutil.rmtree(bucket.private, ignore_errors=True)  # of a deleted bucket of this name, after a crash
         info = BucketInfo(name=name, region=region, owner=owner, created_at=self._clock.now())
-        document = {"region": region, "owner": owner, "created": info.created_at.isoformat()}
-        self._write_document(bucket, bucket.private / "bucket.json", orjson.dumps(document))
+        self._records.create(bucket, info)
         return info
 
     async def delete_bucket(self, name: str) -> None:
@@ -134,19 +136,12 @@ class FilesystemObjects:
             raise BucketNotEmpty(name)
 
     async def get_bucket(self, name: str) -> BucketInfo:
-        """Return a bucket's facts; a folder made by hand is a bucket of the default region."""
-        bucket = self._existing(name)
-        try:
-            document = orjson.loads((bucket.private / "bucket.json").read_bytes())
-            return BucketInfo(
-                name=name,
-                region=document["region"],
-                owner=document["owner"],
-                created_at=datetime.fromisoformat(document["created"]),
-            )
-        except (FileNotFoundError, ValueError, KeyError):
-            made_at = _time(os.stat(bucket.folder).st_ctime_ns)
-            return BucketInfo(name=name, region=DEFAULT_REGION, owner=DEFAULT_ACCOUNT, created_at=made_at)
+        """Return a bucket's facts; a folder made by hand is a bucket of the default region and account."""
+        return self._records.get(self._existing(name)).info
+
+    async def get_bucket_state(self, name: str) -> BucketState:
+        """Return a bucket's facts and configurations: the same object for as long as nothing changes."""
+        return self._records.get(self._existing(name))
 
     async def list_buckets(self) -> list[BucketInfo]:
         """Return all buckets by name."""
@@ -163,19 +158,11 @@ class FilesystemObjects:
 
     async def get_bucket_document(self, name: str, kind: str) -> str | None:
         """Return a stored bucket configuration, or None."""
-        try:
-            return self._document_path(self._existing(name), kind).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
+        return self._records.get(self._existing(name)).documents.get(kind)
 
     async def put_bucket_document(self, name: str, kind: str, text: str | None) -> None:
         """Store a bucket configuration; None removes it."""
-        bucket = self._existing(name)
-        path = self._document_path(bucket, kind)
-        if text is None:
-            path.unlink(missing_ok=True)
-        else:
-            self._write_document(bucket, path, text.encode())
+        self._records.put(self._existing(name), kind, text)
 
     # --- objects
 
@@ -512,11 +499,6 @@ class FilesystemObjects:
             given = key.decode()
             objects.append(_info(ObjectRef(bucket.name, given), stat, facts))
         return ListPage(objects=objects, common_prefixes=common)
-
-    def _document_path(self, bucket: BucketFolder, kind: str) -> Path:
-        if not _is_folder_name(kind):
-            raise ValueError(f"the kind of a bucket configuration must be a plain word, got {kind!r}")
-        return bucket.private / "config" / kind
 
     def _write_document(self, bucket: BucketFolder, path: Path, text: bytes) -> None:
         draft = Draft(bucket)

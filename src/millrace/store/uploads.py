@@ -68,6 +68,8 @@ class Uploads:
             "tags": dict(meta.tags),
             "checksum_type": meta.checksum_type,
             "checksum_algorithm": checksum_algorithm,
+            "owner": meta.owner,
+            "acl": meta.acl,
         }
         folder = bucket.private / "uploads" / upload.upload_id
         folder.mkdir(parents=True)
@@ -228,6 +230,8 @@ class Uploads:
             user=document["user"],
             tags=document["tags"],
             checksum_type=document["checksum_type"],
+            owner=document.get("owner", ""),
+            acl=document.get("acl", ""),
         )
         return UploadInfo(
             ref=ObjectRef(bucket.name, document["key"]),

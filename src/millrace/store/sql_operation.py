@@ -1,0 +1,80 @@
+"""OperationStore on SQL."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+import orjson
+
+from millrace.jobs.job import JobKind
+from millrace.moments import from_micros, to_micros
+from millrace.ports.operation import EndedJob, InstanceProgress, StoreFigures
+from millrace.store.database import Database, queries
+
+__all__ = ["SqlOperationStore"]
+
+_Q = queries("operation")
+
+
+class SqlOperationStore:
+    """Figures and old records out of the tables of the other stores."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def figures(self) -> StoreFigures:
+        jobs = await self._db.all(_Q["count_jobs"], {})
+        return StoreFigures(
+            jobs={(row["kind"], row["status"]): row["number"] for row in jobs},
+            queued=await self._counts("count_queued"),
+            instances=await self._counts("count_instances"),
+        )
+
+    async def _counts(self, query: str) -> Mapping[str, int]:
+        return {row["kind"]: row["number"] for row in await self._db.all(_Q[query], {})}
+
+    async def list_transform_progress(self, ended_after: datetime) -> Sequence[InstanceProgress]:
+        wanted = {"kind": JobKind.TRANSFORM.value, "ended_after": to_micros(ended_after)}
+        return [
+            InstanceProgress(
+                job_id=row["job_id"],
+                index=row["instance"],
+                attempt=row["attempt"],
+                counters=orjson.loads(row["progress"]),
+            )
+            for row in await self._db.all(_Q["list_progress"], wanted)
+        ]
+
+    async def list_ended_jobs(self, before: datetime, *, after_id: int = 0, limit: int = 500) -> Sequence[EndedJob]:
+        wanted = {"before": to_micros(before), "after_id": after_id, "limit": limit}
+        return [
+            EndedJob(
+                id=row["id"],
+                kind=JobKind(row["kind"]),
+                region=row["region"],
+                name=row["name"],
+                ended_at=from_micros(row["ended_at"]),
+            )
+            for row in await self._db.all(_Q["list_ended_jobs"], wanted)
+        ]
+
+    async def forget_ended_job(self, job_id: int, before: datetime) -> bool:
+        row = {"id": job_id, "before": to_micros(before)}
+        return await self._changed("forget_ended_job", row) == 1
+
+    async def list_unfinished_ids(self) -> frozenset[int]:
+        rows = await self._db.all(queries("jobs")["list_unfinished"], {})
+        return frozenset(row["id"] for row in rows)
+
+    async def count_expired_keys(self, now: datetime) -> int:
+        row = await self._db.one(_Q["count_expired_keys"], {"at": to_micros(now)})
+        return 0 if row is None else int(row["number"])
+
+    async def delete_expired_keys(self, now: datetime) -> int:
+        return await self._changed("delete_expired_keys", {"at": to_micros(now)})
+
+    async def claim_turn(self, task: str, *, now: datetime, every_seconds: float) -> bool:
+        row = {"task": task, "at": to_micros(now), "before": to_micros(now - timedelta(seconds=every_seconds))}
+        return await self._changed("claim_turn", row) == 1
+
+    async def _changed(self, query: str, parameters: Mapping[str, object]) -> int:
+        return await self._db.write(lambda transaction: transaction.execute(_Q[query], parameters).rowcount)

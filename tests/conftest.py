@@ -1,0 +1,23 @@
+"""Fixtures of all tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgresql import PostgresqlServer, find_binaries, running_server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """One PostgreSQL server for all tests that don't hurt it."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed: no initdb in PATH or /usr/lib/postgresql/*/bin")
+    with running_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgresql: PostgresqlServer) -> str:
+    """The address of a database for one test, with our tables in it."""
+    return postgresql.create_database()
