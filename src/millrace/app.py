@@ -17,9 +17,11 @@ from millrace.built_in_images import built_in_metrics, find_built_in
 from millrace.clock import SystemClock
 from millrace.engines.local import ENDPOINT_VARIABLE, LocalEngine
 from millrace.errors import InfrastructureError
+from millrace.http.access_log import access_log
 from millrace.http.app import ASGIApp, app
 from millrace.http.server import serve
 from millrace.jobs.job import EndpointJob, Job, JobStatus
+from millrace.metrics import MetricsPage, ServerMetrics, StateFigures
 from millrace.ports.jobs import AgentRecord
 from millrace.protocol.message import Handler, Request, Response
 from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
@@ -33,6 +35,8 @@ from millrace.store.opening import open_database
 from millrace.store.sql_documents import SqlDocumentStore
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
+from millrace.store.sql_operation import SqlOperationStore
+from millrace.store.timed_database import TimedDatabase
 
 __all__ = ["DataDirInUse", "Server", "ServerAddress", "read_address", "run_server"]
 
@@ -76,11 +80,14 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.clock = SystemClock()
-        self.database = open_database(settings)
+        self.metrics = ServerMetrics()
+        self.database = TimedDatabase(open_database(settings), self.metrics.count_write)
         self.jobs = SqlJobStore(self.database, clock=self.clock)
         self.documents = SqlDocumentStore(self.database, clock=self.clock)
         self.keys = SqlKeyStore(self.database, clock=self.clock, account=settings.account)
-        self.objects = FilesystemObjects(settings.objects_dir, clock=self.clock)
+        self.operation = SqlOperationStore(self.database)
+        self.figures = StateFigures(self.operation, clock=self.clock, registry=self.metrics.registry)
+        self.objects = FilesystemObjects(settings.objects_dir, account=settings.account, clock=self.clock)
         self.logs = LogFiles(settings.logs_dir)
         self.images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
         self.router = StoreRouter(self.jobs)
@@ -98,6 +105,8 @@ class Server:
             max_attempts=settings.max_instance_attempts,
             lease_seconds=settings.lease_seconds,
             on_moved=self._note_move,
+            on_started=lambda ref: self.metrics.count_agent_start(ref.attempt),
+            on_lost=lambda loss: self.metrics.count_agent_loss(),
         )
 
     def handlers(self) -> Mapping[str, Mapping[str, Handler]]:
@@ -129,7 +138,13 @@ class Server:
             keys=self.keys,
             settings=self._settings,
             clock=self.clock,
-            extra={"/_millrace/health": self._health},
+            extra={
+                "/_millrace/health": self._health,
+                "/_millrace/metrics": MetricsPage(
+                    self.metrics.registry, self.figures.read, token=self._settings.metrics_token
+                ),
+            },
+            on_exchange=[self.metrics.count_exchange, *filter(None, [access_log(self._settings.access_log)])],
         )
 
     async def _health(self, request: Request) -> Response:

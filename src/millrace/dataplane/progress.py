@@ -1,6 +1,8 @@
 """Count what an instance has done, cheaply enough to do it for every request."""
 
-from millrace.jobs.transform import Progress
+from bisect import bisect_left
+
+from millrace.jobs.transform import LATENCY_BOUNDS, Progress
 
 __all__ = ["Counters", "LatencyHistogram"]
 
@@ -11,11 +13,12 @@ _STEPS = 8
 class LatencyHistogram:
     """Latencies in buckets whose width grows with the value; memory does not depend on how many there are."""
 
-    __slots__ = ("_buckets", "count")
+    __slots__ = ("_buckets", "count", "total_seconds")
 
     def __init__(self) -> None:
         self._buckets = [0] * (_STEPS * 42)
         self.count = 0
+        self.total_seconds = 0.0
 
     def add(self, seconds: float) -> None:
         """Count one latency."""
@@ -23,6 +26,7 @@ class LatencyHistogram:
         power = microseconds.bit_length() - 4
         self._buckets[(power << 3) + (microseconds >> power) - _STEPS] += 1
         self.count += 1
+        self.total_seconds += seconds
 
     def percentile_ms(self, share: float) -> float:
         """Return the latency in milliseconds that this share of all (0 to 1) does not exceed; 0 if there is none."""
@@ -31,10 +35,22 @@ class LatencyHistogram:
         for index, count in enumerate(self._buckets):
             seen += count
             if count and seen >= wanted:
-                power, step = divmod(index, _STEPS)
-                upper = (step + _STEPS + 1 << power) - _STEPS
-                return upper / 1000.0
+                return _upper_microseconds(index) / 1000.0
         return 0.0
+
+    def coarse(self) -> tuple[int, ...]:
+        """Return the counts between LATENCY_BOUNDS; a latency within 9 % of a bound may be counted on either side."""
+        counts = [0] * (len(LATENCY_BOUNDS) + 1)
+        for index, count in enumerate(self._buckets):
+            if count:
+                counts[bisect_left(LATENCY_BOUNDS, (_upper_microseconds(index) - 1) / 1e6)] += count
+        return tuple(counts)
+
+
+def _upper_microseconds(index: int) -> int:
+    """Return what the latencies of a bucket are below."""
+    power, step = divmod(index, _STEPS)
+    return (step + _STEPS + 1 << power) - _STEPS
 
 
 class Counters:
@@ -82,4 +98,6 @@ class Counters:
             in_flight=self.in_flight,
             latency_p50_ms=self.latency.percentile_ms(0.5),
             latency_p99_ms=self.latency.percentile_ms(0.99),
+            latency_seconds=self.latency.total_seconds,
+            latency_counts=self.latency.coarse(),
         )

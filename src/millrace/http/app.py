@@ -103,7 +103,7 @@ class _App:
             headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
             body=body,
             scheme=scope.get("scheme", "http"),
-            peer=(scope.get("client") or ("",))[0],
+            client=(scope.get("client") or ("",))[0],
         )
         request_id = assign_request_id()
         response, service, operation, labels = await self._answer(request, request_id)
@@ -171,15 +171,16 @@ class _App:
 
 
 def _is_scrape(request: Request) -> bool:
-    """Whether this is a scraper asking for /metrics, rather than a client that lists the bucket of that name.
+    """Whether this is a scraper asking for /metrics, rather than a client of the bucket of that name.
 
-    Clients of S3 sign: in the Authorization header, whose scheme starts with AWS, or in the query. An unsigned GET of
-    a bucket would be refused, so no client of the bucket loses anything by what this answers instead.
+    A scraper says which form of metrics it takes, and does not sign: clients of S3 sign in the Authorization header,
+    whose scheme starts with AWS, or in the query, and a browser that looks at a public bucket asks for other types.
     """
     if request.path != SCRAPE_PATH or request.method != "GET" or request.query:
         return False
-    signed = (request.header("authorization") or "").startswith("AWS")
-    return not signed and not any(name.startswith("x-amz-") for name, _ in request.headers)
+    accepted = request.header("accept") or ""
+    asks = "application/openmetrics-text" in accepted or "version=0.0.4" in accepted
+    return asks and not (request.header("authorization") or "").startswith("AWS")
 
 
 def _announced_length(headers: list[tuple[bytes, bytes]]) -> int | None:

@@ -8,7 +8,9 @@ from millrace.errors import FAILURE_REASON_LIMIT
 from millrace.names import ObjectPrefix
 
 __all__ = [
+    "LATENCY_BOUNDS",
     "FAILURE_PRECEDENCE",
+    "LATENCY_BOUNDS",
     "AssembleWith",
     "BatchStrategy",
     "Compression",
@@ -137,6 +139,10 @@ class TransformSpec:
         return self.capture is not None and self.capture.generate_inference_id
 
 
+LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds; requests to containers are counted between these."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """Live counters of one instance; all only grow, save `in_flight` and the percentiles (milliseconds)."""
@@ -155,6 +161,10 @@ class Progress:
     in_flight: int = 0
     latency_p50_ms: float = 0.0
     latency_p99_ms: float = 0.0
+    latency_seconds: float = 0.0
+    """Sum over all requests to the container."""
+    latency_counts: tuple[int, ...] = ()
+    """Requests by latency: up to each of LATENCY_BOUNDS (and above the one before), then the rest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -55,7 +55,7 @@ class Request:
     headers: tuple[tuple[str, str], ...]
     body: Body
     scheme: str = "http"
-    peer: str = ""
+    client: str = ""
     """Address of the other end of the connection: the client, or a proxy before us."""
     first_headers: dict[str, str] = field(init=False, repr=False, compare=False)
     """The first value of each header; a request is asked for a dozen of them on its way."""

@@ -64,8 +64,10 @@ class Scheduler:
         max_attempts: int,
         lease_seconds: float,
         on_moved: Callable[[Job], None] = lambda job: None,
+        on_started: Callable[[InstanceRef], None] = lambda ref: None,
+        on_lost: Callable[[InstanceLost], None] = lambda loss: None,
     ) -> None:
-        """Take the ports, the bounds, and whom to tell of each job that moved."""
+        """Take the ports, the bounds, and whom to tell of moved jobs, started agents and agents that are gone."""
         self._jobs = jobs
         self._engine = engine
         self._clock = clock
@@ -73,6 +75,8 @@ class Scheduler:
         self._max_attempts = max_attempts
         self._lease = lease_seconds
         self._on_moved = on_moved
+        self._on_started = on_started
+        self._on_lost = on_lost
         self._active: dict[int, Job] = {}
         self._queued_kinds: dict[int, type[Job]] = {}
         self._starts: dict[InstanceRef, int] = defaultdict(int)
@@ -208,6 +212,7 @@ class Scheduler:
                 continue
             if any(posted.job_id == job.id for posted in await self._jobs.list_posted()):
                 return  # it said how it ended just before it did; the next pass applies that
+            self._on_lost(lost)
             log.warning("instance lost", extra={"job": str(job.arn), "instance": instance.index, "detail": lost.detail})
             await self._move(job, [lost])
             return
@@ -256,6 +261,7 @@ class Scheduler:
         self._starts[ref] += 1
         try:
             await self._engine.start(ref)
+            self._on_started(ref)
         except (OSError, RuntimeUnavailable):
             log.exception("agent can't be started", extra={"job": str(job.arn), "instance": ref.index})
         return None

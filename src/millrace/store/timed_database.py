@@ -17,10 +17,7 @@ class TimedDatabase:
     def __init__(self, database: Database, on_write: Callable[[float], None]) -> None:
         self._database = database
         self._on_write = on_write
-
-    @property
-    def is_shared(self) -> bool:
-        return self._database.is_shared
+        self.is_shared = database.is_shared
 
     async def one(self, statement: str, parameters: Mapping[str, Any]) -> Row | None:
         return await self._database.one(statement, parameters)

@@ -1,0 +1,79 @@
+"""OperationStore: what running the server takes beside moving jobs: figures over all jobs, and old records."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from millrace.jobs.job import JobKind
+
+__all__ = ["EndedJob", "InstanceProgress", "OperationStore", "StoreFigures"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreFigures:
+    """How many of everything there are now."""
+
+    jobs: Mapping[tuple[str, str], int]
+    """By kind and status."""
+    queued: Mapping[str, int]
+    """Unfinished jobs for which no agent has registered yet, by kind."""
+    instances: Mapping[str, int]
+    """Instances with an agent at work, by kind."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceProgress:
+    """The latest counters of one attempt of a transform job's instance."""
+
+    job_id: int
+    index: int
+    attempt: int
+    counters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndedJob:
+    """A record that nothing will change any more."""
+
+    id: int
+    kind: JobKind
+    region: str
+    name: str
+    ended_at: datetime
+
+
+class OperationStore(Protocol):
+    """Safe for many processes at a time; every method is one transaction."""
+
+    async def figures(self) -> StoreFigures:
+        """Count jobs and instances."""
+        ...
+
+    async def list_transform_progress(self, ended_after: datetime) -> Sequence[InstanceProgress]:
+        """Return the counters of transform instances at work, and of those whose job ended after a moment."""
+        ...
+
+    async def list_ended_jobs(self, before: datetime, *, after_id: int = 0, limit: int = 500) -> Sequence[EndedJob]:
+        """Return jobs (not endpoints) that ended before a moment, by id, after an id."""
+        ...
+
+    async def forget_ended_job(self, job_id: int, before: datetime) -> bool:
+        """Delete the record of a job that ended before a moment, and all about it; False if it is none."""
+        ...
+
+    async def list_unfinished_ids(self) -> frozenset[int]:
+        """Return the ids of all jobs that the scheduler still has to do with."""
+        ...
+
+    async def count_expired_keys(self, now: datetime) -> int:
+        """Return how many temporary keys have had their time."""
+        ...
+
+    async def delete_expired_keys(self, now: datetime) -> int:
+        """Delete them and return how many they were."""
+        ...
+
+    async def claim_turn(self, task: str, *, now: datetime, every_seconds: float) -> bool:
+        """Take a task's turn if the last one is at least so long ago: of all servers, one gets it."""
+        ...
