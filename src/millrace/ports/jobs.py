@@ -16,6 +16,7 @@ __all__ = [
     "JobStore",
     "JobSummary",
     "NoSuchJob",
+    "OpenJob",
     "Posted",
     "SortBy",
     "StaleJob",
@@ -81,6 +82,16 @@ class Posted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OpenJob:
+    """A job that is not over: which version it has, and which server starts and watches its agents (None: none yet)."""
+
+    id: int
+    kind: JobKind
+    version: int
+    owner: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class JobSummary:
     """One entry of a listing."""
 
@@ -123,7 +134,8 @@ class JobPage:
 class JobStore(Protocol):
     """Jobs by kind, region and name. Safe for many processes at a time; every method is one transaction.
 
-    Only the scheduler that holds the jobs' lease saves jobs; handlers and agents post events.
+    Only schedulers save jobs; handlers and agents post events. Of several schedulers any may apply an event, but agents
+    are started and watched by the one whose server owns the job.
     """
 
     async def add(self, kind: JobKind, job: Job, request: Mapping[str, Any]) -> Job:
@@ -148,10 +160,20 @@ class JobStore(Protocol):
         """Return the ids of all jobs that are not terminal, oldest first (endpoints included)."""
         ...
 
-    async def save(self, job: Job, applied: Sequence[int] = ()) -> Job:
-        """Save a job that moved, and mark the posted events that moved it; raises StaleJob if another move was first.
+    async def list_open(self) -> list[OpenJob]:
+        """Return the same jobs with what a scheduler has to know of each before it reads it."""
+        ...
 
-        Returns the job with its new version.
+    async def save(self, job: Job, applied: Sequence[int] = (), *, owner: str | None = None) -> Job:
+        """Save a job that moved, and mark the posted events that moved it; return it with its new version.
+
+        Args:
+            job: As it is now; its version is the one that it had when it was read.
+            applied: The events that moved it.
+            owner: The server that claims it with this move.
+
+        Raises:
+            StaleJob: Another move was first, or another server's claim, or an event was applied already.
         """
         ...
 
@@ -206,6 +228,10 @@ class JobStore(Protocol):
 
     async def list_agents(self, job_id: int) -> list[AgentRecord]:
         """Return the newest agent record of each instance of a job, by index, also after its end."""
+        ...
+
+    async def list_agents_of_server(self, owner: str) -> list[AgentRecord]:
+        """Return the agents at work on the jobs of a server, in any order."""
         ...
 
     async def wait_for_change(self, timeout_seconds: float) -> bool:

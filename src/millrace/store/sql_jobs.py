@@ -22,6 +22,7 @@ from millrace.ports.jobs import (
     JobQuery,
     JobSummary,
     NoSuchJob,
+    OpenJob,
     Posted,
     StaleJob,
     UnreadableJob,
@@ -101,7 +102,13 @@ class SqlJobStore:
     async def list_unfinished(self) -> list[int]:
         return [row["id"] for row in await self._db.all(_Q["list_unfinished"], {})]
 
-    async def save(self, job: Job, applied: Sequence[int] = ()) -> Job:
+    async def list_open(self) -> list[OpenJob]:
+        return [
+            OpenJob(id=row["id"], kind=JobKind(row["kind"]), version=row["version"], owner=row["owner"])
+            for row in await self._db.all(_Q["list_open"], {})
+        ]
+
+    async def save(self, job: Job, applied: Sequence[int] = (), *, owner: str | None = None) -> Job:
         row = {
             "id": job.id,
             "version": job.version,
@@ -109,7 +116,8 @@ class SqlJobStore:
             "finished": int(job.is_terminal and not isinstance(job, EndpointJob)),
             "modified_at": to_micros(job.modified_at),
             "ended_at": None if job.ended_at is None else to_micros(job.ended_at),
-            "failure_reason": job.failure_reason,
+            "failure_reason": _storable(job.failure_reason),
+            "owner": owner,
             "body": orjson.dumps(to_document(job)),
         }
         now = to_micros(self._clock.now())
@@ -209,6 +217,9 @@ class SqlJobStore:
     async def list_agents(self, job_id: int) -> list[AgentRecord]:
         return [_agent(row) for row in await self._db.all(_Q["list_agents"], {"job_id": job_id})]
 
+    async def list_agents_of_server(self, owner: str) -> list[AgentRecord]:
+        return [_agent(row) for row in await self._db.all(_Q["list_agents_of_server"], {"owner": owner})]
+
     async def wait_for_change(self, timeout_seconds: float) -> bool:
         return await self._db.wait_for_change(timeout_seconds)
 
@@ -243,6 +254,11 @@ def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
         f" WHERE {' AND '.join(conditions)} ORDER BY {column} {order}, id {order} LIMIT :limit"
     )
     return statement, parameters
+
+
+def _storable(text: str | None) -> str | None:
+    """Return a text that PostgreSQL can hold too: a container may have said anything as its last words."""
+    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _job(row: Row) -> Job:

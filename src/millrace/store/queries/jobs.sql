@@ -20,12 +20,16 @@ SELECT id, kind, version, body FROM jobs WHERE id = :id;
 -- Ids of all jobs that the scheduler still has to do with.
 SELECT id FROM jobs WHERE finished = 0 ORDER BY id;
 
+-- name: list_open
+-- All jobs that schedulers still have to do with, and whose they are.
+SELECT id, kind, version, owner FROM jobs WHERE finished = 0 ORDER BY id;
+
 -- name: save_job
--- Save a moved job; the guard on the version lets one of two movers win.
+-- Save a moved job, and claim it if an owner is given; the guard on version and owner lets one of two movers win.
 UPDATE jobs
 SET status = :status, finished = :finished, modified_at = :modified_at, ended_at = :ended_at,
-    failure_reason = :failure_reason, version = version + 1, body = :body
-WHERE id = :id AND version = :version
+    failure_reason = :failure_reason, version = version + 1, body = :body, owner = COALESCE(:owner, owner)
+WHERE id = :id AND version = :version AND (CAST(:owner AS TEXT) IS NULL OR owner IS NULL OR owner = :owner)
 RETURNING id, kind, version, body;
 
 -- name: mark_applied
@@ -96,6 +100,11 @@ ON CONFLICT (job_id, instance) DO UPDATE SET stop_wanted = 1;
 -- The agent at work on an attempt.
 SELECT * FROM agents
 WHERE job_id = :job_id AND instance = :instance AND attempt = :attempt AND agent_id IS NOT NULL;
+
+-- name: list_agents_of_server
+-- The agents at work on a server's jobs.
+SELECT agents.* FROM agents JOIN jobs ON jobs.id = agents.job_id
+WHERE jobs.finished = 0 AND jobs.owner = :owner AND agents.agent_id IS NOT NULL;
 
 -- name: list_agents
 -- The newest agents of a job, by instance.
