@@ -15,6 +15,7 @@ from pathlib import Path
 from millrace import __version__
 from millrace.built_in_images import built_in_metrics, find_built_in
 from millrace.clock import SystemClock
+from millrace.engines.agent_maker import AgentMaker
 from millrace.engines.local import ENDPOINT_VARIABLE, LocalEngine
 from millrace.errors import InfrastructureError
 from millrace.http.access_log import access_log
@@ -29,6 +30,7 @@ from millrace.scheduler.router import StoreRouter
 from millrace.scheduler.scheduler import Scheduler
 from millrace.services import iam, logs, s3, sagemaker, sagemaker_runtime, sts
 from millrace.settings import Settings, as_environment
+from millrace.store.database import Database
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
 from millrace.store.opening import open_database
@@ -77,11 +79,14 @@ def read_address(settings: Settings) -> ServerAddress | None:
 class Server:
     """All parts of one server, put together."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, *, database: Database | None = None, maker: AgentMaker | None = None
+    ) -> None:
+        """Put them together; a database or nursery that is given is used in the place of one of its own."""
         self._settings = settings
         self.clock = SystemClock()
         self.metrics = ServerMetrics()
-        self.database = TimedDatabase(open_database(settings), self.metrics.count_write)
+        self.database = TimedDatabase(database or open_database(settings), self.metrics.count_write)
         self.jobs = SqlJobStore(self.database, clock=self.clock)
         self.documents = SqlDocumentStore(self.database, clock=self.clock)
         self.keys = SqlKeyStore(self.database, clock=self.clock, account=settings.account)
@@ -95,7 +100,11 @@ class Server:
         self._ends: dict[int, asyncio.Event] = {}
         self._agent_environment = {**os.environ, **as_environment(settings)}
         self.engine = LocalEngine(
-            settings.work_dir, settings.data_dir / "agents.log", self._agent_environment, on_exit=self._woken.set
+            settings.work_dir,
+            settings.data_dir / "agents.log",
+            self._agent_environment,
+            on_exit=self._woken.set,
+            maker=maker,
         )
         self.scheduler = Scheduler(
             jobs=self.jobs,
@@ -125,7 +134,13 @@ class Server:
         return {
             "sagemaker": sagemaker.handlers(backends),
             "sagemaker-runtime": sagemaker_runtime.handlers(self.router),
-            "s3": s3.handlers(self.objects, account=settings.account, clock=self.clock),
+            "s3": s3.handlers(
+                self.objects,
+                account=settings.account,
+                accounts=self.keys,
+                new_buckets=s3.NewBuckets(settings.new_buckets),
+                clock=self.clock,
+            ),
             "logs": logs.handlers(self.logs, account=settings.account),
             "sts": sts.handlers(keys=self.keys),
             "iam": iam.handlers(documents=self.documents, role_name=settings.role_name),

@@ -6,17 +6,15 @@ server. What agents print goes to one file for all.
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from millrace.errors import RuntimeUnavailable
+from millrace.engines.agent_maker import AgentMaker
 from millrace.ports.jobs import AgentRecord, InstanceRef
 from millrace.process_groups import end_left_over, process_start
 
@@ -28,9 +26,6 @@ ENDPOINT_VARIABLE = "MILLRACE_ENDPOINT_URL"
 REGISTRATION_SECONDS = 60.0
 """How long a started agent may take to register before another one is started in its place."""
 
-FORK_SECONDS = 60.0
-"""How long the nursery may take to answer; the first time it has its imports to do."""
-
 
 def instance_folder(work_dir: Path, job_id: int, index: int) -> Path:
     """Return the folder of one instance's working files."""
@@ -41,14 +36,24 @@ class LocalEngine:
     """Forks agents from its nursery and watches their processes."""
 
     def __init__(
-        self, work_dir: Path, log_file: Path, environment: Mapping[str, str], *, on_exit: Callable[[], None]
+        self,
+        work_dir: Path,
+        log_file: Path,
+        environment: Mapping[str, str],
+        *,
+        on_exit: Callable[[], None],
+        maker: AgentMaker | None = None,
     ) -> None:
-        """Take where instances work, where agents print, their environment, and whom to tell when one has ended."""
+        """Take where instances work, where agents print, their environment, and whom to tell when one has ended.
+
+        A nursery that is given is its giver's to close.
+        """
         self._work_dir = work_dir
         self._log_file = log_file
         self._environment = dict(environment)
         self._on_exit = on_exit
-        self._nursery: asyncio.subprocess.Process | None = None
+        self._maker = maker or AgentMaker(log_file)
+        self._owns_maker = maker is None
         self._children: dict[InstanceRef, tuple[int, float]] = {}
 
     def set_environment(self, environment: Mapping[str, str]) -> None:
@@ -57,15 +62,7 @@ class LocalEngine:
 
     async def open(self) -> None:
         """Start the nursery; it does its imports while others go on."""
-        with self._log_file.open("ab") as log:
-            self._nursery = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "millrace.nursery"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=self._environment,
-                start_new_session=True,
-            )
+        await self._maker.open(self._environment)
 
     async def start(self, ref: InstanceRef) -> None:
         folder = instance_folder(self._work_dir, ref.job_id, ref.index)
@@ -80,31 +77,15 @@ class LocalEngine:
         asyncio.get_running_loop().add_reader(descriptor, self._reap, ref)
 
     async def _fork(self, ref: InstanceRef, folder: Path) -> int:
-        """Ask the nursery for an agent and return its process id; a nursery that ended is replaced."""
-        request = {
-            "ref": [ref.job_id, ref.index, ref.attempt],
-            "folder": str(folder),
-            "log": str(self._log_file),
-            "environment": self._environment,
-        }
-        line = json.dumps(request).encode() + b"\n"
-        for _ in range(2):
-            if self._nursery is None or self._nursery.returncode is not None:
-                await self.open()
-            assert self._nursery is not None and self._nursery.stdin is not None and self._nursery.stdout is not None
-            with contextlib.suppress(ConnectionError):
-                self._nursery.stdin.write(line)
-                await self._nursery.stdin.drain()
-                with contextlib.suppress(TimeoutError):
-                    answer = await asyncio.wait_for(self._nursery.stdout.readline(), FORK_SECONDS)
-                    if answer:
-                        return int(answer)
-                    await self._nursery.wait()
-                    continue
-            with contextlib.suppress(ProcessLookupError):
-                self._nursery.kill()
-            await self._nursery.wait()
-        raise RuntimeUnavailable(f"the process that starts agents ends at once; see {self._log_file}")
+        """Ask the nursery for an agent and return its process id."""
+        return await self._maker.fork(
+            {
+                "ref": [ref.job_id, ref.index, ref.attempt],
+                "folder": str(folder),
+                "log": str(self._log_file),
+                "environment": self._environment,
+            }
+        )
 
     def _reap(self, ref: InstanceRef) -> None:
         descriptor, _ = self._children.pop(ref)
@@ -153,9 +134,8 @@ class LocalEngine:
             loop.remove_reader(descriptor)
             os.close(descriptor)
         self._children.clear()
-        if self._nursery is not None and self._nursery.stdin is not None:
-            self._nursery.stdin.close()
-            await self._nursery.wait()
+        if self._owns_maker:
+            await self._maker.close()
 
 
 def _remove(folder: Path) -> None:
