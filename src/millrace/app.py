@@ -26,6 +26,7 @@ from millrace.metrics import MetricsPage, ServerMetrics, StateFigures
 from millrace.ports.jobs import AgentRecord
 from millrace.protocol.message import Handler, Request, Response
 from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
+from millrace.scheduler.data_capture import DataCaptureWriter
 from millrace.scheduler.router import StoreRouter
 from millrace.scheduler.scheduler import Scheduler
 from millrace.services import iam, logs, s3, sagemaker, sagemaker_runtime, sts
@@ -95,7 +96,14 @@ class Server:
         self.objects = FilesystemObjects(settings.objects_dir, account=settings.account, clock=self.clock)
         self.logs = LogFiles(settings.logs_dir)
         self.images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
-        self.router = StoreRouter(self.jobs)
+        self.capture = DataCaptureWriter(
+            self.objects,
+            clock=self.clock,
+            flush_seconds=settings.capture_flush_seconds,
+            flush_bytes=settings.capture_flush_bytes,
+            buffer_bytes=settings.capture_buffer_bytes,
+        )
+        self.router = StoreRouter(self.jobs, capture=self.capture)
         self._woken = asyncio.Event()
         self._ends: dict[int, asyncio.Event] = {}
         self._agent_environment = {**os.environ, **as_environment(settings)}
@@ -113,6 +121,8 @@ class Server:
             max_jobs=settings.max_jobs,
             max_attempts=settings.max_instance_attempts,
             lease_seconds=settings.lease_seconds,
+            on_saved=self.router.forget,
+            is_busy=self.router.is_busy,
             on_moved=self._note_move,
             on_started=lambda ref: self.metrics.count_agent_start(ref.attempt),
             on_lost=lambda loss: self.metrics.count_agent_loss(),
@@ -167,7 +177,6 @@ class Server:
         return Response(status=200, headers=(("content-type", "application/json"),), body=body)
 
     def _note_move(self, job: Job) -> None:
-        self.router.forget(job)
         if _is_settled(job):
             end = self._ends.pop(job.id, None)
             if end is not None:
@@ -201,16 +210,18 @@ class Server:
         moving = asyncio.create_task(self.scheduler.run())
         waking = asyncio.create_task(self._wake())
         sweeping = asyncio.create_task(self.objects.sweep())
+        capturing = asyncio.create_task(self.capture.run())
         try:
             yield
         finally:
-            for task in (moving, waking, sweeping):
+            for task in (moving, waking, sweeping, capturing):
                 task.cancel()
-            for outcome in await asyncio.gather(moving, waking, sweeping, return_exceptions=True):
+            for outcome in await asyncio.gather(moving, waking, sweeping, capturing, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     log.error("background task failed", exc_info=outcome)
             await self._await_end(await self.scheduler.suspend(all_jobs=stop_jobs))
             self.router.close()
+            await self.capture.flush()
             await self.engine.close()
             self.database.close()
 
@@ -268,6 +279,7 @@ async def run_server(settings: Settings, *, stop_jobs: bool = False, stop_at_eof
                     settings.port,
                     lambda host, port: listening.set_result((host, port)),
                     stop=stop,
+                    drain_seconds=settings.drain_seconds,
                 )
             finally:
                 for task in beside:

@@ -28,6 +28,7 @@ __all__ = [
     "Connection",
     "ConnectionFailed",
     "InvocationTimeout",
+    "OpenAnswer",
     "StreamedAnswer",
     "open_connection",
     "request_head",
@@ -420,6 +421,12 @@ class StreamedAnswer:
         if self._error is not None and not self._connection.status:
             raise self._error
 
+    def fail(self, error: ClientError) -> None:
+        """End the reading of the body with an error, unless all of it is there."""
+        if not self._ended and self._error is None:
+            self._error = error
+            self._changed.set()
+
     @property
     def complete(self) -> bool:
         """Whether the whole body has arrived."""
@@ -457,6 +464,37 @@ class StreamedAnswer:
     def _lost(self, connection: Connection) -> None:
         self._error = connection.error
         self._changed.set()
+
+
+class OpenAnswer:
+    """A streamed answer together with its connection: close it, read or not."""
+
+    def __init__(
+        self,
+        answer: StreamedAnswer,
+        connection: Connection,
+        end: Callable[[Connection, bool], None],
+        timeout_seconds: float,
+    ) -> None:
+        self._answer = answer
+        self._connection = connection
+        self._end: Callable[[Connection, bool], None] | None = end
+        self.status = answer.status
+        self.headers = answer.headers
+        self._timer = asyncio.get_running_loop().call_later(
+            timeout_seconds, answer.fail, InvocationTimeout(timeout_seconds)
+        )
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives: each chunk that the container sent in a piece of its own if it came alone."""
+        return aiter(self._answer)
+
+    def close(self) -> None:
+        """Keep the connection if the answer is complete, else drop it; once."""
+        if self._end is not None:
+            end, self._end = self._end, None
+            self._timer.cancel()
+            end(self._connection, self._answer.complete)
 
 
 class _WholeAnswer:
@@ -603,6 +641,40 @@ class Client:
             if not deadline.expired():
                 raise
             raise InvocationTimeout(timeout_seconds or 0.0) from exc
+
+    async def open(
+        self,
+        method: str,
+        path: str,
+        headers: Headers = (),
+        body: Buffers = b"",
+        *,
+        head_timeout_seconds: float,
+        timeout_seconds: float,
+    ) -> "OpenAnswer":
+        """Send a request and return its answer once status and headers are there; whoever gets it closes it.
+
+        For an answer that outlives the function that asked for it. Reading it raises InvocationTimeout when
+        `timeout_seconds` are over since the answer began, however slow the reader is. Raises as `invoke`.
+        """
+        deadline = asyncio.timeout(head_timeout_seconds)
+        try:
+            async with deadline:
+                await self._slots.acquire()
+                try:
+                    started = await self._start(request_head(method, path, self.address, headers), body)
+                except BaseException:
+                    self._slots.release()
+                    raise
+        except TimeoutError as exc:
+            if not deadline.expired():
+                raise
+            raise InvocationTimeout(head_timeout_seconds) from exc
+        return OpenAnswer(*started, self._end, timeout_seconds)
+
+    def _end(self, connection: Connection, complete: bool) -> None:
+        self._release(connection, complete)
+        self._slots.release()
 
     async def _start(self, head: bytes, body: Body) -> tuple[StreamedAnswer, Connection]:
         while True:

@@ -35,7 +35,7 @@ async def send_response(response: Response, *, method: str, body: ReceivedBody, 
     elif isinstance(response.body, FileRegion):
         await _send_stream(iter_file(response.body), response.body.length >= WATCHED_BYTES, body, send)
     else:
-        await _send_stream(response.body, True, body, send)
+        await _send_stream(response.body, True, body, send, interruptible=True)
 
 
 def _headers(response: Response, *, keep_length: bool) -> list[tuple[bytes, bytes]]:
@@ -73,17 +73,62 @@ async def _discard(body: object) -> None:
         await body.aclose()
 
 
-async def _send_stream(pieces: AsyncIterator[bytes], watched: bool, body: ReceivedBody, send: Send) -> None:
+async def _send_stream(
+    pieces: AsyncIterator[bytes], watched: bool, body: ReceivedBody, send: Send, *, interruptible: bool = False
+) -> None:
+    """Send pieces as they come.
+
+    Args:
+        pieces: What is sent; closed at the end.
+        watched: Whether to stop once the client has gone.
+        body: The request's body, which tells when the client goes.
+        send: Where the pieces go.
+        interruptible: Whether the wait for a piece may be cancelled: a model that streams may think for minutes before
+            the next word, and is to be told at once that nobody listens. A file's read must come to its end.
+    """
     # Sending to a client that has gone is silently nothing: without the watch a 100 GB file would be read to its end.
     watch = asyncio.ensure_future(body.wait_disconnect()) if watched and body.finished else None
+    interruption = None
+    if watch is not None and interruptible:
+        interruption = _Interruption(watch)
     try:
         async for piece in pieces:
             if watch is not None and watch.done():
                 return
             if piece:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if interruption is not None:
+            interruption.end()  # the end of the answer ends the watch, too
         await send({"type": "http.response.body", "body": b""})
+    except asyncio.CancelledError:
+        if interruption is None or not interruption.take_back():
+            raise
     finally:
+        if interruption is not None:
+            interruption.end()
         if watch is not None:
             watch.cancel()
         await _discard(pieces)
+
+
+class _Interruption:
+    """Cancels the task that made it once the client has gone, and knows that cancellation from others."""
+
+    def __init__(self, watch: "asyncio.Future[None]") -> None:
+        self._task = asyncio.current_task()
+        self._watch = watch
+        self._is_ours = False
+        watch.add_done_callback(self._gone)
+
+    def _gone(self, watch: "asyncio.Future[None]") -> None:
+        if self._task is not None and not watch.cancelled():
+            self._is_ours = True
+            self._task.cancel()
+
+    def take_back(self) -> bool:
+        """Tell whether the cancellation under way is ours alone; it is over then."""
+        return self._is_ours and self._task is not None and self._task.uncancel() == 0
+
+    def end(self) -> None:
+        """Cancel nothing from now on."""
+        self._watch.remove_done_callback(self._gone)

@@ -2,8 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-__all__ = ["EndpointSpec", "ModelContainer", "ModelData", "Variant"]
+__all__ = [
+    "CaptureMode",
+    "DataCapture",
+    "EndpointSpec",
+    "ModelContainer",
+    "ModelData",
+    "RoutingStrategy",
+    "Variant",
+]
+
+
+class RoutingStrategy(StrEnum):
+    """How an instance of a variant is chosen; the values are the wire's."""
+
+    LEAST_OUTSTANDING_REQUESTS = "LEAST_OUTSTANDING_REQUESTS"
+    RANDOM = "RANDOM"
+
+
+class CaptureMode(StrEnum):
+    """Which side of a call is captured; the values are those in captured records."""
+
+    INPUT = "INPUT"
+    OUTPUT = "OUTPUT"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,8 +59,25 @@ class Variant:
     weight: float = 1.0
     instance_type: str | None = None
     startup_timeout_seconds: float = 480.0
+    download_timeout_seconds: float = 3600.0
+    """For bringing the model data."""
+    routing: RoutingStrategy = RoutingStrategy.LEAST_OUTSTANDING_REQUESTS
     serverless: Mapping[str, int] | None = None
     """MemorySizeInMB and MaxConcurrency of a serverless variant."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataCapture:
+    """Which calls are written down, and where."""
+
+    destination: str
+    sampling_percentage: int
+    modes: tuple[CaptureMode, ...]
+    enabled: bool = True
+    csv_types: tuple[str, ...] = ()
+    """Content types captured as text that is CSV; what is in neither list is captured in base64."""
+    json_types: tuple[str, ...] = ()
+    kms_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +86,7 @@ class EndpointSpec:
 
     config: str
     variants: tuple[Variant, ...]
+    capture: DataCapture | None = None
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant of that name, or None."""

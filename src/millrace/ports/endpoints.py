@@ -1,6 +1,6 @@
 """EndpointRouter: carries an invocation to an instance of an endpoint."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,8 +10,10 @@ __all__ = [
     "EndpointRouter",
     "Invocation",
     "InvocationAnswer",
+    "InvocationStream",
     "NoSuchEndpoint",
     "NoSuchVariant",
+    "NoWeights",
 ]
 
 
@@ -28,6 +30,10 @@ class NoSuchVariant(Exception):
         self.known = known
 
 
+class NoWeights(Exception):
+    """All variants have weight 0, and the invocation names none."""
+
+
 class AnswerTooLarge(Exception):
     """The container's answer is larger than an invocation may bring back; the text tells the limit."""
 
@@ -38,14 +44,25 @@ class EndpointNotReady(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Invocation:
-    """One request to an endpoint; headers are those that the container may see, by their canonical names."""
+    """One request to an endpoint; headers are those that the container may see, by their canonical names.
+
+    `inference_id`, `custom_attributes` and `content_type` are told once more where data capture notes them.
+    """
 
     region: str
     endpoint: str
     headers: Sequence[tuple[str, str]]
     body: bytes
     variant: str | None = None
+    session: str | None = None
+    """The stateful session that it belongs to: the instance that opened it gets it."""
+    content_type: str | None = None
+    inference_id: str | None = None
+    custom_attributes: str | None = None
     timeout_seconds: float = 60.0
+    """Until the whole answer is there; of a streamed one, until its head is."""
+    stream_timeout_seconds: float = 480.0
+    """From the head of a streamed answer to its end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +75,28 @@ class InvocationAnswer:
     variant: str
 
 
+class InvocationStream(Protocol):
+    """An answer that is still arriving; whoever gets it must close it, read to its end or not."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    """Names are lower-case."""
+    variant: str
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, no faster than it is asked for.
+
+        Raises:
+            TimeoutError: The answer was not complete in time.
+            ConnectionError: The container dropped the connection before the end.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the request to the container if it is still under way; once."""
+        ...
+
+
 class EndpointRouter(Protocol):
     """Spreads invocations over variants by weight and over instances by load."""
 
@@ -65,9 +104,13 @@ class EndpointRouter(Protocol):
         """Carry one invocation to a container and back.
 
         Raises:
-            NoSuchEndpoint, NoSuchVariant, EndpointNotReady: There is nobody to ask.
+            NoSuchEndpoint, NoSuchVariant, NoWeights, EndpointNotReady: There is nobody to ask.
             TimeoutError: The container did not answer in time.
             AnswerTooLarge: The container answered more than is carried.
             ConnectionError: The container dropped the connection, or is gone.
         """
+        ...
+
+    async def stream(self, invocation: Invocation) -> InvocationStream:
+        """Carry one invocation to a container; return once the head of its answer is there. Raises as `invoke`."""
         ...

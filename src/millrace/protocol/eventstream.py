@@ -9,7 +9,7 @@ from millrace.errors import ApiError
 from millrace.protocol import json
 from millrace.protocol.wire_values import encode_base64
 
-__all__ = ["EventEncoder", "encode_message", "event_encoder", "event_stream"]
+__all__ = ["EventEncoder", "EventStream", "encode_message", "event_encoder", "event_stream"]
 
 EventEncoder = Callable[[str, Any], bytes]
 """From an event's name and value to its message."""
@@ -26,10 +26,17 @@ def encode_message(headers: Mapping[str, Any], payload: bytes) -> bytes:
         api-surface.md 3.3: total length u32, header length u32, CRC32 of those 8 bytes, headers (name length u8, name,
         type u8, value), payload, CRC32 of all before.
     """
-    block = b"".join(_encode_header(name, value) for name, value in headers.items())
+    return _framed(_header_block(headers), payload)
+
+
+def _header_block(headers: Mapping[str, Any]) -> bytes:
+    return b"".join([_encode_header(name, value) for name, value in headers.items()])
+
+
+def _framed(block: bytes, payload: bytes) -> bytes:
     prelude = pack(">II", 16 + len(block) + len(payload), len(block))
-    message = prelude + pack(">I", crc32(prelude)) + block + payload
-    return message + pack(">I", crc32(message))
+    head = prelude + pack(">I", crc32(prelude)) + block
+    return b"".join((head, payload, pack(">I", crc32(payload, crc32(head)))))
 
 
 def _encode_header(name: str, value: Any) -> bytes:
@@ -70,6 +77,16 @@ def _kind_encoder(
     in_headers = [member for member, sub in shape.members.items() if sub.serialization.get("eventheader")]
     payload = next((member for member, sub in shape.members.items() if sub.serialization.get("eventpayload")), None)
     write, content_type = _payload_writer(shape, payload, encode_structure, structure_type)
+    if not in_headers:
+        # Chunks of answers come by the thousand, and their headers are always the same.
+        plain = {":event-type": name, ":message-type": "event"}
+        empty, full = _header_block(plain), _header_block({**plain, ":content-type": content_type})
+
+        def encode_plain(value: Any) -> bytes:
+            content = write(value)
+            return _framed(full if content else empty, content)
+
+        return encode_plain
 
     def encode(value: Any) -> bytes:
         headers: dict[str, Any] = {":event-type": name, ":message-type": "event"}
@@ -102,20 +119,49 @@ def _as_bytes(value: Any) -> bytes:
     return value.encode() if isinstance(value, str) else bytes(value or b"")
 
 
-async def event_stream(events: AsyncIterator[Mapping[str, Any]], encode: EventEncoder) -> AsyncIterator[bytes]:
-    """Yield the messages of events given as {name: value}; an ApiError ends the stream as an exception message."""
-    try:
-        async for event in events:
-            for name, value in event.items():
-                yield encode(name, value)
-    except ApiError as error:
-        headers = {
-            ":exception-type": error.wire_code,
-            ":content-type": "application/json",
-            ":message-type": "exception",
-        }
-        document = {"Message": error.message, **error.members}
-        yield encode_message(headers, _json(document))
+class EventStream:
+    """The messages of events given as {name: value}; an ApiError ends the stream as an exception message.
+
+    It is no generator, so that closing it closes where the events come from even if none was asked for yet.
+    """
+
+    def __init__(self, events: AsyncIterator[Mapping[str, Any]], encode: EventEncoder) -> None:
+        self._events = events
+        self._encode = encode
+        self._is_over = False
+
+    def __aiter__(self) -> "EventStream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._is_over:
+            raise StopAsyncIteration
+        try:
+            event = await anext(self._events)
+            return b"".join([self._encode(name, value) for name, value in event.items()])
+        except ApiError as error:
+            self._is_over = True
+            return _exception(error)
+
+    async def aclose(self) -> None:
+        """Close where the events come from."""
+        if hasattr(self._events, "aclose"):
+            await self._events.aclose()
+
+
+def event_stream(events: AsyncIterator[Mapping[str, Any]], encode: EventEncoder) -> EventStream:
+    """Return the messages of events."""
+    return EventStream(events, encode)
+
+
+def _exception(error: ApiError) -> bytes:
+    headers = {
+        ":exception-type": error.wire_code,
+        ":content-type": "application/json",
+        ":message-type": "exception",
+    }
+    document = {"Message": error.message, **error.members}
+    return encode_message(headers, _json(document))
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

@@ -1,28 +1,24 @@
 """Carry invocations to the instances of endpoints.
 
 Routes are read from the store when an endpoint is first called and again after it moved; between, an invocation costs
-no query. Variants are drawn by weight, of a variant's instances the one with the fewest requests in flight is taken.
+no query. An instance that accepts no connection has not seen the request: the next one is asked, by a route read anew.
+
+Before an instance is stopped it is drained: the scheduler makes us forget the route, so that no further request goes
+there, and asks `is_busy` until the last one is answered.
 """
 
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from millrace.dataplane import client
-from millrace.dataplane.client import Client, ConnectionFailed, InvocationTimeout
-from millrace.jobs.endpoint_lifecycle import serving_instances
-from millrace.jobs.job import EndpointJob, Job, JobKind, JobStatus
-from millrace.ports.endpoints import (
-    AnswerTooLarge,
-    EndpointNotReady,
-    Invocation,
-    InvocationAnswer,
-    NoSuchEndpoint,
-    NoSuchVariant,
-)
+from millrace.dataplane.client import ClientError, ConnectionFailed, InvocationTimeout, OpenAnswer
+from millrace.jobs.captured_calls import CapturedCall
+from millrace.jobs.job import EndpointJob, Job, JobKind
+from millrace.ports.endpoints import AnswerTooLarge, Invocation, InvocationAnswer, NoSuchEndpoint
 from millrace.ports.jobs import JobStore, NoSuchJob
-from millrace.ports.runtime import Address
+from millrace.scheduler.data_capture import DataCaptureWriter
+from millrace.scheduler.routes import Route, Target, rebuilt_route
 
 __all__ = ["StoreRouter"]
 
@@ -32,142 +28,215 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 ROUTE_SECONDS = 1.0
 """How long a route is trusted: another server on the same store may have moved the endpoint."""
 
-
-@dataclass
-class _Target:
-    address: Address
-    client: Client
-    in_flight: int = 0
-    is_broken: bool = False
-    """The last request got no connection: others are asked first."""
-    is_retired: bool = False
-    """The instance is gone; the last request that it still answers closes the connections."""
-
-    def retire(self) -> None:
-        """Close the connections, now or when the last request is answered."""
-        self.is_retired = True
-        if not self.in_flight:
-            self.client.close()
-
-
-@dataclass
-class _Route:
-    version: int
-    checked_at: float
-    status: JobStatus
-    weights: dict[str, float] = field(default_factory=dict)
-    targets: dict[str, list[_Target]] = field(default_factory=dict)
+NEW_SESSION = "x-amzn-sagemaker-new-session-id"
 
 
 class StoreRouter:
     """An EndpointRouter over the job store."""
 
-    def __init__(self, jobs: JobStore, *, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        *,
+        capture: DataCaptureWriter | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        """Take the jobs, who writes captured calls down (None: nobody), and what draws numbers from 0 to 1."""
         self._jobs = jobs
+        self._capture = capture
         self._draw = draw
-        self._routes: dict[tuple[str, str], _Route] = {}
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._moves = 0
+        self._leaving: list[Target] = []
 
     async def invoke(self, invocation: Invocation) -> InvocationAnswer:
-        route = await self._route(invocation.region, invocation.endpoint)
-        variant = self._pick_variant(route, invocation)
-        target = min(route.targets[variant], key=lambda it: (it.is_broken, it.in_flight))
-        target.in_flight += 1
-        try:
-            answer = await target.client.invoke(
-                "POST",
-                "/invocations",
-                invocation.headers,
-                invocation.body,
-                timeout_seconds=invocation.timeout_seconds,
-                max_answer_bytes=MAX_ANSWER_BYTES,
-            )
-        except client.AnswerTooLarge as exc:
-            raise AnswerTooLarge(str(exc)) from exc
-        except InvocationTimeout as exc:
-            raise TimeoutError(str(exc)) from exc
-        except ConnectionFailed as exc:
-            target.is_broken = True
-            route.checked_at = float("-inf")
-            raise ConnectionError(str(exc)) from exc
-        finally:
-            target.in_flight -= 1
-            if target.is_retired:
-                target.retire()
+        tried: list[Target] = []
+        while True:
+            route = await self._route(invocation.region, invocation.endpoint)
+            variant, target = route.pick(invocation, self._draw, tried)
+            target.take()
+            try:
+                answer = await target.client.invoke(
+                    "POST",
+                    "/invocations",
+                    invocation.headers,
+                    invocation.body,
+                    timeout_seconds=invocation.timeout_seconds,
+                    max_answer_bytes=MAX_ANSWER_BYTES,
+                )
+                break
+            except client.AnswerTooLarge as exc:
+                raise AnswerTooLarge(str(exc)) from exc
+            except ClientError as exc:
+                self._after_failure(exc, route, target, tried)
+            finally:
+                target.give_back()
         target.is_broken = False
+        if invocation.session is not None:
+            _bind_session(route, target, answer.headers)
+        if route.capture is not None and self._capture is not None and answer.status < 300:
+            call = _captured(route, variant, invocation, answer.headers, answer.body)
+            self._capture.offer(route.capture, call)
         return InvocationAnswer(status=answer.status, headers=answer.headers, body=answer.body, variant=variant)
+
+    async def stream(self, invocation: Invocation) -> "RoutedStream":
+        tried: list[Target] = []
+        while True:
+            route = await self._route(invocation.region, invocation.endpoint)
+            variant, target = route.pick(invocation, self._draw, tried)
+            target.take()
+            try:
+                answer = await target.client.open(
+                    "POST",
+                    "/invocations",
+                    invocation.headers,
+                    invocation.body,
+                    head_timeout_seconds=invocation.timeout_seconds,
+                    timeout_seconds=invocation.stream_timeout_seconds,
+                )
+                break
+            except ClientError as exc:
+                target.give_back()
+                self._after_failure(exc, route, target, tried)
+            except BaseException:
+                target.give_back()
+                raise
+        target.is_broken = False
+        if invocation.session is not None:
+            _bind_session(route, target, answer.headers)
+        return RoutedStream(answer, target, variant, self._listener(route, variant, invocation, answer))
+
+    def _listener(
+        self, route: Route, variant: str, invocation: Invocation, answer: OpenAnswer
+    ) -> Callable[[bytes], None] | None:
+        """Return what is to be told the whole body of a streamed answer, if its call is to be captured."""
+        settings, writer = route.capture, self._capture
+        if settings is None or writer is None or answer.status >= 300:
+            return None
+        return lambda body: writer.offer(settings, _captured(route, variant, invocation, answer.headers, body))
+
+    def _after_failure(self, exc: ClientError, route: Route, target: Target, tried: list[Target]) -> None:
+        """Note an instance that is gone and return, so that the next is asked; raise where it may have been at work."""
+        if isinstance(exc, InvocationTimeout):
+            raise TimeoutError(str(exc)) from exc
+        target.is_broken = True
+        route.checked_at = float("-inf")
+        if not (isinstance(exc, ConnectionFailed) and exc.absent):
+            raise ConnectionError(str(exc)) from exc
+        tried.append(target)
+
+    def is_busy(self, address: str) -> bool:
+        """Whether the instance at an address is still answering a request of ours."""
+        self._leaving = [it for it in self._leaving if it.in_flight]
+        current = [it for route in self._routes.values() for it in route.all_targets()]
+        return any(it.in_flight and str(it.address) == address for it in (*self._leaving, *current))
 
     def forget(self, job: Job) -> None:
         """Read an endpoint's route anew at its next call: it moved."""
         if isinstance(job, EndpointJob):
+            self._moves += 1
             route = self._routes.get((job.region, job.name))
             if route is not None:
                 route.checked_at = float("-inf")
+                if self._capture is not None and route.capture is not None:
+                    self._capture.flush_soon()
 
     def close(self) -> None:
         """Drop all connections."""
         for route in self._routes.values():
-            for target in [target for targets in route.targets.values() for target in targets]:
+            for target in route.all_targets():
                 target.retire()
         self._routes.clear()
 
-    async def _route(self, region: str, name: str) -> _Route:
+    async def _route(self, region: str, name: str) -> Route:
         route = self._routes.get((region, name))
         now = time.monotonic()
         if route is not None and now - route.checked_at < ROUTE_SECONDS:
             return route
-        try:
-            job = await self._jobs.get(JobKind.ENDPOINT, region, name)
-        except NoSuchJob:
-            gone = self._routes.pop((region, name), None)
-            for target in [] if gone is None else [it for targets in gone.targets.values() for it in targets]:
-                target.retire()
-            raise NoSuchEndpoint(name) from None
+        while True:
+            moves = self._moves
+            try:
+                job = await self._jobs.get(JobKind.ENDPOINT, region, name)
+            except NoSuchJob:
+                gone = self._routes.pop((region, name), None)
+                self._retire([] if gone is None else gone.all_targets())
+                raise NoSuchEndpoint(name) from None
+            if moves == self._moves:  # else what was read may be from before a move that we were told of
+                break
         assert isinstance(job, EndpointJob)
+        route = self._routes.get((region, name))  # another invocation may have read it meanwhile
         if route is None or route.version != job.version:
-            route = _rebuilt(job, route)
+            route, leaving = rebuilt_route(job, route)
             self._routes[region, name] = route
+            self._retire(leaving)
         route.checked_at = now
         return route
 
-    def _pick_variant(self, route: _Route, invocation: Invocation) -> str:
-        if route.status not in (JobStatus.IN_SERVICE, JobStatus.UPDATING):
-            raise EndpointNotReady(f"Endpoint {invocation.endpoint} is in status {route.status}.")
-        if invocation.variant is not None:
-            if invocation.variant not in route.weights:
-                raise NoSuchVariant(invocation.variant, list(route.weights))
-            if not route.targets.get(invocation.variant):
-                raise EndpointNotReady(f"Variant {invocation.variant} has no healthy instance now.")
-            return invocation.variant
-        ready = [(name, weight) for name, weight in route.weights.items() if route.targets.get(name)]
-        total = sum(weight for _, weight in ready)
-        if not ready:
-            raise EndpointNotReady(f"Endpoint {invocation.endpoint} has no healthy instance now.")
-        point = self._draw() * total
-        for name, weight in ready:
-            point -= weight
-            if point < 0:
-                return name
-        return ready[-1][0]
+    def _retire(self, targets: Sequence[Target]) -> None:
+        for target in targets:
+            target.retire()
+            if target.in_flight:
+                self._leaving.append(target)
 
 
-def _rebuilt(job: EndpointJob, old: _Route | None) -> _Route:
-    """Return the route of an endpoint as it is now; connections to instances that stay are kept."""
-    kept = {str(it.address): it for targets in old.targets.values() for it in targets} if old is not None else {}
-    targets: dict[str, list[_Target]] = {}
-    for instance in serving_instances(job):
-        address = instance.address or ""
-        target = kept.pop(address, None) or _new_target(Address.parse(address))
-        targets.setdefault(instance.variant, []).append(target)
-    for target in kept.values():
-        target.retire()
-    return _Route(
-        version=job.version,
-        checked_at=0.0,
-        status=job.status,
-        weights={variant.name: variant.weight for variant in job.spec.variants},
-        targets=targets,
+class RoutedStream:
+    """An InvocationStream from one instance."""
+
+    def __init__(
+        self, answer: OpenAnswer, target: Target, variant: str, on_whole: Callable[[bytes], None] | None
+    ) -> None:
+        self.status = answer.status
+        self.headers: Sequence[tuple[str, str]] = answer.headers
+        self.variant = variant
+        self._answer = answer
+        self._on_whole = on_whole
+        self._target: Target | None = target
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces: list[bytes] | None = [] if self._on_whole is not None else None
+        size = 0
+        try:
+            async for piece in self._answer:
+                if pieces is not None:
+                    size += len(piece)
+                    pieces.append(piece)
+                    if size > MAX_CAPTURED_STREAM_BYTES:
+                        pieces = None
+                yield piece
+        except InvocationTimeout as exc:
+            raise TimeoutError(str(exc)) from exc
+        except ConnectionFailed as exc:
+            raise ConnectionError(str(exc)) from exc
+        if pieces is not None and self._on_whole is not None:
+            self._on_whole(b"".join(pieces))
+
+    def close(self) -> None:
+        if self._target is not None:
+            target, self._target = self._target, None
+            self._answer.close()
+            target.give_back()
+
+
+MAX_CAPTURED_STREAM_BYTES = 6 * 1024 * 1024
+"""A longer streamed answer is not captured: what is captured has to be held until it is whole."""
+
+
+def _bind_session(route: Route, target: Target, headers: Sequence[tuple[str, str]]) -> None:
+    for name, value in headers:
+        if name == NEW_SESSION:
+            route.bind(value.partition(";")[0].strip(), target)
+
+
+def _captured(
+    route: Route, variant: str, invocation: Invocation, headers: Sequence[tuple[str, str]], body: bytes
+) -> CapturedCall:
+    return CapturedCall(
+        endpoint=route.endpoint,
+        variant=variant,
+        input_type=invocation.content_type,
+        input_body=invocation.body,
+        output_type=next((value for name, value in headers if name == "content-type"), None),
+        output_body=body,
+        inference_id=invocation.inference_id,
+        custom_attributes=invocation.custom_attributes,
     )
-
-
-def _new_target(address: Address) -> _Target:
-    return _Target(address=address, client=Client(address))

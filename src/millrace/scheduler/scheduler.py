@@ -50,6 +50,9 @@ FIRST_RESTART_DELAY_SECONDS = 0.5
 MAX_RESTART_DELAY_SECONDS = 30.0
 """The pause before an endpoint's instance is started again doubles with each failure since it was last ready."""
 
+DRAIN_SECONDS = 60.0
+"""How long an endpoint's instance that is to stop may go on answering what it was asked (containers.md 5.5)."""
+
 
 class Scheduler:
     """Moves the jobs of one store. `pump` may be called by others to have their event applied at once."""
@@ -66,8 +69,14 @@ class Scheduler:
         on_moved: Callable[[Job], None] = lambda job: None,
         on_started: Callable[[InstanceRef], None] = lambda ref: None,
         on_lost: Callable[[InstanceLost], None] = lambda loss: None,
+        on_saved: Callable[[Job], None] = lambda job: None,
+        is_busy: Callable[[str], bool] = lambda address: False,
     ) -> None:
-        """Take the ports, the bounds, and whom to tell of moved jobs, started agents and agents that are gone."""
+        """Take the ports, the bounds, and whom to tell of moved jobs, started agents and agents that are gone.
+
+        `on_saved` is told of a move before anything is done about it: no request goes to an instance that is about to
+        be stopped. `is_busy` tells whether the endpoint's instance at an address still answers requests.
+        """
         self._jobs = jobs
         self._engine = engine
         self._clock = clock
@@ -77,11 +86,14 @@ class Scheduler:
         self._on_moved = on_moved
         self._on_started = on_started
         self._on_lost = on_lost
+        self._on_saved = on_saved
+        self._is_busy = is_busy
         self._active: dict[int, Job] = {}
         self._queued_kinds: dict[int, type[Job]] = {}
         self._starts: dict[InstanceRef, int] = defaultdict(int)
         self._not_before: dict[InstanceRef, float] = {}
         self._beats: dict[InstanceRef, tuple[datetime, float]] = {}
+        self._drains: dict[InstanceRef, float] = {}
         self._unreadable: set[int] = set()
         self._lock = asyncio.Lock()
 
@@ -159,6 +171,7 @@ class Scheduler:
             log.info("job was moved by another scheduler", extra={"job": str(job.arn)})
             return job
         self._remember(saved)
+        self._on_saved(saved)
         for command in commands:
             try:
                 await self._perform(saved, command)
@@ -274,6 +287,8 @@ class Scheduler:
                 if instance is not None and instance.attempt == command.attempt:
                     await self._start_agent(job, instance, ref)
             case StopInstance():
+                if self._is_draining(job, command.index):
+                    return  # the next pass sees an instance that is to stop and was not told
                 await self._jobs.want_stop(job.id, command.index)
                 for agent in await self._jobs.list_agents(job.id):
                     if agent.ref.index == command.index:
@@ -285,8 +300,17 @@ class Scheduler:
                 self._active.pop(job.id, None)
                 await self._jobs.forget(job.id)
 
+    def _is_draining(self, job: Job, index: int) -> bool:
+        """Whether an endpoint's instance still answers requests that it took before it was to stop."""
+        instance = job.instance(index)
+        if instance is None or not instance.address or not self._is_busy(instance.address):
+            return False
+        now = self._clock.monotonic()
+        ref = InstanceRef(job_id=job.id, index=index, attempt=instance.attempt)
+        return now - self._drains.setdefault(ref, now) < DRAIN_SECONDS
+
     def _forget_starts(self, job_id: int, index: int | None) -> None:
         self._queued_kinds.pop(job_id, None)
-        for memory in (self._starts, self._not_before, self._beats):
+        for memory in (self._starts, self._not_before, self._beats, self._drains):
             for ref in [ref for ref in memory if ref.job_id == job_id and index in (None, ref.index)]:
                 del memory[ref]

@@ -51,16 +51,23 @@ def invocation(variant: str | None = None) -> Invocation:
     return Invocation(region="us-east-1", endpoint="e", headers=(), body=b"x", variant=variant)
 
 
-async def test_an_instance_without_connection_is_asked_last(jobs: SqlJobStore) -> None:
-    """One call learns it, the next go to the others; nothing is left open in the end."""
+async def test_an_instance_that_accepts_no_connection_costs_no_request(jobs: SqlJobStore) -> None:
+    """It has not seen the request, so another one is asked; nothing is left open in the end."""
     async with ModelServer(answer_path) as server:
         await jobs.add(JobKind.ENDPOINT, endpoint("127.0.0.1:9", str(server.address)), {})
         router = StoreRouter(jobs)
-        with pytest.raises(ConnectionError):
-            await router.invoke(invocation())
         for _ in range(20):
             assert (await router.invoke(invocation())).body == b"x!"
         router.close()
+
+
+async def test_an_endpoint_whose_last_instance_is_gone_is_not_ready(jobs: SqlJobStore) -> None:
+    """The caller may try again later: nothing was asked."""
+    await jobs.add(JobKind.ENDPOINT, endpoint("127.0.0.1:9"), {})
+    router = StoreRouter(jobs)
+    with pytest.raises(EndpointNotReady, match="no healthy instance"):
+        await router.invoke(invocation())
+    router.close()
 
 
 async def test_who_can_not_be_asked_is_told(jobs: SqlJobStore) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from millrace.errors import ImageUnavailable, ValidationError
-from millrace.jobs.endpoint import EndpointSpec, Variant
+from millrace.jobs.endpoint import CaptureMode, DataCapture, EndpointSpec, RoutingStrategy, Variant
 from millrace.ports.documents import Document
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.sagemaker.arguments import refuse_members
+from millrace.services.sagemaker.arguments import object_prefix, refuse_members
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.document_resources import DocumentResource, create, find, standard_handlers
 from millrace.services.sagemaker.models import find_model, model_containers
@@ -15,6 +15,7 @@ from millrace.services.sagemaker.models import find_model, model_containers
 __all__ = ["handlers", "resolve_endpoint_config"]
 
 DEFAULT_STARTUP_TIMEOUT_SECONDS = 480.0
+DEFAULT_DOWNLOAD_TIMEOUT_SECONDS = 3600.0
 
 _UNSUPPORTED = {
     "AsyncInferenceConfig": "asynchronous endpoints come later",
@@ -47,13 +48,13 @@ async def resolve_endpoint_config(backends: Backends, context: Context, name: st
     """Return what a configuration serves, its models looked up now."""
     document = await find(ENDPOINT_CONFIGS, backends, context, name)
     variants = [await _variant(backends, context, entry) for entry in document.content["ProductionVariants"]]
-    return EndpointSpec(config=name, variants=tuple(variants))
+    capture = _data_capture(document.content.get("DataCaptureConfig"))
+    return EndpointSpec(config=name, variants=tuple(variants), capture=capture)
 
 
 async def _check(backends: Backends, context: Context, content: Mapping[str, Any]) -> None:
     refuse_members(content, _UNSUPPORTED)
-    if (content.get("DataCaptureConfig") or {}).get("EnableCapture"):
-        raise ValidationError("DataCaptureConfig.EnableCapture is not supported by Millrace yet: nothing is captured")
+    _data_capture(content.get("DataCaptureConfig"))
     names = [variant["VariantName"] for variant in content["ProductionVariants"]]
     for name in names:
         if names.count(name) > 1:
@@ -68,6 +69,37 @@ async def _check(backends: Backends, context: Context, content: Mapping[str, Any
             raise ValidationError(
                 f"Variant {variant['VariantName']} needs InitialInstanceCount and InstanceType, or ServerlessConfig."
             )
+
+
+def _data_capture(config: Mapping[str, Any] | None) -> DataCapture | None:
+    """Return what a configuration says about data capture, None if nothing; raises ValidationError."""
+    if config is None:
+        return None
+    uri: str = config["DestinationS3Uri"]
+    object_prefix(uri, "dataCaptureConfig.destinationS3Uri")
+    modes: set[CaptureMode] = set()
+    for option in config["CaptureOptions"]:
+        modes.update(_CAPTURE_MODES[option["CaptureMode"]])
+    header = config.get("CaptureContentTypeHeader") or {}
+    return DataCapture(
+        enabled=config.get("EnableCapture", True),
+        sampling_percentage=config["InitialSamplingPercentage"],
+        destination=uri,
+        modes=tuple(sorted(modes)),
+        csv_types=tuple(header.get("CsvContentTypes") or ()),
+        json_types=tuple(header.get("JsonContentTypes") or ()),
+        kms_key=config.get("KmsKeyId") or None,
+    )
+
+
+_CAPTURE_MODES = {
+    "Input": (CaptureMode.INPUT,),
+    "Output": (CaptureMode.OUTPUT,),
+    "InputAndOutput": (CaptureMode.INPUT, CaptureMode.OUTPUT),
+}
+
+_ROUTING = {"RANDOM": RoutingStrategy.RANDOM}
+"""All other strategies are served as the one that asks the instance with the fewest requests under way."""
 
 
 async def _variant(backends: Backends, context: Context, entry: Mapping[str, Any]) -> Variant:
@@ -88,6 +120,12 @@ async def _variant(backends: Backends, context: Context, entry: Mapping[str, Any
         instance_type=entry.get("InstanceType"),
         startup_timeout_seconds=float(
             entry.get("ContainerStartupHealthCheckTimeoutInSeconds", DEFAULT_STARTUP_TIMEOUT_SECONDS)
+        ),
+        download_timeout_seconds=float(
+            entry.get("ModelDataDownloadTimeoutInSeconds", DEFAULT_DOWNLOAD_TIMEOUT_SECONDS)
+        ),
+        routing=_ROUTING.get(
+            (entry.get("RoutingConfig") or {}).get("RoutingStrategy", ""), RoutingStrategy.LEAST_OUTSTANDING_REQUESTS
         ),
         serverless=entry.get("ServerlessConfig"),
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.errors import ValidationError
-from millrace.jobs.endpoint import Variant
+from millrace.jobs.endpoint import DataCapture, Variant
 from millrace.jobs.job import (
     DeleteRequested,
     EndpointJob,
@@ -117,8 +117,19 @@ def _description(job: EndpointJob) -> Result:
         "EndpointStatus": job.status.value,
         "FailureReason": job.failure_reason,
         "ProductionVariants": [_variant(job, variant) for variant in job.spec.variants],
+        "DataCaptureConfig": None if job.spec.capture is None else _capture(job.spec.capture),
         "CreationTime": job.created_at,
         "LastModifiedTime": job.modified_at,
+    }
+
+
+def _capture(capture: DataCapture) -> Result:
+    return {
+        "EnableCapture": capture.enabled,
+        "CaptureStatus": "Started" if capture.enabled else "Stopped",
+        "CurrentSamplingPercentage": capture.sampling_percentage,
+        "DestinationS3Uri": capture.destination,
+        "KmsKeyId": capture.kms_key or "",
     }
 
 
