@@ -111,6 +111,12 @@ class LocalEngine:
     def kill(self, agent: AgentRecord) -> None:
         self._signal(agent, signal.SIGKILL)
 
+    def kill_started(self) -> None:
+        """Kill the agents that this engine started, registered or not: nobody is to go on with their jobs."""
+        for descriptor, _ in self._children.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+
     def _signal(self, agent: AgentRecord, number: signal.Signals) -> None:
         if self.is_alive(agent):
             with contextlib.suppress(ProcessLookupError):

@@ -1,6 +1,7 @@
 """uvicorn as Millrace runs it: no access log, no lifespan, drains on SIGTERM and SIGINT."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from millrace.http.app import ASGIApp
 
 __all__ = ["BACKLOG", "DRAIN_SECONDS", "KEEP_ALIVE_SECONDS", "OnReady", "serve"]
 
-DRAIN_SECONDS = 30
-"""Seconds that requests in progress are given after SIGTERM."""
+DRAIN_SECONDS = 30.0
+"""Seconds that requests in progress are given after SIGTERM, unless told otherwise."""
 
 KEEP_ALIVE_SECONDS = 75
 """Seconds that an idle connection is kept: longer than the polls of the SDK's waiting loops are apart."""
@@ -33,8 +34,11 @@ async def serve(
     *,
     stop: asyncio.Event | None = None,
     handle_signals: bool = True,
+    drain_seconds: float = DRAIN_SECONDS,
 ) -> None:
     """Serve until SIGTERM, SIGINT or `stop`, then finish the requests in progress and return.
+
+    A second signal ends the process at once, as if it were killed: nothing is lost by that but what is in progress.
 
     Args:
         app: The application.
@@ -43,13 +47,14 @@ async def serve(
         on_ready: Called with the host and the real port once connections are accepted.
         stop: Ends serving when it is set.
         handle_signals: Whether SIGTERM and SIGINT end serving; only possible on the main thread.
+        drain_seconds: How long requests in progress are given at the end.
 
     Raises:
         OSError: The address cannot be listened on.
     """
     stop = stop or asyncio.Event()
     listener = _listen(host, port)
-    server = _Server(_config(app), listener, on_ready)
+    server = _Server(_config(app, drain_seconds), listener, on_ready)
     stopping = asyncio.ensure_future(_stop_when(stop, server))
     try:
         with _signals(stop if handle_signals else None):
@@ -73,7 +78,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, drain_seconds: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
@@ -85,7 +90,7 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         log_level="warning",
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=drain_seconds,  # type: ignore[arg-type]  # it is only handed to wait_for
         # No proxy of ours adds such headers, and a client must not choose its own scheme and address.
         proxy_headers=False,
     )
@@ -116,14 +121,23 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _signals(stop: asyncio.Event | None) -> Iterator[None]:
-    """Set `stop` at SIGTERM and SIGINT while the block runs."""
+    """Set `stop` at the first SIGTERM or SIGINT while the block runs, and end the process at the second."""
     if stop is None:
         yield
         return
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
+    caught: list[signal.Signals] = []
+
+    def catch(number: signal.Signals) -> None:
+        if caught:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        caught.append(number)
+        stop.set()
+
     for number in numbers:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, catch, number)
     try:
         yield
     finally:
