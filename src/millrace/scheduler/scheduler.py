@@ -1,21 +1,25 @@
 """The loop that moves all jobs.
 
-One pass: apply posted events in order, start what there is room for, look after every instance at work. A pass derives
-everything from the store, so it does not matter whether the pass before it came to its end: a command that was not
-performed is seen again as an instance that is wanted but has no agent.
+One pass: see what others have done, apply posted events in order, start what there is room for, look after every
+instance at work. A pass derives everything from the store, so it does not matter whether the pass before it came to its
+end: a command that was not performed is seen again as an instance that is wanted but has no agent.
 
 A server that was killed is replaced by one that finds the agents at work (they heartbeat into the store) and goes on.
 An agent that was killed is found by its process (at once, on this machine) or by its silence (after the lease).
+
+Several servers may share a store. A job belongs to the server that started it: that one starts and watches its agents,
+and applies what they post. Events that clients post are applied by whichever server the client has asked, so that its
+answer comes with the effect; the owner sees that the job moved and does what follows. Of two that move a job at once
+the guards of the store let one win, and the other looks again.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from millrace.clock import Clock
-from millrace.errors import RuntimeUnavailable
+from millrace.errors import RuntimeUnavailable, StoreUnavailable
 from millrace.jobs.job import (
     Command,
     EndpointJob,
@@ -26,6 +30,7 @@ from millrace.jobs.job import (
     InstanceLost,
     InstanceState,
     Job,
+    JobKind,
     JobStatus,
     RemoveWork,
     Scheduled,
@@ -35,6 +40,7 @@ from millrace.jobs.job import (
 from millrace.jobs.lifecycle import advance
 from millrace.ports.engine import Engine
 from millrace.ports.jobs import AgentRecord, InstanceRef, JobStore, NoSuchJob, Posted, StaleJob, UnreadableJob
+from millrace.scheduler.agent_watch import AgentWatch
 
 __all__ = ["Scheduler"]
 
@@ -42,6 +48,9 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.5
 """The longest time between two passes: silence is noticed by looking, not by being told."""
+
+MAX_COLLISIONS = 10
+"""How often a pass is begun again because another server moved the same job; what is left waits for the next."""
 
 MAX_UNREGISTERED_STARTS = 3
 """How often an agent may end before it registers until its instance counts as lost."""
@@ -55,7 +64,7 @@ DRAIN_SECONDS = 60.0
 
 
 class Scheduler:
-    """Moves the jobs of one store. `pump` may be called by others to have their event applied at once."""
+    """Moves the jobs of one store. `try_pump` may be called by others to have their event applied at once."""
 
     def __init__(
         self,
@@ -66,15 +75,17 @@ class Scheduler:
         max_jobs: int,
         max_attempts: int,
         lease_seconds: float,
+        server_id: Callable[[], str] = lambda: "server",
+        is_busy: Callable[[str], bool] = lambda address: False,
         on_moved: Callable[[Job], None] = lambda job: None,
         on_started: Callable[[InstanceRef], None] = lambda ref: None,
         on_lost: Callable[[InstanceLost], None] = lambda loss: None,
         on_saved: Callable[[Job], None] = lambda job: None,
-        is_busy: Callable[[str], bool] = lambda address: False,
     ) -> None:
-        """Take the ports, the bounds, and whom to tell of moved jobs, started agents and agents that are gone.
+        """Take the ports, the bounds, the id under which jobs are owned, and whom to tell what happens.
 
-        `on_saved` is told of a move before anything is done about it: no request goes to an instance that is about to
+        `on_moved` is told of this server's moves, of its jobs that others have moved, and of all endpoints' moves.
+        `on_saved` is told of the same before anything is done about it: no request goes to an instance that is about to
         be stopped. `is_busy` tells whether the endpoint's instance at an address still answers requests.
         """
         self._jobs = jobs
@@ -82,65 +93,111 @@ class Scheduler:
         self._clock = clock
         self._max_jobs = max_jobs
         self._max_attempts = max_attempts
-        self._lease = lease_seconds
+        self._server_id = server_id
+        self._is_busy = is_busy
         self._on_moved = on_moved
         self._on_started = on_started
         self._on_lost = on_lost
         self._on_saved = on_saved
-        self._is_busy = is_busy
+        self._watch = AgentWatch(engine, lease_seconds=lease_seconds)
+        self._owners: dict[int, str | None] = {}
+        self._kinds: dict[int, JobKind] = {}
+        self._known: dict[int, tuple[int, str | None]] = {}
+        self._endpoints: dict[int, Job] = {}
         self._active: dict[int, Job] = {}
-        self._queued_kinds: dict[int, type[Job]] = {}
+        self._waiting: set[int] = set()
         self._starts: dict[InstanceRef, int] = defaultdict(int)
         self._not_before: dict[InstanceRef, float] = {}
-        self._beats: dict[InstanceRef, tuple[datetime, float]] = {}
         self._drains: dict[InstanceRef, float] = {}
+        self._told: set[InstanceRef] = set()
         self._unreadable: set[int] = set()
         self._lock = asyncio.Lock()
 
     async def suspend(self, *, all_jobs: bool) -> list[AgentRecord]:
-        """Make the agents of endpoints (or of all jobs) end without a word; return them."""
+        """Make the agents of endpoints (or of all jobs), whoever's they are, end without a word; return them."""
         suspended = []
-        for job in list(self._active.values()):
-            if all_jobs or isinstance(job, EndpointJob):
-                for agent in await self._jobs.list_agents(job.id):
+        for entry in await self._jobs.list_open():
+            if all_jobs or entry.kind is JobKind.ENDPOINT:
+                for agent in await self._jobs.list_agents(entry.id):
                     self._engine.suspend(agent)
                     suspended.append(agent)
         return suspended
 
-    async def run(self) -> None:
+    async def run(self, after_pass: Callable[[], Awaitable[None]] | None = None) -> None:
         """Pass after pass, whenever the store changes and at least every half second, until cancelled."""
         while True:
             try:
                 await self.pump()
+                if after_pass is not None:
+                    await after_pass()
                 await self._jobs.wait_for_change(IDLE_SECONDS)
-            except Exception:  # the loop must outlive a bad moment of disk or database
+            except StoreUnavailable as exc:
+                log.error("scheduler pass failed; trying again", extra={"detail": str(exc)})
+                self._watch.start_anew()  # the agents could not be heard
+                await self._clock.sleep(IDLE_SECONDS)
+            except Exception:  # the loop must outlive a bad moment
                 log.exception("scheduler pass failed; trying again")
                 await self._clock.sleep(IDLE_SECONDS)
 
-    async def try_pump(self) -> None:
-        """Make one pass; trouble is logged, for whoever calls has done his part already."""
+    async def try_pump(self, *, for_all: bool = False) -> None:
+        """Make one pass; trouble is logged, for whoever calls has done his part already.
+
+        Args:
+            for_all: Whether to apply events of other servers' jobs too: the caller wants to see the effect of his.
+        """
         try:
-            await self.pump()
+            await self.pump(for_all=for_all)
         except Exception:
             log.exception("scheduler pass failed")
 
-    async def pump(self) -> None:
-        """Make one pass."""
+    async def pump(self, *, for_all: bool = False) -> None:
+        """Make one pass, and again if another server got in the way."""
         async with self._lock:
-            await self._apply_posted()
+            for _ in range(MAX_COLLISIONS):
+                await self._see_others()
+                if await self._apply_posted(for_all):
+                    break
             await self._start_queued()
-            for job in list(self._active.values()):
-                await self._look_after(job)
+            await self._look_after_all()
 
-    async def _apply_posted(self) -> None:
+    async def _see_others(self) -> None:
+        """Learn what other servers have moved, left or taken since the last pass, and what is new."""
+        me = self._server_id()
+        entries = await self._jobs.list_open()
+        self._owners = {entry.id: entry.owner for entry in entries}
+        self._kinds = {entry.id: entry.kind for entry in entries}
+        for job_id in [job_id for job_id in self._active if self._owners.get(job_id) != me]:
+            del self._active[job_id]
+        for job_id in [job_id for job_id in self._known if job_id not in self._owners]:
+            del self._known[job_id]
+            self._waiting.discard(job_id)
+            gone = self._endpoints.pop(job_id, None)
+            if gone is not None:
+                self._on_saved(gone)
+        for entry in entries:
+            is_watched = entry.owner == me or (entry.owner is not None and entry.kind is JobKind.ENDPOINT)
+            if not is_watched or self._known.get(entry.id) == (entry.version, entry.owner):
+                continue
+            job = await self._find(entry.id)
+            if job is not None:
+                self._remember(job)
+                self._on_saved(job)
+                self._on_moved(job)
+
+    async def _apply_posted(self, for_all: bool) -> bool:
+        """Apply what waits, return whether no other server got in the way."""
         waiting: dict[int, list[Posted]] = defaultdict(list)
         for posted in await self._jobs.list_posted():
             waiting[posted.job_id].append(posted)
+        is_clear = True
         for job_id, events in waiting.items():
-            job = await self._find(job_id)
+            if not for_all and self._owners.get(job_id) not in (None, self._server_id()):
+                continue
+            job = self._active.get(job_id) or await self._find(job_id)
             if job is not None:
                 readable = [posted.event for posted in events if posted.event is not None]
-                await self._move(job, readable, [posted.id for posted in events])
+                is_clear &= await self._move(job, readable, [posted.id for posted in events])
+        return is_clear
 
     async def _find(self, job_id: int) -> Job | None:
         """Return a job, or None if it was forgotten meanwhile or can't be read: the others must go on."""
@@ -154,8 +211,10 @@ class Scheduler:
                 log.error("job can't be read", extra={"detail": str(exc)})
             return None
 
-    async def _move(self, job: Job, events: Sequence[Event], applied: Sequence[int] = ()) -> Job:
-        """Apply events, save once, perform what follows."""
+    async def _move(
+        self, job: Job, events: Sequence[Event], applied: Sequence[int] = (), *, owner: str | None = None
+    ) -> bool:
+        """Apply events, save once, perform what follows; return whether no other server moved the job first."""
         moved = job
         commands: list[Command] = []
         for event in events:
@@ -166,10 +225,12 @@ class Scheduler:
                 continue
             commands += further
         try:
-            saved = await self._jobs.save(moved, applied)
+            saved = await self._jobs.save(moved, applied, owner=owner)
         except StaleJob:
             log.info("job was moved by another scheduler", extra={"job": str(job.arn)})
-            return job
+            return False
+        if owner is not None:
+            self._owners[saved.id] = owner
         self._remember(saved)
         self._on_saved(saved)
         for command in commands:
@@ -178,94 +239,87 @@ class Scheduler:
             except Exception:  # what was not done is seen by the next pass, from the saved job
                 log.exception("command failed", extra={"job": str(job.arn), "command": command})
         self._on_moved(saved)
-        return saved
+        return True
+
+    def _is_ours(self, job_id: int) -> bool:
+        return self._owners.get(job_id) == self._server_id()
 
     def _remember(self, job: Job) -> None:
-        if job.is_terminal and not (isinstance(job, EndpointJob) and job.instances):
-            self._active.pop(job.id, None)
-        elif any(instance.state is not InstanceState.WAITING for instance in job.instances):
-            self._active[job.id] = job
+        self._known[job.id] = (job.version, self._owners.get(job.id))
+        if isinstance(job, EndpointJob):
+            self._endpoints[job.id] = job
+        is_over = job.is_terminal and not (isinstance(job, EndpointJob) and job.instances)
+        is_at_work = any(instance.state is not InstanceState.WAITING for instance in job.instances)
+        self._active.pop(job.id, None)
+        self._waiting.discard(job.id)
+        if self._is_ours(job.id) and not is_over:
+            if is_at_work:
+                self._active[job.id] = job
+            else:
+                self._waiting.add(job.id)
 
     async def _start_queued(self) -> None:
         """Start jobs in order of creation while there is room; endpoints always."""
-        unfinished = await self._jobs.list_unfinished()
         room = self._max_jobs - sum(not isinstance(job, EndpointJob) for job in self._active.values())
-        for job_id in unfinished:
-            if job_id in self._active or (room <= 0 and self._queued_kinds.get(job_id, EndpointJob) != EndpointJob):
+        for job_id, owner in list(self._owners.items()):
+            if owner is not None and job_id not in self._waiting:
+                continue
+            is_endpoint = self._kinds[job_id] is JobKind.ENDPOINT
+            if room <= 0 and not is_endpoint:
                 continue
             job = await self._find(job_id)
-            if job is None:
+            if job is None or job.is_terminal:
                 continue
-            self._queued_kinds[job_id] = type(job)
-            if job.status is JobStatus.DELETING and not job.instances:
-                await self._perform(job, ForgetJob())  # a crash came between the last move and this
+            if job.status is JobStatus.DELETING:
+                if not job.instances:
+                    await self._perform(job, ForgetJob())  # a crash came between the last move and this
                 continue
-            self._remember(job)
-            if job_id in self._active:  # at work before this server started
-                room -= not isinstance(job, EndpointJob)
-            elif isinstance(job, EndpointJob) or room > 0:
-                if job.is_terminal or (isinstance(job, EndpointJob) and job.instances):
-                    continue
-                moved = await self._move(job, [Scheduled(at=self._clock.now())])
-                room -= moved.id in self._active and not isinstance(moved, EndpointJob)
+            await self._move(job, [Scheduled(at=self._clock.now())], owner=self._server_id())
+            room -= job_id in self._active and not is_endpoint
 
-    async def _look_after(self, job: Job) -> None:
+    async def _look_after_all(self) -> None:
+        if self._active:
+            asked_at = self._clock.monotonic()
+            agents = {agent.ref: agent for agent in await self._jobs.list_agents_of_server(self._server_id())}
+            for job in list(self._active.values()):
+                await self._look_after(job, agents, asked_at)
+
+    async def _look_after(self, job: Job, agents: Mapping[InstanceRef, AgentRecord], asked_at: float) -> None:
         for instance in job.instances:
             if instance.state in (InstanceState.WAITING, InstanceState.DONE):
                 continue
             ref = InstanceRef(job_id=job.id, index=instance.index, attempt=instance.attempt)
-            agent = await self._jobs.get_agent(ref)
+            agent = agents.get(ref)
             if job.status is JobStatus.STOPPING or instance.state is InstanceState.STOPPING:
-                await self._tell_to_stop(job, instance, agent)
+                await self._tell_to_stop(job, ref, agent)
+            if agent is None and not self._engine.is_starting(ref):
+                agent = await self._jobs.get_agent(ref)  # it may have come, or come and gone, since the pass began
             if agent is None:
-                lost = await self._start_agent(job, instance, ref)
+                detail = await self._start_agent(job, instance, ref)
             else:
-                lost = self._find_loss(agent)
-            if lost is None:
+                detail = self._watch.find_loss(agent, asked_at=asked_at)
+            if detail is None:
                 continue
             if any(posted.job_id == job.id for posted in await self._jobs.list_posted()):
                 return  # it said how it ended just before it did; the next pass applies that
+            lost = InstanceLost(at=self._clock.now(), index=ref.index, attempt=ref.attempt, detail=detail)
             self._on_lost(lost)
-            log.warning("instance lost", extra={"job": str(job.arn), "instance": instance.index, "detail": lost.detail})
+            log.warning("instance lost", extra={"job": str(job.arn), "instance": ref.index, "detail": detail})
             await self._move(job, [lost])
             return
 
-    async def _tell_to_stop(self, job: Job, instance: Instance, agent: AgentRecord | None) -> None:
+    async def _tell_to_stop(self, job: Job, ref: InstanceRef, agent: AgentRecord | None) -> None:
         """Make sure that the stop is known: a crash may have come between saving it and saying it."""
-        if agent is None or not agent.stop_wanted:
-            await self._perform(job, StopInstance(index=instance.index))
+        if ref not in self._told and (agent is None or not agent.stop_wanted):
+            await self._perform(job, StopInstance(index=ref.index))
 
-    def _find_loss(self, agent: AgentRecord) -> InstanceLost | None:
-        """Tell whether an agent that once registered is gone: by its process, or by its silence.
-
-        Silence is measured by our own steady clock from the moment when we last saw a new heartbeat: a machine that
-        slept, or whose clock was set, must not lose all of its agents at once. What is silent is killed before
-        another attempt begins.
-        """
-        now = self._clock.now()
-        ref = agent.ref
-        seen_at = self._clock.monotonic()
-        known = self._beats.get(ref)
-        if known is None or known[0] != agent.heartbeat_at:
-            self._beats[ref] = known = (agent.heartbeat_at, seen_at)
-        if self._engine.is_alive(agent) is False:
-            detail = f"agent process {agent.process_id} ended"
-        elif seen_at - known[1] > self._lease:
-            self._engine.kill(agent)
-            detail = f"no heartbeat for {seen_at - known[1]:.0f} s"
-        else:
-            return None
-        return InstanceLost(at=now, index=ref.index, attempt=ref.attempt, detail=detail)
-
-    async def _start_agent(self, job: Job, instance: Instance, ref: InstanceRef) -> InstanceLost | None:
-        """Start an agent for an attempt that has none; after some that never came, the instance is lost."""
+    async def _start_agent(self, job: Job, instance: Instance, ref: InstanceRef) -> str | None:
+        """Start an agent for an attempt that has none; after some that never came, return why the instance is lost."""
         if self._engine.is_starting(ref):
             return None
         now = self._clock.monotonic()
         if self._starts[ref] >= MAX_UNREGISTERED_STARTS or instance.state is InstanceState.STOPPING:
-            return InstanceLost(
-                at=self._clock.now(), index=ref.index, attempt=ref.attempt, detail="its agent never registered"
-            )
+            return "its agent never registered"
         if instance.failures:
             pause = min(MAX_RESTART_DELAY_SECONDS, FIRST_RESTART_DELAY_SECONDS * 2 ** (instance.failures - 1))
             if now < self._not_before.setdefault(ref, now + pause):
@@ -284,11 +338,14 @@ class Scheduler:
             case StartInstance():
                 instance = job.instance(command.index)
                 ref = InstanceRef(job_id=job.id, index=command.index, attempt=command.attempt)
-                if instance is not None and instance.attempt == command.attempt:
+                if instance is not None and instance.attempt == command.attempt and self._is_ours(job.id):
                     await self._start_agent(job, instance, ref)
             case StopInstance():
                 if self._is_draining(job, command.index):
                     return  # the next pass sees an instance that is to stop and was not told
+                instance = job.instance(command.index)
+                if instance is not None:
+                    self._told.add(InstanceRef(job_id=job.id, index=command.index, attempt=instance.attempt))
                 await self._jobs.want_stop(job.id, command.index)
                 for agent in await self._jobs.list_agents(job.id):
                     if agent.ref.index == command.index:
@@ -310,7 +367,8 @@ class Scheduler:
         return now - self._drains.setdefault(ref, now) < DRAIN_SECONDS
 
     def _forget_starts(self, job_id: int, index: int | None) -> None:
-        self._queued_kinds.pop(job_id, None)
-        for memory in (self._starts, self._not_before, self._beats, self._drains):
+        self._watch.forget(job_id, index)
+        for memory in (self._starts, self._not_before, self._drains):
             for ref in [ref for ref in memory if ref.job_id == job_id and index in (None, ref.index)]:
                 del memory[ref]
+        self._told -= {ref for ref in self._told if ref.job_id == job_id and index in (None, ref.index)}
