@@ -1,0 +1,64 @@
+"""Let callers wait for the end of a job, whichever server moves it."""
+
+import asyncio
+
+from millrace.jobs.job import EndpointJob, Job, JobStatus
+from millrace.ports.jobs import JobStore, NoSuchJob, UnreadableJob
+
+__all__ = ["JobEnds"]
+
+
+class JobEnds:
+    """Those who wait, by job."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self._jobs = jobs
+        self._waiting: dict[int, set[asyncio.Event]] = {}
+
+    def note(self, job: Job) -> None:
+        """Wake those who wait for a job, if it has come to its end."""
+        if job.id in self._waiting and _is_settled(job):
+            self._wake(job.id)
+
+    async def look(self) -> None:
+        """Read the jobs that are waited for: other servers may have moved them."""
+        for job_id in list(self._waiting):
+            await self._look_at(job_id)
+
+    async def wait(self, job_id: int, seconds: float) -> None:
+        """Return once the job has come to its end, or after a time."""
+        end = asyncio.Event()
+        waiting = self._waiting.setdefault(job_id, set())
+        waiting.add(end)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look_at(job_id)  # it may have ended since the caller read it
+                await end.wait()
+        except TimeoutError:
+            pass
+        finally:
+            waiting.discard(end)
+            if not waiting:
+                self._waiting.pop(job_id, None)
+
+    def release(self) -> None:
+        """Let all go: the server is about to end."""
+        for job_id in list(self._waiting):
+            self._wake(job_id)
+
+    async def _look_at(self, job_id: int) -> None:
+        try:
+            self.note(await self._jobs.get_by_id(job_id))
+        except (NoSuchJob, UnreadableJob):
+            self._wake(job_id)
+
+    def _wake(self, job_id: int) -> None:
+        for end in self._waiting.get(job_id, ()):
+            end.set()
+
+
+def _is_settled(job: Job) -> bool:
+    """Whether what a client may wait for has come: a job's end, an endpoint in service, failed or gone."""
+    if isinstance(job, EndpointJob) and job.status is JobStatus.DELETING:
+        return not job.instances
+    return job.is_terminal or job.status is JobStatus.IN_SERVICE
