@@ -20,6 +20,7 @@ from millrace import settings as settings_module
 from millrace.agents.backends import AgentBackends
 from millrace.agents.endpoint import EndpointAgent
 from millrace.agents.job_start import find_job_start
+from millrace.agents.processing import ProcessingAgent
 from millrace.agents.session import AgentSession, Session
 from millrace.agents.training import TrainingAgent
 from millrace.agents.transform import TransformAgent
@@ -28,7 +29,8 @@ from millrace.clock import SystemClock
 from millrace.dataplane.limits import Limits
 from millrace.engines.local import ENDPOINT_VARIABLE, instance_folder, process_start
 from millrace.errors import InternalFailure, JobFailure, LeaseLost, StoreUnavailable
-from millrace.jobs.job import EndpointJob, InstanceFinished, Job, TrainingJob, TransformJob
+from millrace.jobs.job import EndpointJob, InstanceFinished, Job, JobKind, ProcessingJob, TrainingJob, TransformJob
+from millrace.jobs.processing import ProcessingOutcome
 from millrace.jobs.training import TrainingOutcome
 from millrace.jobs.transform import InstanceOutcome
 from millrace.log_format import set_up_logging
@@ -100,11 +102,13 @@ class Agent:
             StoreUnavailable: The state store does not answer now. That is no fault of the job, so nothing is said of
                 it: the next attempt goes on where this one stood.
         """
-        training = outcome = reason = None
+        training = processing = outcome = reason = None
         try:
             match job:
                 case TrainingJob():
                     training = await self._training(job, session)
+                case ProcessingJob():
+                    processing = await self._processing(job, session)
                 case TransformJob():
                     outcome = await self._transform(job, session)
                 case EndpointJob():
@@ -124,12 +128,24 @@ class Agent:
             attempt=self._ref.attempt,
             outcome=outcome,
             training=training,
+            processing=processing,
             failure_reason=reason,
         )
 
     async def _training(self, job: TrainingJob, session: Session) -> TrainingOutcome:
         agent = TrainingAgent(
             job,
+            self._folder,
+            backends=self._backends(session),
+            stop_grace_seconds=self._settings.stop_grace_seconds,
+        )
+        return await agent.run()
+
+    async def _processing(self, job: ProcessingJob, session: Session) -> ProcessingOutcome:
+        _, request = await self._jobs.get_with_request(JobKind.PROCESSING, job.region, job.name)
+        agent = ProcessingAgent(
+            job,
+            request,
             self._folder,
             backends=self._backends(session),
             stop_grace_seconds=self._settings.stop_grace_seconds,

@@ -2,6 +2,7 @@
 
 serve: MODE=echo|rowsum|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists.
 train: hyperparameter do=look|fail|ramble|crash|wait|pipe.
+else, as a processor: DO=look|fail|wait|message|links|continuous|pipe; DO_algo_2 says it for one host.
 """
 
 import http.server
@@ -112,5 +113,63 @@ def train() -> None:
         print(f"epoch={epoch} loss={1 / (epoch + 1):.4f}", flush=True)
 
 
+def process() -> None:
+    resource = json.loads((BASE / "config" / "resourceconfig.json").read_text())
+    host = resource["current_host"]
+    do = os.environ.get("DO_" + host.replace("-", "_"), os.environ.get("DO", "look"))
+    print("processing on", host, "do", do, flush=True)
+    out = BASE / "processing" / "out"
+    if do == "fail":
+        (BASE / "output" / "message").write_text("asked to fail")
+        (out / "partial.txt").write_text("what there was")
+        print("boom on stderr", file=sys.stderr, flush=True)
+        sys.exit(4)
+    if do == "message":
+        (BASE / "output" / "message").write_bytes(os.environb[b"MESSAGE"] * int(os.environ.get("TIMES", "1")))
+        return
+    if do == "links":
+        (out / "plain.txt").write_text("plain")
+        (out / "link.txt").symlink_to("/etc/hostname")
+        (out / "inside.txt").symlink_to("plain.txt")
+        (out / "folder").symlink_to("/etc")
+        return
+    if do == "continuous":
+        (out / "early.txt").write_text("early")
+        gate = Path(os.environ["WAIT_FOR"])
+        while not gate.exists():
+            time.sleep(POLL_SECONDS)
+        (out / "late.txt").write_text("late")
+        return
+    if do == "wait":
+
+        def stop(number: int, frame: object) -> None:
+            (out / "stopped.txt").write_text("saved on SIGTERM")
+            (BASE / "output" / "message").write_text("stopped in time")
+            sys.exit(143)
+
+        (out / f"attempt-{os.getpid()}.txt").write_text("attempt")
+        signal.signal(signal.SIGTERM, stop)
+        print("waiting", flush=True)
+        while True:
+            signal.pause()
+    if do == "pipe":
+        sizes = [len((BASE / "processing" / "in" / f"rows_{epoch}").read_bytes()) for epoch in range(2)]
+        (out / "seen.json").write_text(json.dumps(sizes))
+        return
+    root = BASE / "processing"
+    seen = {
+        "argv": sys.argv[1:],
+        "resource": resource,
+        "config": json.loads((BASE / "config" / "processingjobconfig.json").read_text()),
+        "files": {str(path.relative_to(root)): path.read_text() for path in root.rglob("*") if path.is_file()},
+        "environment": {
+            name: os.environ.get(name) for name in ("PROCESSING_JOB_NAME", "PROCESSING_JOB_ARN", "COLOUR", "AWS_REGION")
+        },
+        "opt_ml": sorted(path.name for path in BASE.iterdir()),
+    }
+    (out / "deep").mkdir()
+    (out / "deep" / f"seen-{host}.json").write_text(json.dumps(seen))
+
+
 if __name__ == "__main__":
-    {"train": train, "serve": serve}[sys.argv[1]]()
+    {"train": train, "serve": serve}.get("".join(sys.argv[1:2]), process)()

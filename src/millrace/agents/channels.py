@@ -1,13 +1,17 @@
-"""Bring a training job's channels to its containers: as files, or through pipes."""
+"""Bring a job's channels to its containers: as files, or through pipes."""
 
 import asyncio
 import errno
 import os
 import random
+import stat
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from millrace.agents.confined import open_folder
 from millrace.agents.objects import download, iter_objects
 from millrace.agents.placement import Placement
 from millrace.dataplane.gzip import CorruptGzip, gunzip
@@ -72,8 +76,14 @@ def shard(members: Sequence[Member], channel: Channel, host: int, hosts: int) ->
     return [member for number, member in enumerate(members) if number % hosts == host]
 
 
-async def materialise(objects: ObjectStore, members: Sequence[Member], folder: Path, *, link: bool) -> None:
+async def materialise(
+    objects: ObjectStore, members: Sequence[Member], folder: Path, *, link: bool, replace: bool = False
+) -> None:
     """Put a channel's objects into a folder, under their relative names.
+
+    Args:
+        link: As for `download`.
+        replace: Whether files that another input has put there give way, rather than fail the job.
 
     Raises:
         ClientFailure: An object is gone, or its name can't be a file's there or is another object's too.
@@ -81,43 +91,62 @@ async def materialise(objects: ObjectStore, members: Sequence[Member], folder: P
     folder.mkdir(parents=True, exist_ok=True)
     placement = Placement(folder)
     for ref, _, relative in members:
-        await download(objects, ref, placement.place(ref, relative), link=link)
+        target = placement.place(ref, relative)
+        if replace:
+            with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                target.unlink()  # never written over: it may be a link to a stored object
+        await download(objects, ref, target, link=link)
 
 
-async def feed_pipe(objects: ObjectStore, channel: Channel, members: Sequence[Member], folder: Path) -> None:
-    """Serve a channel as FIFOs, one per epoch, until cancelled.
+def feed_pipe(
+    objects: ObjectStore, channel: Channel, members: Sequence[Member], folder: Path
+) -> Coroutine[Any, Any, None]:
+    """Make a channel's first FIFO now; return what serves the channel, a FIFO per epoch, until cancelled.
 
-    The next epoch's FIFO exists before this one's reader sees the end, so a program may open it without looking.
+    The next epoch's FIFO exists before this one's reader sees the end, so a program may open it without looking. The
+    folder is held from before the program starts: whatever it puts in the place of folder or FIFO later, nothing else
+    is written to.
 
     Source:
         containers.md 2.5.4.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    os.mkfifo(folder / f"{channel.name}_0")
+    held = open_folder(folder, "")
+    os.mkfifo(f"{channel.name}_0", dir_fd=held)
+    return _feed(objects, channel, members, held)
+
+
+async def _feed(objects: ObjectStore, channel: Channel, members: Sequence[Member], held: int) -> None:
     epoch = 0
-    while True:
-        descriptor = await _open_for_reader(folder / f"{channel.name}_{epoch}")
-        try:
-            async for chunk in _epoch(objects, channel, members, epoch):
-                await _write(descriptor, chunk)
-        except BrokenPipeError:
-            pass  # the reader has seen enough of this epoch
-        finally:
-            following = folder / f"{channel.name}_{epoch + 1}"
-            if not following.exists():
-                os.mkfifo(following)
-            os.close(descriptor)
-        epoch += 1
+    try:
+        while True:
+            descriptor = await _open_for_reader(f"{channel.name}_{epoch}", held)
+            try:
+                async for chunk in _epoch(objects, channel, members, epoch):
+                    await _write(descriptor, chunk)
+            except BrokenPipeError:
+                pass  # the reader has seen enough of this epoch
+            finally:
+                with suppress(FileExistsError):
+                    os.mkfifo(f"{channel.name}_{epoch + 1}", dir_fd=held)
+                os.close(descriptor)
+            epoch += 1
+    finally:
+        os.close(held)
 
 
-async def _open_for_reader(path: Path) -> int:
-    """Open a FIFO for writing once somebody reads it."""
+async def _open_for_reader(name: str, held: int) -> int:
+    """Open a FIFO for writing once somebody reads it; never, if the program has taken it away."""
     while True:
         try:
-            return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+            descriptor = os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=held)
         except OSError as exc:
-            if exc.errno != errno.ENXIO:
+            if exc.errno not in (errno.ENXIO, errno.ENOENT, errno.ELOOP, errno.EISDIR):
                 raise
+        else:
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                return descriptor
+            os.close(descriptor)
         await asyncio.sleep(READER_POLL_SECONDS)
 
 

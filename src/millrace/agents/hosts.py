@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from millrace.agents.backends import AgentBackends
+from millrace.agents.job_config import on_this_machine
 from millrace.agents.log_stream import LogStream
 from millrace.errors import FAILURE_REASON_LIMIT
 from millrace.jobs.job import Job
@@ -135,13 +136,15 @@ class HostGroup:
         """
         try:
             await self._session.check_lease()  # bringing data took a while: the folder may be another attempt's
+            if self._session.stop.is_set():
+                return Ending(stopped=True)
             credentials = await self._backends.mint_credentials(self._job.name)
             for host in self.hosts:
                 host.container = await self._backends.runtime.launch(
                     ContainerSpec(
                         name=f"{self._job.name}-{host.name}",
                         image=image,
-                        command=command,
+                        command=command if image.root is not None else on_this_machine(command, host.opt_ml),
                         environment=environment(host, credentials),
                         opt_ml=host.opt_ml,
                         host_name=host.name,

@@ -4,14 +4,16 @@ Source: containers.md 2.1, 2.3.3, 2.4, 4.1, 4.2.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from millrace.errors import ClientFailure
 from millrace.jobs.hosts import InstanceGroup, host_names
 from millrace.ports.runtime import Image
 
-__all__ = ["container_command", "platform_environment", "resource_config"]
+__all__ = ["container_command", "on_this_machine", "platform_environment", "resource_config"]
 
 NETWORK_INTERFACE = "eth0"
+_OPT_ML = "/opt/ml/"
 
 
 def container_command(
@@ -31,6 +33,11 @@ def container_command(
             f"image {image.uri} has neither ENTRYPOINT nor CMD, and the job names no ContainerEntrypoint"
         )
     return command
+
+
+def on_this_machine(command: Sequence[str], opt_ml: Path) -> tuple[str, ...]:
+    """Return a command for a host image, which sees no /opt/ml of its own: such paths are told as they are here."""
+    return tuple(f"{opt_ml}/{word.removeprefix(_OPT_ML)}" if word.startswith(_OPT_ML) else word for word in command)
 
 
 def platform_environment(

@@ -114,15 +114,16 @@ async def upload_tree(
 
 
 async def upload_file(
-    objects: ObjectStore, path: Path, ref: ObjectRef, *, check_lease: Callable[[], Awaitable[None]]
+    objects: ObjectStore, source: Path | int, ref: ObjectRef, *, check_lease: Callable[[], Awaitable[None]]
 ) -> None:
     """Store one file.
 
     Args:
+        source: Its path, or a descriptor, which is closed.
         check_lease: Awaited when all is written but nothing visible; what it raises leaves the store as it is. An
             upload takes minutes, in which another attempt may have stored something newer.
     """
-    with path.open("rb") as file:
+    with os.fdopen(source, "rb") if isinstance(source, int) else source.open("rb") as file:
         writer = await objects.open_writer(ref)
         try:
             while chunk := file.read(PIPE_BYTES):

@@ -8,8 +8,8 @@ from pathlib import Path
 from millrace.agents.archives import pack
 from millrace.agents.backends import AgentBackends
 from millrace.agents.channels import Member, feed_pipe, list_channel, materialise, shard
-from millrace.agents.checkpoints import CheckpointSync
 from millrace.agents.confined import read_head
+from millrace.agents.folder_sync import FolderSync
 from millrace.agents.hosts import Ending, Host, HostGroup, exit_reason
 from millrace.agents.job_config import container_command
 from millrace.agents.metrics import MetricReader
@@ -155,18 +155,21 @@ class TrainingAgent:
             for sync in syncs:
                 await sync.finish()
 
-    async def _restore_checkpoints(self, hosts: Sequence[Host]) -> list[CheckpointSync]:
+    async def _restore_checkpoints(self, hosts: Sequence[Host]) -> list[FolderSync]:
         config = self._spec.checkpoints
         if config is None:
             return []
         syncs = []
         for host in hosts:
             inside = config.local_path.removeprefix("/opt/ml/").strip("/") or "checkpoints"
-            sync = CheckpointSync(
+            sync = FolderSync(
                 self._backends.objects,
-                host.opt_ml / inside,
+                host.opt_ml,
+                inside,
                 config.target,
                 self._session.clock,
+                what="checkpoints",
+                mirror_deletions=True,
                 # also once suspended: the attempt that follows goes on from them
                 check_lease=self._session.check_attempt,
                 report=host.stream.write_now,

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 
 from millrace.protocol.message import Handler
-from millrace.services.sagemaker import endpoint_configs, endpoints, models, tags, training_jobs, transform_jobs
+from millrace.services.sagemaker import (
+    endpoint_configs,
+    endpoints,
+    models,
+    processing_jobs,
+    tags,
+    training_jobs,
+    transform_jobs,
+)
 from millrace.services.sagemaker.backends import Backends
 
 __all__ = ["Backends", "handlers"]
@@ -14,6 +22,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
     return {
         **training_jobs.handlers(backends),
         **transform_jobs.handlers(backends),
+        **processing_jobs.handlers(backends),
         **models.handlers(backends),
         **endpoint_configs.handlers(backends),
         **endpoints.handlers(backends),

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from millrace.errors import ValidationError
-from millrace.names import ObjectPrefix
-from millrace.ports.objects import NoSuchBucket, ObjectStore
+from millrace.jobs.channel import Channel, ChannelSource
+from millrace.names import ObjectPrefix, ObjectRef
+from millrace.ports.objects import NoSuchBucket, ObjectStore, ObjectStoreError
 
-__all__ = ["no_objects_error", "object_prefix", "refuse_members", "require_bucket"]
+__all__ = ["no_objects_error", "object_prefix", "refuse_members", "require_bucket", "require_objects"]
 
 
 def object_prefix(uri: str, member: str) -> ObjectPrefix:
@@ -33,6 +34,34 @@ def no_objects_error(uri: str, region: str, role: str, bucket: str) -> Validatio
         f"in the selected region ({region}), that objects exist under that S3 prefix, and that the role "
         f'"{role}" has "s3:ListBucket" permissions on bucket "{bucket}".'
     )
+
+
+async def require_objects(objects: ObjectStore, channel: Channel, *, region: str, role: str) -> None:
+    """Refuse a channel that has nothing to read.
+
+    Source:
+        containers.md 2.5.2: the create call itself fails.
+    """
+    if not await _has_objects(objects, channel):
+        raise no_objects_error(str(channel.source), region, role, channel.source.bucket)
+
+
+async def _has_objects(objects: ObjectStore, channel: Channel) -> bool:
+    source = channel.source
+    try:
+        if channel.source_type is ChannelSource.MANIFEST:
+            await objects.get(ObjectRef(source.bucket, source.prefix))
+            return True
+        after = ""
+        while True:
+            page = await objects.list_objects(source.bucket, prefix=source.prefix, after=after, limit=100)
+            if any(not info.ref.key.endswith("/") for info in page.objects):
+                return True
+            if page.next_after is None:
+                return False
+            after = page.next_after
+    except ObjectStoreError:
+        return False
 
 
 def refuse_members(params: Mapping[str, Any], members: Mapping[str, str]) -> None:

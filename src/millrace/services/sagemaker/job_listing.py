@@ -8,7 +8,7 @@ from millrace.ports.jobs import JobQuery, JobStore, JobSummary
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.paging import DEFAULT_PAGE, parse_token, print_token
 
-__all__ = ["list_handler"]
+__all__ = ["job_query", "list_handler"]
 
 _SORT_BY: Mapping[str, str] = {"Name": "name", "CreationTime": "created_at", "Status": "status"}
 
@@ -17,7 +17,7 @@ def list_handler(jobs: JobStore, kind: JobKind, member: str, summarize: Callable
     """Return the handler of a List operation whose entries stand under `member`."""
 
     async def list_jobs(context: Context, params: Params) -> Result:
-        page = await jobs.list_jobs(_query(kind, context, params))
+        page = await jobs.list_jobs(job_query(kind, context, params))
         return {
             member: [summarize(summary) for summary in page.summaries],
             "NextToken": print_token(page.after, params),
@@ -26,7 +26,8 @@ def list_handler(jobs: JobStore, kind: JobKind, member: str, summarize: Callable
     return list_jobs
 
 
-def _query(kind: JobKind, context: Context, params: Params) -> JobQuery:
+def job_query(kind: JobKind, context: Context, params: Params) -> JobQuery:
+    """Return what a List request asks for."""
     status: Any = params.get("StatusEquals")
     return JobQuery(
         kind=kind,

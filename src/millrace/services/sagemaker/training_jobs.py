@@ -3,20 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.errors import ImageUnavailable, ResourceInUse, ValidationError
-from millrace.jobs.channel import Channel, ChannelSource
+from millrace.errors import ImageUnavailable, ValidationError
 from millrace.jobs.finite_lifecycle import enter
-from millrace.jobs.job import Instance, JobKind, JobStatus, SecondaryStatus, StopRequested, TrainingJob
+from millrace.jobs.job import Instance, JobKind, JobStatus, SecondaryStatus, TrainingJob
 from millrace.jobs.training import TrainingSpec
-from millrace.names import ObjectRef, sagemaker_arn
-from millrace.ports.jobs import JobExists, JobSummary, NoSuchJob
-from millrace.ports.objects import ObjectStore, ObjectStoreError
+from millrace.names import sagemaker_arn
+from millrace.ports.jobs import JobSummary, NoSuchJob
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.sagemaker.arguments import no_objects_error, require_bucket
+from millrace.services.sagemaker.arguments import require_bucket, require_objects
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.held_describe import hold_for_patient_clients
 from millrace.services.sagemaker.job_listing import list_handler
-from millrace.services.sagemaker.tags import delete_all_tags, set_tags
+from millrace.services.sagemaker.job_requests import add_job, delete_job, require_in_progress, stop_job
 from millrace.services.sagemaker.training_spec import training_spec
 
 __all__ = ["handlers"]
@@ -32,8 +30,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         spec = _resolved_spec(backends, params)
         await require_bucket(backends.objects, spec.output, "outputDataConfig.s3OutputPath")
         for channel in spec.channels:
-            if not await _has_objects(backends.objects, channel):
-                raise no_objects_error(str(channel.source), context.region, spec.role, channel.source.bucket)
+            await require_objects(backends.objects, channel, region=context.region, role=spec.role)
         now = backends.clock.now()
         job = TrainingJob(
             name=name,
@@ -44,18 +41,14 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
             spec=spec,
             instances=(Instance(index=0),),
         )
-        try:
-            await jobs.add(
-                JobKind.TRAINING,
-                enter(job, SecondaryStatus.STARTING, now, "Starting the training job"),
-                {key: value for key, value in params.items() if key != "Tags"},
-            )
-        except JobExists as exc:
-            raise ResourceInUse(
-                "Training job names must be unique within an AWS account and region, and a training job with this "
-                f"name already exists ({exc.arn})"
-            ) from None
-        await set_tags(backends.documents, context.region, str(arn), params.get("Tags"))
+        await add_job(
+            backends,
+            context,
+            JobKind.TRAINING,
+            enter(job, SecondaryStatus.STARTING, now, "Starting the training job"),
+            params,
+            params,
+        )
         return {"TrainingJobArn": str(arn)}
 
     async def describe_training_job(context: Context, params: Params) -> Result:
@@ -67,15 +60,11 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
 
     async def stop_training_job(context: Context, params: Params) -> None:
         job, _ = await _find(backends, context, params["TrainingJobName"])
-        if job.status is not JobStatus.IN_PROGRESS:
-            raise ValidationError(f"The request was rejected because the training job is in status {job.status.value}.")
-        await jobs.post(job.id, StopRequested(at=backends.clock.now()))
-        await backends.pump()
+        await stop_job(backends, JobKind.TRAINING, job)
 
     async def update_training_job(context: Context, params: Params) -> Result:
         job, request = await _find(backends, context, params["TrainingJobName"])
-        if job.status is not JobStatus.IN_PROGRESS:
-            raise ValidationError(f"The request was rejected because the training job is in status {job.status.value}.")
+        require_in_progress(JobKind.TRAINING, job)
         members = {key: value for key, value in params.items() if key != "TrainingJobName"}
         resources = {**(request.get("ResourceConfig") or {}), **members.pop("ResourceConfig", {})}
         await jobs.update_request(job.id, {**members, "ResourceConfig": resources})
@@ -83,10 +72,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
 
     async def delete_training_job(context: Context, params: Params) -> None:
         job, _ = await _find(backends, context, params["TrainingJobName"])
-        if not job.is_terminal:
-            raise ResourceInUse(f"Training job {job.arn} is in status {job.status.value}; stop it before deleting it.")
-        await jobs.forget(job.id)
-        await delete_all_tags(backends.documents, context.region, str(job.arn))
+        await delete_job(backends, JobKind.TRAINING, job)
 
     return {
         "CreateTrainingJob": create_training_job,
@@ -109,24 +95,6 @@ def _resolved_spec(backends: Backends, params: Params) -> TrainingSpec:
         raise ValidationError(str(exc)) from exc
     metrics = backends.built_in_metrics(image.built_in) if image.built_in is not None else ()
     return training_spec(params, metrics)
-
-
-async def _has_objects(objects: ObjectStore, channel: Channel) -> bool:
-    source = channel.source
-    try:
-        if channel.source_type is ChannelSource.MANIFEST:
-            await objects.get(ObjectRef(source.bucket, source.prefix))
-            return True
-        after = ""
-        while True:
-            page = await objects.list_objects(source.bucket, prefix=source.prefix, after=after, limit=100)
-            if any(not info.ref.key.endswith("/") for info in page.objects):
-                return True
-            if page.next_after is None:
-                return False
-            after = page.next_after
-    except ObjectStoreError:
-        return False
 
 
 async def _find(backends: Backends, context: Context, name: str) -> tuple[TrainingJob, Mapping[str, Any]]:

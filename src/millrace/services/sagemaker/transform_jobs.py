@@ -5,9 +5,9 @@ from typing import Any
 
 from millrace.dataplane.plan import has_input
 from millrace.dataplane.validate import validate_spec
-from millrace.errors import ClientFailure, ImageUnavailable, ResourceInUse, ValidationError
+from millrace.errors import ClientFailure, ImageUnavailable, ValidationError
 from millrace.jobs.endpoint import ModelContainer
-from millrace.jobs.job import Instance, Job, JobKind, JobStatus, StopRequested, TransformJob
+from millrace.jobs.job import Instance, Job, JobKind, JobStatus, TransformJob
 from millrace.jobs.transform import (
     AssembleWith,
     BatchStrategy,
@@ -20,7 +20,7 @@ from millrace.jobs.transform import (
     TransformSpec,
 )
 from millrace.names import Arn, sagemaker_arn
-from millrace.ports.jobs import JobExists, JobSummary, NoSuchJob
+from millrace.ports.jobs import JobSummary, NoSuchJob
 from millrace.ports.objects import ObjectStoreError
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import (
@@ -31,8 +31,8 @@ from millrace.services.sagemaker.arguments import (
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.held_describe import hold_for_patient_clients
 from millrace.services.sagemaker.job_listing import list_handler
+from millrace.services.sagemaker.job_requests import add_job, stop_job
 from millrace.services.sagemaker.models import find_model, model_containers
-from millrace.services.sagemaker.tags import set_tags
 
 __all__ = ["handlers", "transform_spec"]
 
@@ -68,14 +68,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         if spec.capture is not None:
             await require_bucket(backends.objects, spec.capture.destination, _CAPTURE_URI)
         job = _new_job(backends, arn, spec, containers)
-        try:
-            await jobs.add(JobKind.TRANSFORM, job, {k: v for k, v in params.items() if k != "Tags"})
-        except JobExists as exc:
-            raise ResourceInUse(
-                "Transform job names must be unique within an AWS account and region, and a transform job with this "
-                f"name already exists ({exc.arn})"
-            ) from None
-        await set_tags(backends.documents, context.region, str(arn), params.get("Tags"))
+        await add_job(backends, context, JobKind.TRANSFORM, job, params, params)
         return {"TransformJobArn": str(arn)}
 
     async def describe_transform_job(context: Context, params: Params) -> Result:
@@ -87,12 +80,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
 
     async def stop_transform_job(context: Context, params: Params) -> None:
         job, _ = await _find(backends, context, params["TransformJobName"])
-        if job.status is not JobStatus.IN_PROGRESS:
-            raise ValidationError(
-                f"The request was rejected because the transform job is in status {job.status.value}."
-            )
-        await jobs.post(job.id, StopRequested(at=backends.clock.now()))
-        await backends.pump()
+        await stop_job(backends, JobKind.TRANSFORM, job)
 
     return {
         "CreateTransformJob": create_transform_job,

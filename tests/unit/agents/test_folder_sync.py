@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.agents.checkpoints import SCAN_SECONDS, CheckpointSync
+from millrace.agents.folder_sync import SCAN_SECONDS, FolderSync
 from millrace.agents.objects import iter_objects
 from millrace.errors import ClientFailure, LeaseLost, StoreUnavailable
 from millrace.names import ObjectPrefix, ObjectRef
@@ -48,12 +48,15 @@ def sync_of(
     clock: ManualClock | None = None,
     check_lease: Callable[[], Awaitable[None]] = held,
     report: Callable[[str], None] = print,
-) -> CheckpointSync:
-    return CheckpointSync(
+) -> FolderSync:
+    return FolderSync(
         objects,
-        folder,
+        folder.parent,
+        folder.name,
         ObjectPrefix("shop", "ckpt"),
         clock or ManualClock(),
+        what="checkpoints",
+        mirror_deletions=True,
         check_lease=check_lease,
         report=report,
     )
