@@ -66,6 +66,11 @@ class Settings:
     role_name: str = _setting(
         "MILLRACE_ROLE_NAME", "MillraceExecutionRole", "Name of the execution role that callers appear to have."
     )
+    new_buckets: str = _setting(
+        "MILLRACE_NEW_BUCKETS",
+        "private",
+        "S3 buckets whose owner has ruled nothing: private (ACLs off, public access blocked) or open (neither).",
+    )
     clock_skew_seconds: int = _setting(
         "MILLRACE_CLOCK_SKEW_SECONDS",
         900,
@@ -128,6 +133,24 @@ class Settings:
         48 * 1024 * 1024,
         "Bytes of payloads and answers that one transform instance holds; one payload is always let through.",
         least=1,
+    )
+    capture_flush_seconds: float = _setting(
+        "MILLRACE_CAPTURE_FLUSH_SECONDS",
+        5.0,
+        "Seconds after which calls captured from endpoints are written to S3 at the latest.",
+        least=0.01,
+    )
+    capture_flush_bytes: int = _setting(
+        "MILLRACE_CAPTURE_FLUSH_BYTES",
+        1024 * 1024,
+        "Bytes of calls captured from endpoints that are written at once, without waiting longer.",
+        least=1,
+    )
+    capture_buffer_bytes: int = _setting(
+        "MILLRACE_CAPTURE_BUFFER_BYTES",
+        64 * 1024 * 1024,
+        "Bytes of calls captured from endpoints that wait in memory; what finds no room is dropped and counted.",
+        least=0,
     )
     log_level: str = _setting("MILLRACE_LOG_LEVEL", "info", "Least severe level logged: debug, info, warning, error.")
     log_format: str = _setting(
@@ -193,6 +216,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),
     "access_log": ("none", "errors", "all"),
+    "new_buckets": ("private", "open"),
 }
 
 _DATABASE_SCHEMES = ("postgresql://", "postgres://")

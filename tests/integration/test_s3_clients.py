@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -152,8 +153,10 @@ def test_configurations_of_buckets_survive_the_wire(client: Any) -> None:
     cors = {"CORSRules": [{"AllowedMethods": ["GET"], "AllowedOrigins": ["*"], "MaxAgeSeconds": 5}]}
     client.put_bucket_cors(Bucket="box", CORSConfiguration=cors)
     assert client.get_bucket_cors(Bucket="box")["CORSRules"] == cors["CORSRules"]
-    client.put_bucket_policy(Bucket="box", Policy='{"Version": "2012-10-17", "Statement": []}')
-    assert client.get_bucket_policy(Bucket="box")["Policy"] == '{"Version": "2012-10-17", "Statement": []}'
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::box/secret/*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    client.put_bucket_policy(Bucket="box", Policy=policy)
+    assert client.get_bucket_policy(Bucket="box")["Policy"] == policy
     rule = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 3}}
     client.put_bucket_lifecycle_configuration(Bucket="box", LifecycleConfiguration={"Rules": [rule]})
     assert client.get_bucket_lifecycle_configuration(Bucket="box")["Rules"] == [rule]

@@ -50,6 +50,9 @@ __all__ = [
 Handlers = Mapping[str, Mapping[str, Handler]]
 """Operation name to function, by service name as botocore has it."""
 
+_ANONYMOUS_BODY_BYTES = 1024 * 1024
+"""Bytes of a body that is held in memory for a caller whom nobody knows."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -190,6 +193,11 @@ async def verify(
     if signature is None:
         if operation.unsigned:
             return Verified(principal=None, content=await _read(addressed, operation, limit))
+        if addressed.service.name == "s3" and "authorization" not in addressed.headers:
+            # Buckets may let strangers in: the service knows which.
+            body = _decoded(addressed, addressed.request.body, None)
+            limit = min(limit, _ANONYMOUS_BODY_BYTES)
+            return Verified(principal=None, content=await _whole_or_stream(body, operation, limit))
         raise AuthFailure(AuthProblem.MISSING, _MISSING[addressed.protocol])
     if isinstance(signature, SignatureV2):
         return await _verify_v2(addressed, operation, signature, keys, now, skew_seconds, limit)
@@ -341,7 +349,8 @@ async def parse(
     if operation.streams:
         if isinstance(content, bytes):
             content = MemoryBody(content)
-        if "expect" in headers and isinstance(addressed.request.body, ReceivedBody):
+        # A stranger is told to go on when the handler takes the body, not before it has decided to.
+        if "expect" in headers and verified.principal is not None and isinstance(addressed.request.body, ReceivedBody):
             # The client holds its body back until it is told to go on; it waits a second, then sends anyway.
             await addressed.request.body.prefetch()
         headers = _decoded_headers(headers, content)

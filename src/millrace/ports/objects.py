@@ -13,6 +13,7 @@ __all__ = [
     "BucketExists",
     "BucketInfo",
     "BucketNotEmpty",
+    "BucketState",
     "InvalidPart",
     "ListPage",
     "NoSuchBucket",
@@ -90,6 +91,10 @@ class ObjectMeta:
     tags: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     checksum_type: str = "FULL_OBJECT"
+    owner: str = ""
+    """The account that owns the object; empty where it is the bucket's."""
+    acl: str = ""
+    """Who else may do what, in the service's own form; empty where nobody."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +118,14 @@ class BucketInfo:
     region: str
     owner: str
     created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BucketState:
+    """A bucket and its stored configurations, by kind."""
+
+    info: BucketInfo
+    documents: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +198,14 @@ class ObjectStore(Protocol):
 
     async def list_buckets(self) -> list[BucketInfo]:
         """Return all buckets by name."""
+        ...
+
+    async def get_bucket_state(self, name: str) -> BucketState:
+        """Return a bucket and all of its configurations.
+
+        Asked for with every request. A store may return the same object again for as long as nothing changed, so that
+        callers can keep what they made of it.
+        """
         ...
 
     async def get_bucket_document(self, name: str, kind: str) -> str | None:

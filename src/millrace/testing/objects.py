@@ -18,6 +18,7 @@ from millrace.ports.objects import (
     BucketExists,
     BucketInfo,
     BucketNotEmpty,
+    BucketState,
     InvalidPart,
     ListPage,
     NoSuchBucket,
@@ -96,6 +97,11 @@ class MemoryObjects:
 
     async def list_buckets(self) -> list[BucketInfo]:
         return [self._buckets[name] for name in sorted(self._buckets)]
+
+    async def get_bucket_state(self, name: str) -> BucketState:
+        self._check_bucket(name)
+        documents = {kind: text for (bucket, kind), text in self._documents.items() if bucket == name}
+        return BucketState(info=self._buckets[name], documents=documents)
 
     async def get_bucket_document(self, name: str, kind: str) -> str | None:
         self._check_bucket(name)

@@ -1,24 +1,26 @@
 """Keep the configurations of buckets: what was put is told back.
 
-Tags, CORS, lifecycle and the like are kept so that templates and tools which set them work. They change nothing else:
-objects have one version, live until they are deleted, and are readable by whoever has a key. What would promise more
-(replication, Object Lock, ACLs for others) cannot be put, so that nobody relies on it.
+Policy, ownership of objects and the block of public access decide who may do what (`access`), CORS what browsers may
+(`cors`). Lifecycle, versioning and the like are kept so that templates and tools which set them work, and change
+nothing: objects have one version and live until they are deleted. What would promise more (replication, Object Lock)
+cannot be put, so that nobody relies on it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectStore
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.s3.buckets import owner_members
+from millrace.services.s3.access import Access
+from millrace.services.s3.bucket_policy import parse_policy
+from millrace.services.s3.bucket_rules import REMOVED, BucketRules, Ownership, initial_document
 from millrace.services.s3.faults import fault
-from millrace.services.s3.object_meta import refuse_unkept, tags_of
+from millrace.services.s3.object_meta import tags_of
 
 __all__ = ["BucketSettingHandlers"]
 
@@ -153,20 +155,16 @@ _NEVER_SET: Mapping[str, str] = {
 
 
 class BucketSettingHandlers:
-    """The operations on configurations of buckets, and on ACLs."""
+    """The operations on configurations of buckets."""
 
-    def __init__(self, objects: ObjectStore, *, account: str) -> None:
+    def __init__(self, objects: ObjectStore, access: Access) -> None:
         self._objects = objects
-        self._account = account
+        self._access = access
 
     def table(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
         handlers: dict[str, Handler] = {
-            "GetBucketAcl": self.get_bucket_acl,
             "GetBucketPolicyStatus": self.get_bucket_policy_status,
-            "GetObjectAcl": self.get_object_acl,
-            "PutBucketAcl": self.put_bucket_acl,
-            "PutObjectAcl": self.put_object_acl,
         }
         for setting in _SETTINGS:
             handlers[setting.get] = self._getter(setting)
@@ -180,11 +178,12 @@ class BucketSettingHandlers:
     def _getter(self, setting: Setting) -> Handler:
         async def get(ctx: Context, params: Params) -> Result:
             text = await self._objects.get_bucket_document(params["Bucket"], setting.kind)
-            if text is None:
+            initial: Any = initial_document(setting.kind, self._access.new_buckets)
+            if text == REMOVED or (text is None and initial is None):
                 if setting.missing is not None:
                     raise fault(setting.missing, BucketName=params["Bucket"])
                 return setting.default or {}
-            document = _decode(text)
+            document: Any = initial if text is None else _decode(text)
             return document if setting.wrapped_in is None else {setting.wrapped_in: document}
 
         return get
@@ -196,15 +195,20 @@ class BucketSettingHandlers:
                 raise fault("MalformedXML")
             if setting.kind == "tagging":
                 tags_of(document, limit=_MAX_BUCKET_TAGS)
+            check = _CHECKS.get(setting.kind)
+            if check is not None:
+                check(await self._access.rules(params["Bucket"]), document)
             if setting.kind == "policy":
-                document = _policy_text(document)
+                document = _text(document)
             await self._objects.put_bucket_document(params["Bucket"], setting.kind, _encode(document))
 
         return put
 
     def _deleter(self, setting: Setting) -> Handler:
         async def delete(ctx: Context, params: Params) -> None:
-            await self._objects.put_bucket_document(params["Bucket"], setting.kind, None)
+            # What a new bucket has from the start is gone only if that is written down.
+            has_initial = initial_document(setting.kind, self._access.new_buckets) is not None
+            await self._objects.put_bucket_document(params["Bucket"], setting.kind, REMOVED if has_initial else None)
 
         return delete
 
@@ -216,56 +220,39 @@ class BucketSettingHandlers:
         return deny
 
     async def get_bucket_policy_status(self, ctx: Context, params: Params) -> Result:
-        """Tell that a bucket is not public: every request needs a key."""
-        if await self._objects.get_bucket_document(params["Bucket"], "policy") is None:
+        """Tell whether the policy lets in anybody."""
+        rules = await self._access.rules(params["Bucket"])
+        if rules.policy is None:
             raise fault("NoSuchBucketPolicy", BucketName=params["Bucket"])
-        return {"PolicyStatus": {"IsPublic": False}}
-
-    async def get_bucket_acl(self, ctx: Context, params: Params) -> Result:
-        """Tell that the account owns the bucket, and nobody else has a right."""
-        await self._objects.get_bucket(params["Bucket"])
-        return self._owners_acl()
-
-    async def get_object_acl(self, ctx: Context, params: Params) -> Result:
-        """Tell that the account owns the object, and nobody else has a right."""
-        await self._objects.get(_ref(params))
-        return self._owners_acl()
-
-    async def put_bucket_acl(self, ctx: Context, params: Params) -> None:
-        """Accept what leaves the rights as they are; refuse the rest, as S3 does where ACLs are off."""
-        await self._objects.get_bucket(params["Bucket"])
-        self._check_acl(params)
-
-    async def put_object_acl(self, ctx: Context, params: Params) -> None:
-        """Accept what leaves the rights as they are; refuse the rest, as S3 does where ACLs are off."""
-        await self._objects.get(_ref(params))
-        self._check_acl(params)
-
-    def _check_acl(self, params: Params) -> None:
-        refuse_unkept(params)
-        for grant in (params.get("AccessControlPolicy") or {}).get("Grants") or ():
-            if (grant.get("Grantee") or {}).get("ID") != owner_members(self._account)["ID"]:
-                raise fault("AccessControlListNotSupported")
-
-    def _owners_acl(self) -> Result:
-        owner = owner_members(self._account)
-        grant = {"Grantee": {**owner, "Type": "CanonicalUser"}, "Permission": "FULL_CONTROL"}
-        return {"Owner": owner, "Grants": [grant]}
+        return {"PolicyStatus": {"IsPublic": rules.policy.is_public and not rules.block.restrict}}
 
 
-def _ref(params: Params) -> ObjectRef:
-    return ObjectRef(params["Bucket"], params["Key"])
+def _check_policy(rules: BucketRules, document: str | bytes) -> None:
+    policy = parse_policy(_text(document), rules.name)
+    if rules.block.refuse_policy and policy.is_public:
+        raise fault("AccessDenied", "Access Denied: public policies are blocked by the bucket's public access block")
 
 
-def _policy_text(text: str | bytes) -> str:
-    text = text.decode() if isinstance(text, bytes) else text
+def _check_ownership(rules: BucketRules, document: Mapping[str, Any]) -> None:
+    """Refuse to turn ACLs off where one still gives others a right, as S3 does."""
+    named = [rule.get("ObjectOwnership") for rule in document.get("Rules") or ()]
+    if len(named) != 1 or named[0] not in set(Ownership):
+        raise fault("MalformedXML")
+    if named[0] == Ownership.ENFORCED and any(grant.grantee != rules.owner_id for grant in rules.acl):
+        raise fault("InvalidBucketAclWithObjectOwnership")
+
+
+_CHECKS: Mapping[str, Callable[[BucketRules, Any], None]] = {
+    "ownership-controls": _check_ownership,
+    "policy": _check_policy,
+}
+
+
+def _text(document: str | bytes) -> str:
     try:
-        valid = isinstance(json.loads(text), dict)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise fault("MalformedPolicy")
-    return text
+        return document.decode() if isinstance(document, bytes) else document
+    except UnicodeDecodeError:
+        raise fault("MalformedPolicy") from None
 
 
 def _encode(document: Any) -> str:

@@ -8,11 +8,12 @@ from urllib.parse import unquote
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectMeta, ObjectStore
 from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.services.s3.access import Access
 from millrace.services.s3.checksum_params import CHECKSUMS, DEFAULT_ALGORITHM, checksum_members
 from millrace.services.s3.conditions import Verdict, decide, told_time
 from millrace.services.s3.faults import fault
+from millrace.services.s3.object_checks import check_version, object_ref, target_conditions
 from millrace.services.s3.object_meta import encryption_members, object_meta, refuse_unkept
-from millrace.services.s3.objects import check_version, object_ref, target_conditions
 from millrace.services.s3.ranges import Unsatisfiable, parse_position, parse_range
 
 __all__ = ["CopyHandlers", "parse_copy_source"]
@@ -23,9 +24,9 @@ _ENCRYPTION = ("ServerSideEncryption", "SSEKMSKeyId", "SSEKMSEncryptionContext",
 class CopyHandlers:
     """CopyObject and UploadPartCopy."""
 
-    def __init__(self, objects: ObjectStore, *, account: str) -> None:
+    def __init__(self, objects: ObjectStore, access: Access) -> None:
         self._objects = objects
-        self._account = account
+        self._access = access
 
     def table(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
@@ -34,7 +35,7 @@ class CopyHandlers:
     async def copy_object(self, ctx: Context, params: Params) -> Result:
         """Copy an object; its metadata and tags come along unless the client replaces them."""
         target = object_ref(params)
-        source = await self._source(params)
+        source = await self._source(ctx, params)
         replaces_meta = params.get("MetadataDirective") == "REPLACE"
         changes = [name for name in ("StorageClass", "WebsiteRedirectLocation", *_ENCRYPTION) if params.get(name)]
         if source.ref == target and not replaces_meta and not changes:
@@ -44,7 +45,8 @@ class CopyHandlers:
                 "object's metadata, storage class, website redirect location or encryption attributes.",
             )
         if_none_match, if_match = target_conditions(params)
-        meta = _copied_meta(source, params, replaces_meta=replaces_meta)
+        owner, acl = await self._access.new_object(ctx, params)
+        meta = replace(_copied_meta(source, params, replaces_meta=replaces_meta), owner=owner, acl=acl)
         algorithm = (params.get("ChecksumAlgorithm") or "").lower()
         if algorithm in CHECKSUMS and algorithm not in source.meta.checksums:
             # Another checksum takes a reading of all bytes anyway: store them anew.
@@ -69,7 +71,7 @@ class CopyHandlers:
         """Copy an object or a range of it as a part of a multipart upload."""
         refuse_unkept(params)
         target = object_ref(params)
-        source = await self._source(params)
+        source = await self._source(ctx, params)
         upload = await self._objects.get_upload(target, params["UploadId"])
         chunks = self._range(source, params.get("CopySourceRange"))
         algorithms = [upload.checksum_algorithm or DEFAULT_ALGORITHM]
@@ -103,11 +105,10 @@ class CopyHandlers:
             )
         return self._objects.read(source.ref, start=chosen.start, length=chosen.length)
 
-    async def _source(self, params: Params) -> ObjectInfo:
+    async def _source(self, ctx: Context, params: Params) -> ObjectInfo:
         ref = parse_copy_source(params["CopySource"])
+        await self._access.require_source(ctx, ref, params)
         info = await self._objects.get(ref)
-        if params.get("ExpectedSourceBucketOwner") not in (None, self._account):
-            raise fault("AccessDenied")
         decision = decide(params, info.etag, info.modified_at, prefix="CopySource")
         if decision.verdict is not Verdict.PROCEED:  # "Amazon S3 returns the 412 Precondition Failed response code"
             raise fault("PreconditionFailed", Condition=f"x-amz-copy-source-{decision.condition.lower()}")

@@ -3,12 +3,14 @@
 import base64
 import binascii
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from millrace.ports.objects import ListPage, ObjectInfo, ObjectStore
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.s3.buckets import owner_members
+from millrace.services.s3.access import Access, object_owner
+from millrace.services.s3.bucket_rules import BucketRules
 from millrace.services.s3.conditions import told_time
 from millrace.services.s3.faults import fault
 
@@ -23,9 +25,9 @@ _TOKEN_VERSION = b"1:"
 class ListingHandlers:
     """ListObjects, ListObjectsV2 and ListObjectVersions."""
 
-    def __init__(self, objects: ObjectStore, *, account: str) -> None:
+    def __init__(self, objects: ObjectStore, access: Access) -> None:
         self._objects = objects
-        self._owner = owner_members(account)
+        self._access = access
 
     def table(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
@@ -41,7 +43,7 @@ class ListingHandlers:
         after = _decode_token(token) if token is not None else params.get("StartAfter") or ""
         page, limit = await self._page(params, after)
         encode = url_encoder(params)
-        entries = self._entries(page, params, with_owner=bool(params.get("FetchOwner")))
+        entries = await self._entries(page, params, with_owner=bool(params.get("FetchOwner")))
         return {
             **entries,
             "KeyCount": len(page.objects) + len(page.common_prefixes),
@@ -59,7 +61,7 @@ class ListingHandlers:
         # go on from the last key.
         next_marker = page.next_after if params.get("Delimiter") else None
         return {
-            **self._entries(page, params, with_owner=True),
+            **await self._entries(page, params, with_owner=True),
             "MaxKeys": limit,
             "Marker": encode(params.get("Marker") or ""),
             "NextMarker": encode(next_marker),
@@ -69,7 +71,7 @@ class ListingHandlers:
         """List the one version that each object has, whose id is "null"."""
         page, limit = await self._page(params, params.get("KeyMarker") or "")
         encode = url_encoder(params)
-        entries = self._entries(page, params, with_owner=True)
+        entries = await self._entries(page, params, with_owner=True)
         versions = [{**entry, "VersionId": "null", "IsLatest": True} for entry in entries.pop("Contents")]
         return {
             **entries,
@@ -92,32 +94,51 @@ class ListingHandlers:
         )
         return page, limit
 
-    def _entries(self, page: ListPage, params: Params, *, with_owner: bool) -> dict[str, Any]:
+    async def _entries(self, page: ListPage, params: Params, *, with_owner: bool) -> dict[str, Any]:
         encode = url_encoder(params)
+        owners = await self._owners(page, params["Bucket"]) if with_owner else None
         return {
             "Name": params["Bucket"],
             "Prefix": encode(params.get("Prefix") or ""),
             "Delimiter": encode(params.get("Delimiter")),
             "EncodingType": params.get("EncodingType"),
             "IsTruncated": page.next_after is not None,
-            "Contents": [self._entry(info, encode(info.ref.key), with_owner) for info in page.objects],
+            "Contents": [_entry(info, encode(info.ref.key), owners) for info in page.objects],
             "CommonPrefixes": [{"Prefix": encode(prefix)} for prefix in page.common_prefixes],
         }
 
-    def _entry(self, info: ObjectInfo, key: str | None, with_owner: bool) -> dict[str, Any]:
-        entry: dict[str, Any] = {
-            "Key": key,
-            "LastModified": told_time(info.modified_at),
-            "ETag": f'"{info.etag}"',
-            "Size": info.size,
-            "StorageClass": info.meta.headers.get("x-amz-storage-class", "STANDARD"),
-        }
-        if info.meta.checksums:
-            entry["ChecksumAlgorithm"] = [name.upper() for name in info.meta.checksums]
-            entry["ChecksumType"] = info.meta.checksum_type
-        if with_owner:
-            entry["Owner"] = self._owner
-        return entry
+    async def _owners(self, page: ListPage, bucket: str) -> "_Owners":
+        rules = await self._access.rules(bucket)
+        accounts = {object_owner(rules, info) for info in page.objects}
+        members = {account: await self._access.owner_members(account) for account in accounts}
+        return _Owners(rules, members)
+
+
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """The owners of the objects of a page, as answers tell them."""
+
+    rules: BucketRules
+    members: Mapping[str, Mapping[str, str]]
+
+    def of(self, info: ObjectInfo) -> Mapping[str, str]:
+        return self.members[object_owner(self.rules, info)]
+
+
+def _entry(info: ObjectInfo, key: str | None, owners: _Owners | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "Key": key,
+        "LastModified": told_time(info.modified_at),
+        "ETag": f'"{info.etag}"',
+        "Size": info.size,
+        "StorageClass": info.meta.headers.get("x-amz-storage-class", "STANDARD"),
+    }
+    if info.meta.checksums:
+        entry["ChecksumAlgorithm"] = [name.upper() for name in info.meta.checksums]
+        entry["ChecksumType"] = info.meta.checksum_type
+    if owners is not None:
+        entry["Owner"] = owners.of(info)
+    return entry
 
 
 def page_limit(params: Mapping[str, Any], member: str) -> int:

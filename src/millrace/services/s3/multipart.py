@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from millrace.ports.objects import NoSuchUpload, ObjectMeta, ObjectStore, PartInfo, UploadInfo
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.s3.buckets import owner_members
+from millrace.services.s3.access import Access
 from millrace.services.s3.checksum_params import (
     CHECKSUMS,
     body_digests,
@@ -18,8 +18,8 @@ from millrace.services.s3.checksum_params import (
 from millrace.services.s3.conditions import told_time
 from millrace.services.s3.faults import fault
 from millrace.services.s3.listings import page_limit, url_encoder
+from millrace.services.s3.object_checks import object_ref, target_conditions
 from millrace.services.s3.object_meta import encryption_members, object_meta
-from millrace.services.s3.objects import object_ref, target_conditions
 
 __all__ = ["MultipartHandlers", "checksum_plan", "page_uploads"]
 
@@ -33,9 +33,9 @@ _EITHER = frozenset({"crc32", "crc32c"})
 class MultipartHandlers:
     """The operations on multipart uploads; parts that are copied are in `copies`."""
 
-    def __init__(self, objects: ObjectStore, *, account: str) -> None:
+    def __init__(self, objects: ObjectStore, access: Access) -> None:
         self._objects = objects
-        self._owner = owner_members(account)
+        self._access = access
 
     def table(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
@@ -51,7 +51,8 @@ class MultipartHandlers:
     async def create(self, ctx: Context, params: Params) -> Result:
         """Begin an upload: all but the bytes of the object is said here."""
         algorithm, kind = checksum_plan(params.get("ChecksumAlgorithm"), params.get("ChecksumType"))
-        meta = replace(object_meta(params), checksum_type=kind)
+        owner, acl = await self._access.new_object(ctx, params)
+        meta = replace(object_meta(params), checksum_type=kind, owner=owner, acl=acl)
         upload = await self._objects.create_upload(object_ref(params), meta, checksum_algorithm=algorithm)
         return {
             "Bucket": params["Bucket"],
@@ -148,6 +149,7 @@ class MultipartHandlers:
         limit, marker = page_limit(params, "MaxParts"), params.get("PartNumberMarker") or 0
         parts = [part for part in await self._objects.list_parts(ref, upload.upload_id) if part.number > marker]
         page = parts[:limit]
+        owner = await self._owner(params["Bucket"], upload)
         return {
             "Bucket": ref.bucket,
             "Key": ref.key,
@@ -166,8 +168,8 @@ class MultipartHandlers:
                 }
                 for part in page
             ],
-            "Initiator": self._owner,
-            "Owner": self._owner,
+            "Initiator": owner,
+            "Owner": owner,
             "StorageClass": upload.meta.headers.get("x-amz-storage-class", "STANDARD"),
             **_plan_members(upload),
         }
@@ -201,14 +203,18 @@ class MultipartHandlers:
                     "Key": encode(upload.ref.key),
                     "Initiated": upload.initiated_at,
                     "StorageClass": upload.meta.headers.get("x-amz-storage-class", "STANDARD"),
-                    "Owner": self._owner,
-                    "Initiator": self._owner,
+                    "Owner": (owner := await self._owner(params["Bucket"], upload)),
+                    "Initiator": owner,
                     **_plan_members(upload),
                 }
                 for upload in chosen
             ],
             "CommonPrefixes": [{"Prefix": encode(entry)} for entry in page.entries if isinstance(entry, str)],
         }
+
+    async def _owner(self, bucket: str, upload: UploadInfo) -> Mapping[str, str]:
+        rules = await self._access.rules(bucket)
+        return await self._access.owner_members(upload.meta.owner or rules.owner)
 
 
 @dataclass(frozen=True, slots=True)

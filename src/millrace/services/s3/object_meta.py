@@ -30,7 +30,6 @@ _HEADERS: Mapping[str, str] = {
 """Members that are stored as they come, by the name under which they are stored."""
 
 _BUCKET_KEY = "x-amz-server-side-encryption-bucket-key-enabled"
-_OWNERS_ACLS = frozenset({"private", "bucket-owner-read", "bucket-owner-full-control"})
 _LOCKS = ("ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus")
 
 
@@ -58,9 +57,7 @@ def object_meta(params: Mapping[str, Any]) -> ObjectMeta:
 
 
 def refuse_unkept(params: Mapping[str, Any]) -> None:
-    """Refuse what would be a false promise: objects readable by others, locks, and keys that we do not encrypt with."""
-    if (params.get("ACL") or "private") not in _OWNERS_ACLS or any(name.startswith("Grant") for name in params):
-        raise fault("AccessControlListNotSupported")
+    """Refuse what would be a false promise: locks, and keys that we do not encrypt with."""
     if any(params.get(name) is not None for name in _LOCKS):
         raise fault("InvalidRequest", "Bucket is missing Object Lock Configuration")
     for member in ("SSECustomerKey", "SSECustomerAlgorithm", "CopySourceSSECustomerKey"):

@@ -9,15 +9,16 @@ from millrace.errors import ApiError
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectStore
 from millrace.protocol.message import Context, FileRegion, Handler, Params, Reply, Result
+from millrace.services.s3.access import Access
 from millrace.services.s3.checksum_params import body_digests, checksum_members
 from millrace.services.s3.conditions import Decision, Verdict, decide, told_time
 from millrace.services.s3.faults import fault, store_errors
+from millrace.services.s3.object_checks import check_version, object_ref, target_conditions
 from millrace.services.s3.object_meta import described, encryption_members, object_meta, tag_set, tags_of
+from millrace.services.s3.permissions import NEEDS
 from millrace.services.s3.ranges import ByteRange, Unsatisfiable, parse_range
 
-__all__ = ["MAX_KEY_BYTES", "ObjectHandlers", "check_version", "object_ref", "target_conditions"]
-
-MAX_KEY_BYTES = 1024
+__all__ = ["ObjectHandlers"]
 
 _MAX_DELETES = 1000
 _OVERRIDES = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Expires")
@@ -26,8 +27,9 @@ _OVERRIDES = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentL
 class ObjectHandlers:
     """The operations on single objects."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, access: Access) -> None:
         self._objects = objects
+        self._access = access
 
     def table(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
@@ -50,11 +52,12 @@ class ObjectHandlers:
         if params.get("WriteOffsetBytes") is not None:
             raise fault("NotImplemented", "Appending to an object is for directory buckets; this bucket is none.")
         if_none_match, if_match = target_conditions(params)
+        owner, acl = await self._access.new_object(ctx, params)
         digests = body_digests(ctx, params)
         info = await self._objects.put(
             ref,
             digests.chunks,
-            replace(meta, checksums=digests.checksums),
+            replace(meta, checksums=digests.checksums, owner=owner, acl=acl),
             if_none_match=if_none_match,
             if_match=if_match,
             expect_md5=digests.md5,
@@ -112,11 +115,12 @@ class ObjectHandlers:
             raise fault("MalformedXML")
         deleted: list[dict[str, Any]] = []
         errors: list[dict[str, Any]] = []
-        await self._objects.get_bucket(params["Bucket"])
+        rules = await self._access.rules(params["Bucket"])
         for entry in named:
             key = entry["Key"]
             try:
                 with store_errors():
+                    await self._access.require_need(ctx, rules, NEEDS["DeleteObject"], key, params)
                     check_version(entry)
                     if_match = (entry.get("ETag") or "").strip('"') or None
                     await self._objects.delete(ObjectRef(params["Bucket"], key), if_match=if_match)
@@ -161,37 +165,6 @@ class ObjectHandlers:
     async def _put_tags(self, params: Params, tags: Mapping[str, str]) -> None:
         check_version(params)
         await self._objects.update_meta(object_ref(params), lambda meta: replace(meta, tags=tags))
-
-
-def object_ref(params: Params) -> ObjectRef:
-    """Return the object that a request names; raises KeyTooLongError."""
-    key: str = params["Key"]
-    size = len(key.encode())
-    if size > MAX_KEY_BYTES:
-        raise fault("KeyTooLongError", Size=str(size), MaxSizeAllowed=str(MAX_KEY_BYTES))
-    if not key:
-        raise fault("InvalidArgument", "Key must have at least 1 character, got none", ArgumentName="Key")
-    return ObjectRef(params["Bucket"], key)
-
-
-def check_version(params: Mapping[str, Any]) -> None:
-    """Refuse any version but "null", the only one that objects have."""
-    version = params.get("VersionId")
-    if version not in (None, "", "null"):
-        raise fault("NoSuchVersion", VersionId=version)
-
-
-def target_conditions(params: Params) -> tuple[bool, str | None]:
-    """Return a write's conditions: only if there is no object, and only if it has this ETag.
-
-    S3 knows no other form: "the If-None-Match header expects the * character".
-    """
-    none_match, match = params.get("IfNoneMatch"), params.get("IfMatch")
-    if none_match is not None and none_match.strip() != "*":
-        raise fault("NotImplemented", f"If-None-Match of a write must be *, got {none_match!r}", Header="If-None-Match")
-    if none_match is not None and match is not None:
-        raise fault("InvalidRequest", "If-Match and If-None-Match exclude each other")
-    return none_match is not None, None if match is None else match.strip().strip('"')
 
 
 def _choose(params: Params, info: ObjectInfo) -> ByteRange | Reply:

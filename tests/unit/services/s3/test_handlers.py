@@ -13,7 +13,7 @@ import pytest
 
 from millrace.errors import S3Error
 from millrace.protocol.bodies import MemoryBody
-from millrace.protocol.message import Context, FileRegion, Reply, Request
+from millrace.protocol.message import Context, FileRegion, Principal, Reply, Request
 from millrace.services import s3
 from millrace.store.filesystem import FilesystemObjects
 
@@ -47,7 +47,7 @@ def context(operation: str, *, region: str = "us-east-1", headers: Mapping[str, 
         operation=operation,
         region=region,
         account=ACCOUNT,
-        principal=None,
+        principal=Principal(access_key="AKIATEST", account=ACCOUNT, role="Role"),
         base_url="http://127.0.0.1:4600",
         request=Request(method="GET", path=b"/", query=b"", headers=tuple((headers or {}).items()), body=MemoryBody()),
     )
@@ -81,6 +81,9 @@ async def bucket(call: Call) -> str:
     """The bucket "box-one"."""
     await call("CreateBucket", Bucket="box-one")
     return "box-one"
+
+
+_POLICY = '{"Statement": {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "arn:aws:s3:::box-one/x"}}'
 
 
 async def refused(code: str, status: int, answer: Awaitable[object]) -> S3Error:
@@ -196,8 +199,8 @@ async def test_a_configuration_may_be_one_member(call: Call, bucket: str) -> Non
     """Policy and public access block come back under their names, and can be removed."""
     await refused("NoSuchBucketPolicy", 404, call("GetBucketPolicy", Bucket=bucket))
     await refused("MalformedPolicy", 400, call("PutBucketPolicy", Bucket=bucket, Policy="no"))
-    await call("PutBucketPolicy", Bucket=bucket, Policy='{"Statement": []}')
-    assert (await call("GetBucketPolicy", Bucket=bucket))["Policy"] == '{"Statement": []}'
+    await call("PutBucketPolicy", Bucket=bucket, Policy=_POLICY)
+    assert (await call("GetBucketPolicy", Bucket=bucket))["Policy"] == _POLICY
     await call("DeleteBucketPolicy", Bucket=bucket)
     await refused("NoSuchBucketPolicy", 404, call("GetBucketPolicy", Bucket=bucket))
     block = {"BlockPublicAcls": True}
