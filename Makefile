@@ -5,7 +5,7 @@ SDK_VENV := .venv-sdk
 BIN := $(VENV)/bin
 EXTRAS := algorithms
 
-.PHONY: setup dev sdk demo test lint types imports check bench format clean
+.PHONY: setup dev sdk demo test lint types imports check bench bench-peers format clean
 
 setup: $(VENV)/.installed            ## .venv with .venv/bin/millrace
 dev: $(VENV)/.installed-dev          ## what tests and checks need on top
@@ -46,8 +46,19 @@ check: lint types imports            ## everything that needs no run
 format: dev
 	$(BIN)/ruff format src tests bench examples scripts
 
-bench: dev                           ## the benchmark cases, each a ratio in one run (installs wrk where it can)
-	$(BIN)/python -m bench
+bench: dev .venv-bench/.installed    ## the benchmark cases, each a ratio in one run (installs wrk where it can)
+	$(BIN)/python -m bench $(BENCH)
+
+PEERS := .venv-peers-ray/.installed .venv-peers-spark/.installed .venv-peers-daft/.installed .venv-peers-mlserver/.installed
+
+bench-peers: dev .venv-bench/.installed $(PEERS)  ## the same with the peers that are heavy to install: 3 GB in all
+	$(BIN)/python -m bench --peers $(BENCH)
+
+# A peer that can't be installed is told in the table, with pip's last line; the others still take part.
+.venv-%/.installed: bench/requirements/%.txt
+	test -x .venv-$*/bin/python || $(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --requirement $< 2> .venv-$*/failed.txt && rm .venv-$*/failed.txt || cat .venv-$*/failed.txt
+	touch $@
 
 clean:
-	rm -rf $(VENV) $(SDK_VENV) demo-output bench/out
+	rm -rf $(VENV) $(SDK_VENV) .venv-bench .venv-peers-* demo-output bench/out

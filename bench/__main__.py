@@ -1,6 +1,7 @@
-"""Run benchmark cases one after the other: python -m bench [CASE ...] [--rounds N] [--quick]."""
+"""Run benchmark cases one after the other: python -m bench [CASE ...] [--rounds N] [--quick] [--peers]; or report."""
 
 import argparse
+import importlib
 import os
 import sys
 import tempfile
@@ -11,36 +12,54 @@ os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 
 from rich.console import Console
 
-from bench import machine, one_row_job, pca_job, pca_predict, report, single_record
+from bench import machine, page, report, results
 from bench.case import Case, Options
 
-CASES: dict[str, Case] = {
-    case.name: case for case in (single_record.CASE, pca_predict.CASE, pca_job.CASE, one_row_job.CASE)
-}
-OUTPUT = Path(__file__).with_name("out")
+CASES = (
+    "server_start",
+    "control_plane",
+    "object_store",
+    "single_record",
+    "multi_record",
+    "memory",
+    "pca_predict",
+    "pca_job",
+    "one_row_job",
+    "invoke_endpoint",
+)
 
 
 def main(arguments: list[str]) -> int:
-    """Parse the arguments, run the cases, print tables and write bench/out/CASE.jsonl."""
+    """Parse the arguments, run the cases, print tables and keep the figures in bench/out/results.json."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all if none is named")
+    parser.add_argument(
+        "cases",
+        nargs="*",
+        metavar="CASE",
+        help=f"of {', '.join(CASES)}; all if none is named; or report, which writes the figures into the documentation",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (at least 3 to be quoted)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the data: to see that it runs, not to quote")
+    parser.add_argument("--peers", action="store_true", help="with the peers that `make bench-peers` installs")
     options = parser.parse_args(arguments)
+    if options.cases == ["report"]:
+        page.update({name: kept for name in CASES if (kept := results.kept().get(name))})
+        return 0
     unknown = set(options.cases) - set(CASES)
     if unknown or options.rounds < 1:
         parser.error(f"cases are {', '.join(CASES)}, --rounds at least 1; got {sorted(unknown)}, {options.rounds}")
     console = Console(width=None if sys.stdout.isatty() else 140)
     for name in options.cases or CASES:
-        case = CASES[name]
+        case: Case = importlib.import_module(f"bench.{name}").CASE
         console.rule(f"{case.name}: {case.question}", align="left")
         console.print(f"{machine.describe()}\n{case.versions()}", highlight=False)
         outcomes = []
         with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as folder:
-            for outcome in case.run(Options(rounds=options.rounds, quick=options.quick, folder=Path(folder))):
-                report.show(console, outcome)
-                outcomes.append(outcome)
-        report.store(OUTPUT / f"{name}.jsonl", outcomes)
+            chosen = Options(rounds=options.rounds, quick=options.quick, peers=options.peers, folder=Path(folder))
+            for outcome in case.run(chosen):
+                outcomes.append(results.as_document(outcome))
+                report.show(console, outcomes[-1])
+        results.keep(case, chosen, outcomes)
     return 0
 
 

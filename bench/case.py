@@ -16,6 +16,8 @@ class Options:
     rounds: int
     quick: bool
     """A tenth of the data or of the turns: to see that it runs, not to quote."""
+    peers: bool
+    """Whether peers that are heavy to install take part."""
     folder: Path
     """Where data, stores and servers' files go; empty, and removed afterwards."""
 
@@ -29,3 +31,5 @@ class Case:
     run: Callable[[Options], Iterator[Outcome]]
     versions: Callable[[], str]
     """The versions of what takes part."""
+    has_peers: bool = False
+    """Whether peers that are heavy to install can take part."""

@@ -4,11 +4,11 @@ import os
 import platform
 import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
-__all__ = ["TreeClock", "cpu_seconds", "describe", "on_core", "pinned", "versions"]
+__all__ = ["TreeClock", "cpu_seconds", "descendants", "describe", "on_core", "pinned", "versions"]
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -66,14 +66,23 @@ class TreeClock:
 
     def look(self) -> float:
         """Return the seconds used so far by all processes ever seen."""
-        waiting = [self._root]
-        while waiting:
-            process = waiting.pop()
-            try:
+        for process in descendants(self._root):
+            with suppress(OSError):  # ended since it was listed
                 fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
-                children = Path(f"/proc/{process}/task/{process}/children").read_bytes().split()
-            except OSError:  # ended since it was listed
-                continue
-            self._ticks[process] = int(fields[11]) + int(fields[12])
-            waiting += map(int, children)
+                self._ticks[process] = int(fields[11]) + int(fields[12])
         return sum(self._ticks.values()) / _TICKS_PER_SECOND
+
+
+def descendants(root: int) -> list[int]:
+    """Return a process and all its descendants as they are just now."""
+    found = []
+    waiting = [root]
+    while waiting:
+        process = waiting.pop()
+        try:
+            children = Path(f"/proc/{process}/task/{process}/children").read_bytes().split()
+        except OSError:  # ended since it was listed
+            continue
+        found.append(process)
+        waiting += map(int, children)
+    return found

@@ -15,11 +15,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from bench.machine import TreeClock
+from bench import wrk
+from bench.machine import TreeClock, pinned
 from bench.turns import OutputDiffers
 from millrace import settings as settings_module
 from millrace.app import ServerAddress, read_address
@@ -60,7 +61,7 @@ class Platform:
 
     def __init__(self, settings: Settings, address: ServerAddress) -> None:
         self.settings = settings
-        self._process_id = address.process_id
+        self.process_id = address.process_id
         self._netloc = urlsplit(address.url).netloc
         environment = client_environment(settings, address, proxy=False)
         self._credentials = Credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
@@ -69,9 +70,10 @@ class Platform:
             aws_secret_access_key=self._credentials.secret_key,
             region_name=DEFAULT_REGION,
         )
-        self._url = address.url
+        self.url = address.url
         self.s3: Any = self._session.client("s3", endpoint_url=address.url)
         self.sagemaker: Any = self._session.client("sagemaker", endpoint_url=address.url)
+        self.runtime: Any = self._session.client("sagemaker-runtime", endpoint_url=address.url)
         self.s3.create_bucket(Bucket=BUCKET)
 
     def put(self, key: str, body: bytes) -> None:
@@ -82,6 +84,13 @@ class Platform:
         """Download an object."""
         body: bytes = self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
         return body
+
+    def signed(self, service: str, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> bytes:
+        """Return a request as it goes over the wire, signed for some minutes, its body's digest included."""
+        request = AWSRequest(method, self.url + path, headers=headers, data=body)
+        signer = S3SigV4Auth if service == "s3" else SigV4Auth
+        signer(self._credentials, service, DEFAULT_REGION).add_auth(request)
+        return wrk.raw_request(method, path, {"Host": self._netloc, **dict(request.headers)}, body)
 
     def train(self, algorithm: str, channels: dict[str, bytes], **hyperparameters: str) -> str:
         """Train a built-in algorithm on channels of CSV, make a model of the result and return its name."""
@@ -124,7 +133,7 @@ class Platform:
         Raises:
             OutputDiffers: It was not completed.
         """
-        clock = TreeClock(self._process_id)
+        clock = TreeClock(self.process_id)
         cpu_before = clock.look()
         started = time.perf_counter()
         self.sagemaker.create_transform_job(
@@ -160,7 +169,7 @@ class Platform:
         """
         body = json.dumps({f"{kind}Name": name}).encode()
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"SageMaker.Describe{kind}"}
-        request = AWSRequest("POST", self._url + "/", headers=headers, data=body)
+        request = AWSRequest("POST", self.url + "/", headers=headers, data=body)
         SigV4Auth(self._credentials, "sagemaker", DEFAULT_REGION).add_auth(request)
         deadline = time.monotonic() + JOB_SECONDS
         connection = http.client.HTTPConnection(self._netloc)
@@ -184,14 +193,15 @@ class Platform:
 
 
 @contextmanager
-def serve(data_dir: Path) -> Iterator[Platform]:
-    """Run a server with default settings on a data directory while the block runs."""
+def serve(data_dir: Path, *, core: int | None = None) -> Iterator[Platform]:
+    """Run a server with default settings on a data directory while the block runs, on one core if it is named."""
     settings = settings_module.load({}, data_dir=data_dir, port=0)
-    data_dir.mkdir(parents=True)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "millrace", "serve"]
     log_path = data_dir / "server.log"
     with log_path.open("wb") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "millrace", "serve"],
+            command if core is None else pinned(command, core),
             env={**os.environ, **as_environment(settings)},
             stdout=log,
             stderr=log,

@@ -1,54 +1,50 @@
-"""Show an outcome as a table, and keep its figures as JSON lines."""
+"""Show the figures of a comparison as tables on the terminal."""
 
-import statistics
-from collections.abc import Iterable
-from pathlib import Path
+from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bench.turns import Outcome
-
-__all__ = ["show", "store"]
+__all__ = ["show"]
 
 
-def show(console: Console, outcome: Outcome) -> None:
-    """Print medians and ratios; a ratio above 1 means faster than the reference."""
-    comparison = outcome.comparison
-    turns = len(outcome.turns) // len(comparison.contenders)
-    table = Table(title=f"{comparison.title}\nmedians of {turns} turns", title_justify="left", title_style="bold")
+def show(console: Console, comparison: dict[str, Any]) -> None:
+    """Print medians, ratios and goals; a ratio above 1 means faster than the reference."""
+    contenders: dict[str, dict[str, Any]] = comparison["contenders"]
+    references = list(next(iter(contenders.values()))["ratios"])
+    turns = next(iter(contenders.values()))["turns"]
+    table = Table(title=f"{comparison['title']}\nmedians of {turns} turns", title_justify="left", title_style="bold")
     table.add_column("contender")
-    for heading in ("seconds", f"{comparison.unit}/s", "CPU s", "CPU ms per " + comparison.unit.rstrip("s")):
+    for heading in ("seconds", f"{comparison['unit']}/s", "CPU s", f"CPU ms per {comparison['unit'].rstrip('s')}"):
         table.add_column(heading, justify="right")
-    for reference in comparison.references:
+    for reference in references:
         table.add_column(f"speed / {reference}", justify="right")
-    for contender in comparison.contenders:
-        seconds = outcome.median(contender, lambda sample: sample.seconds)
-        work = outcome.median(contender, lambda sample: sample.work)
-        cpu = outcome.cpu_seconds(contender)
+    for name, figures in contenders.items():
+        cpu = figures["cpu_seconds"]
         table.add_row(
-            contender,
-            f"{seconds:.4f}",
-            f"{outcome.median(contender, lambda sample: sample.rate):,.1f}",
+            name,
+            f"{figures['seconds']:.4f}",
+            f"{figures['rate']:,.1f}",
             "" if cpu is None else f"{cpu:.3f}",
-            "" if cpu is None else f"{cpu / work * 1000:.4f}",
-            *(_ratio(outcome.ratios(contender, reference)) for reference in comparison.references),
+            "" if cpu is None else f"{cpu / figures['work'] * 1000:.4f}",
+            *(_spread(figures["ratios"][reference]) for reference in references),
         )
     console.print(table)
-    for contender in comparison.contenders:
-        facts = outcome.facts(contender)
-        if facts:
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in facts.items())
-            console.print(f"  {contender}: {shown}", highlight=False)
+    for name, figures in contenders.items():
+        if figures["facts"]:
+            shown = ", ".join(f"{fact} {value:.4g}" for fact, value in figures["facts"].items())
+            console.print(f"  {name}: {shown}", highlight=False)
+    for name, reason in comparison["absent"].items():
+        console.print(f"  {name} takes no part: {reason}", highlight=False)
+    for goal in comparison["goals"]:
+        console.print(f"  goal: {goal['text']}: {_verdict(goal)}", highlight=False)
 
 
-def _ratio(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+def _spread(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
 
 
-def store(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write the figures of a case, one JSON document a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [orjson.dumps(line) + b"\n" for outcome in outcomes for line in outcome.lines()]
-    path.write_bytes(b"".join(lines))
+def _verdict(goal: dict[str, Any]) -> str:
+    if goal["met"] is None:
+        return f"not judged, {goal['why']}"
+    return f"{'met' if goal['met'] else 'NOT MET'}, {goal['median']:.4g} ({goal['low']:.4g} to {goal['high']:.4g})"

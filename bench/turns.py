@@ -7,7 +7,8 @@ turn, so that a loud minute hurts all alike, and ratios are taken within the rou
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from bench.goals import Goal
 
 __all__ = ["Comparison", "Outcome", "OutputDiffers", "Sample", "Turn", "run"]
 
@@ -46,6 +47,13 @@ class Comparison:
     check: Callable[[], None] = lambda: None
     """Called after the warm-up, before any time is taken; raises OutputDiffers."""
     turns_per_round: int = 1
+    warm_up: bool = True
+    """Whether each contender has a turn that does not count before the first that does."""
+    goals: Sequence[Goal] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Contenders that can't take part here, and why."""
+    sides: str = ""
+    """What each side does and does not do, where that is not the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,41 +95,13 @@ class Outcome:
         samples = self.samples(contender)
         return {name: statistics.median(sample.facts[name] for sample in samples) for name in samples[0].facts}
 
-    def lines(self) -> list[dict[str, Any]]:
-        """Return the raw figures, one line for each turn, then the median ratios."""
-        title = self.comparison.title
-        turns: list[dict[str, Any]] = [
-            {
-                "comparison": title,
-                "turn": turn.number,
-                "contender": turn.contender,
-                "seconds": round(turn.sample.seconds, 6),
-                "work": turn.sample.work,
-                "unit": self.comparison.unit,
-                "cpu_seconds": turn.sample.cpu_seconds,
-                **turn.sample.facts,
-            }
-            for turn in self.turns
-        ]
-        ratios: list[dict[str, Any]] = [
-            {
-                "comparison": title,
-                "contender": contender,
-                "reference": reference,
-                "median_ratio": round(statistics.median(self.ratios(contender, reference)), 4),
-            }
-            for contender in self.comparison.contenders
-            for reference in self.comparison.references
-            if contender != reference
-        ]
-        return turns + ratios
-
 
 def run(comparison: Comparison, rounds: int) -> Outcome:
     """Warm every contender up, have the outputs checked, then let them take turns."""
-    for contend in comparison.contenders.values():
-        contend()
-    comparison.check()
+    if comparison.warm_up:
+        for contend in comparison.contenders.values():
+            contend()
+        comparison.check()
     turns = []
     for number in range(rounds * comparison.turns_per_round):
         for name, contend in comparison.contenders.items():
