@@ -6,9 +6,9 @@ from pathlib import Path
 
 from millrace.agents.backends import AgentBackends
 from millrace.agents.log_stream import LogStream
-from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
+from millrace.agents.serving import ServedModel, exit_failure, last_words, serve_model, serving_environment
 from millrace.dataplane.container import wait_until_healthy
-from millrace.errors import FAILURE_REASON_LIMIT, JobFailure
+from millrace.errors import FAILURE_REASON_LIMIT, AlgorithmFailure, JobFailure
 from millrace.jobs.job import EndpointJob, Instance, InstanceReady, InstanceStarted
 
 __all__ = ["EndpointAgent", "instance_id"]
@@ -60,6 +60,7 @@ class EndpointAgent:
                 stream=self._stream,
                 backends=self._backends,
                 grace_seconds=self._grace,
+                download_timeout_seconds=self._instance.download_timeout_seconds,
             ) as served:
                 await self._serve(served)
         except JobFailure as failure:
@@ -81,7 +82,8 @@ class EndpointAgent:
                 return
             if ended.done():
                 raise await exit_failure(served, "before it answered /ping")
-            healthy.result()
+            if (failure := healthy.exception()) is not None:
+                raise AlgorithmFailure(f"{failure}{last_words(served)}") from failure
             ref = self._session.ref
             await self._session.post(
                 InstanceReady(
@@ -90,7 +92,9 @@ class EndpointAgent:
             )
             await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.done():
-                raise await exit_failure(served, "while it was in service")
+                failure = await exit_failure(served, "while it was in service")
+                self._stream.write_now(f"[millrace] {failure}; another container is started in its place.")
+                raise failure
         finally:
             for task in (ended, stop, healthy):
                 task.cancel()

@@ -20,7 +20,7 @@ from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
 from millrace.ports.runtime import Address, Container, ContainerSpec
 
-__all__ = ["ServedModel", "bring_model", "exit_failure", "serve_model", "serving_environment"]
+__all__ = ["ServedModel", "bring_model", "exit_failure", "last_words", "serve_model", "serving_environment"]
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,12 @@ async def serve_model(
     stream: LogStream,
     backends: AgentBackends,
     grace_seconds: float,
+    download_timeout_seconds: float | None = None,
 ) -> AsyncIterator[ServedModel]:
     """Unpack the model and run its container with `serve` while the block runs; it is stopped at the end.
 
     Raises:
-        ClientFailure: Image or model data are not to be had.
+        ClientFailure: Image or model data are not to be had, or the data not within `download_timeout_seconds`.
         LeaseLost: Another attempt has taken over before the container was started.
     """
     opt_ml = folder / "opt" / "ml"
@@ -57,7 +58,8 @@ async def serve_model(
     (opt_ml / "model").mkdir(parents=True)
     try:
         image = backends.images.resolve(model.image)
-        await bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
+        async with _within(download_timeout_seconds, model.data):
+            await bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
         await backends.session.check_lease()  # bringing the model took a while: the folder may be another attempt's
         container = await backends.runtime.launch(
             ContainerSpec(
@@ -78,6 +80,23 @@ async def serve_model(
     finally:
         await container.stop(grace_seconds)
         stream.flush()
+
+
+@asynccontextmanager
+async def _within(seconds: float | None, data: ModelData | None) -> AsyncIterator[None]:
+    """Bound the time in which model data are brought."""
+    deadline = asyncio.timeout(seconds)
+    try:
+        async with deadline:
+            yield
+    except TimeoutError as exc:
+        if not deadline.expired():
+            raise
+        uri = "none" if data is None else data.uri
+        raise ClientFailure(
+            f"model data {uri} must be there within {seconds:g} seconds (ModelDataDownloadTimeoutInSeconds), "
+            "but the download takes longer"
+        ) from exc
 
 
 async def bring_model(objects: ObjectStore, data: ModelData | None, folder: Path, *, link: bool) -> None:
@@ -140,5 +159,9 @@ async def serving_environment(
 async def exit_failure(served: ServedModel, doing: str) -> AlgorithmFailure:
     """Return the failure of a container that ended by itself, with the last of what it said."""
     status = await served.container.wait()
-    said = "; last log lines: " + " | ".join(served.stream.tail) if served.stream.tail else ""
-    return AlgorithmFailure(f"Model container exited with {status} {doing}{said}")
+    return AlgorithmFailure(f"Model container exited with {status} {doing}{last_words(served)}")
+
+
+def last_words(served: ServedModel) -> str:
+    """Return what a failure text adds about the container's last log lines; nothing if it said nothing."""
+    return "; last log lines: " + " | ".join(served.stream.tail) if served.stream.tail else ""

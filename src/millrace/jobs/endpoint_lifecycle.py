@@ -90,6 +90,7 @@ def _instance(variant: Variant, index: int, generation: int) -> Instance:
         generation=generation,
         containers=variant.containers,
         startup_timeout_seconds=variant.startup_timeout_seconds,
+        download_timeout_seconds=variant.download_timeout_seconds,
     )
 
 

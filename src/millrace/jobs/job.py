@@ -108,6 +108,7 @@ class Instance:
     containers: tuple[ModelContainer, ...] = ()
     """What an endpoint's instance runs."""
     startup_timeout_seconds: float = 480.0
+    download_timeout_seconds: float = 3600.0
     failures: int = 0
     """How often an endpoint's instance ended since it was last ready."""
     address: str | None = None
