@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ProcessGroup", "end_left_over", "process_start"]
+__all__ = ["ProcessGroup", "end_left_over", "oldest_child", "process_start"]
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,9 @@ END_SECONDS = 10.0
 _PLACES = (NOTE_FILE, f"*/{NOTE_FILE}", f"*/*/{NOTE_FILE}")
 """Where notes are below a folder of a host, an instance or a job; a full search would go through all data."""
 
-_GROUP_FIELD, _SESSION_FIELD, _START_FIELD = 2, 3, 19
-"""Positions of pgrp, session and starttime in /proc/PID/stat, counted behind the name (proc(5), fields 5, 6, 22)."""
+_PARENT_FIELD, _GROUP_FIELD, _SESSION_FIELD, _START_FIELD = 1, 2, 3, 19
+"""Positions of ppid, pgrp, session, starttime in /proc/PID/stat, counted behind the name (proc(5), fields 4, 5, 6, 22).
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +109,17 @@ def process_start(process_id: int) -> int | None:
     """
     fields = _live_fields(process_id)
     return None if fields is None else int(fields[_START_FIELD])
+
+
+def oldest_child(process_id: int) -> int | None:
+    """Return a process's first child that lives, or None; children that it was given later are younger."""
+    try:
+        text = Path(f"/proc/{process_id}/task/{process_id}/children").read_text("ascii")
+        children = [int(word) for word in text.split()]
+    except FileNotFoundError:  # gone, or a kernel without CONFIG_PROC_CHILDREN
+        children = [it for it, fields in _iter_processes() if int(fields[_PARENT_FIELD]) == process_id]
+    starts = [(start, child) for child in children if (start := process_start(child)) is not None]
+    return min(starts)[1] if starts else None
 
 
 def _live_fields(process_id: int) -> list[bytes] | None:

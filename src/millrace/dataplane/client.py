@@ -17,6 +17,7 @@ from typing import Any, cast
 
 import httptools
 
+from millrace.dataplane.handed import receive_socket
 from millrace.ports.runtime import Address
 
 __all__ = [
@@ -45,6 +46,9 @@ Headers = Sequence[tuple[str, str]]
 
 JOIN_BELOW = 64 * 1024
 """Bodies of at most this many bytes are copied behind their head: one buffer is cheaper to write than two."""
+
+SERVING_HOST = "model.aws.local:8080"
+"""What the service calls a container's server that has port 8080 of a network of its own."""
 
 STREAM_HIGH_WATER = 1024 * 1024
 """Bytes of a streamed answer that wait for the reader before the socket is no longer read."""
@@ -324,7 +328,9 @@ async def open_connection(address: Address) -> Connection:
     """
     loop = asyncio.get_running_loop()
     try:
-        if address.path is not None:
+        if address.handed is not None:
+            _, connection = await loop.create_connection(Connection, sock=await receive_socket(address.handed))
+        elif address.path is not None:
             _, connection = await loop.create_unix_connection(Connection, address.path)
         else:
             _, connection = await loop.create_connection(Connection, address.host, address.port)
@@ -339,7 +345,10 @@ def request_head(method: str, path: str, address: Address, headers: Headers = ()
     Raises:
         ValueError: A header would break out of its line.
     """
-    host = "localhost" if address.path is not None else str(address)
+    if address.handed is not None:
+        host = SERVING_HOST
+    else:
+        host = "localhost" if address.path is not None else str(address)
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "User-Agent: millrace"]
     for name, value in headers:
         if _CONTROL.search(value):

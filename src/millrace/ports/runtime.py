@@ -113,21 +113,29 @@ class ContainerSpec:
     """Neither the platform's API nor anything outside can be reached."""
     read_only: Sequence[str] = ()
     """Paths below /opt/ml, relative to it, that the container may only read."""
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    """Further folders of the host, by the path at which the container sees them."""
     on_line: Callable[[int, str], None]
     """Called with epoch milliseconds and each line of stdout and stderr, in order of arrival."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a container ended; `code` is 128 + signal for one that a signal killed."""
+    """How a container ended; `code` is 128 + signal for one that a signal killed.
+
+    `limit` tells which limit of the platform it was killed for, if it was.
+    """
 
     code: int
+    limit: str | None = None
 
     @property
     def ok(self) -> bool:
         return self.code == 0
 
     def __str__(self) -> str:
+        if self.limit is not None:
+            return f"status {self.code} (killed: {self.limit})"
         return f"status {self.code}" + (" (killed)" if self.code == 137 else "")
 
 

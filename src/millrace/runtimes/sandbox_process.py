@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 from millrace.errors import RuntimeUnavailable
 from millrace.runtimes.bubblewrap import SandboxPlan, bubblewrap_options
+from millrace.runtimes.kernel_advice import HOW_TO_INSTALL, advice
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.sandbox_root import RootFolder
 from millrace.runtimes.syscalls import MountFlag, Namespace, die_with_parent, mount, unshare
 
-__all__ = ["BUBBLEWRAP", "start_bubblewrap"]
+__all__ = ["BUBBLEWRAP", "prepare_child", "start_bubblewrap"]
 
 BUBBLEWRAP = "bwrap"
 MAX_REFUSAL_BYTES = 4096
@@ -52,10 +53,10 @@ async def start_bubblewrap(
                 env={"PATH": os.environ.get("PATH", os.defpath)},
                 start_new_session=True,
                 pass_fds=descriptors,
-                preexec_fn=_prepare(root, enter, refused, os.getpid(), max_processes),
+                preexec_fn=prepare_child(root, enter, refused, os.getpid(), max_processes),
             )
         except FileNotFoundError as exc:
-            raise RuntimeUnavailable(f"{BUBBLEWRAP} is not installed here") from exc
+            raise RuntimeUnavailable(HOW_TO_INSTALL) from exc
         except (OSError, ValueError) as exc:
             raise RuntimeUnavailable(f"can't start {BUBBLEWRAP}: {exc}") from exc
         os.set_blocking(refusal, False)
@@ -67,7 +68,7 @@ async def start_bubblewrap(
             message = b""
         if message:
             transport.close()
-            raise RuntimeUnavailable(f"the kernel refuses a sandbox: {message.decode('utf-8', 'replace')}")
+            raise RuntimeUnavailable(f"the kernel refuses a sandbox: {message.decode('utf-8', 'replace')}{advice()}")
         return transport
     finally:
         for descriptor in (options, refusal, refused):
@@ -75,10 +76,10 @@ async def start_bubblewrap(
                 os.close(descriptor)
 
 
-def _prepare(
+def prepare_child(
     root: RootFolder, enter: Callable[[], None], refused: int, parent: int, max_processes: int | None
 ) -> Callable[[], None]:
-    """Return what the child does between fork and exec."""
+    """Return what a forked child does before it becomes bubblewrap; it tells `refused` in words why it can't."""
     stay_with_parent = die_with_parent(parent)
 
     def prepare() -> None:

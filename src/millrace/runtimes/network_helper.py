@@ -1,0 +1,216 @@
+"""The process that stands in a container's network: it makes the network and hands connections out of it.
+
+It is forked, not started, for that costs a millisecond where an interpreter's start costs twenty. From the fork on it
+calls the kernel and nothing else of this program. It ends with its parent, or when its end of `control` is closed.
+
+It answers each connection to the Unix socket `door` with one byte and the descriptor of a socket that is connected to
+the container's server; or with an E and why there is none. So a connection costs one exchange between processes, and a
+request over it nothing.
+"""
+
+import errno
+import fcntl
+import gc
+import os
+import select
+import signal
+import socket
+import struct
+from dataclasses import dataclass
+from typing import NoReturn
+
+from millrace.runtimes.syscalls import Namespace, become_single_id_root, die_with_parent, set_name, setns, unshare
+
+__all__ = ["CONTAINER_PORT", "HANDED", "READY", "NetworkWish", "run_helper"]
+
+CONTAINER_PORT = 8080
+"""Where the container contract says that servers listen."""
+
+READY, FAILED, HANDED = b"R", b"F", b"\0"
+FIRST_PROCESS_IDS = range(300, 30_000)
+"""Out of these a container's first program gets its process id."""
+
+_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
+_TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
+_IFF_UP, _IFF_TAP, _IFF_NO_PI = 1, 2, 0x1000
+_BACKLOG = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkWish:
+    """What a new network is to have beside the loopback interface."""
+
+    platform_port: int | None
+    """Port of 127.0.0.1 to listen on for the platform's API; the listening socket is handed to the parent."""
+    interface: tuple[str, str] | None
+    """Name and address of an interface that leads nowhere, for programs that want one by name."""
+
+
+def run_helper(control: socket.socket, door: socket.socket | None, wish: NetworkWish, parent: int) -> NoReturn:
+    """Be the helper; never return. To be called in a child that was just forked."""
+    try:
+        stay_with_parent = die_with_parent(parent)
+        stay_with_parent()
+        _shed(control, door)
+        user, group = os.geteuid(), os.getegid()
+        unshare(Namespace.USER | Namespace.NETWORK)
+        stay_with_parent()  # the change of credentials took the promise back
+        become_single_id_root(user, group)
+        listening = _set_up(wish)
+        socket.send_fds(control, [READY], [listening.fileno()] if listening is not None else [])
+        if listening is not None:
+            listening.close()
+        _serve(control, door)
+    except BaseException as exc:  # noqa: BLE001  # told to the parent, which is the only one who can do something
+        try:
+            control.send(FAILED + str(exc).encode())
+        finally:
+            os._exit(1)
+    os._exit(0)
+
+
+def _shed(control: socket.socket, door: socket.socket | None) -> None:
+    """Drop what was inherited: descriptors, signal handlers, the wish to collect garbage."""
+    gc.disable()
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    keep = sorted(it.fileno() for it in (control, door) if it is not None)
+    start = 3
+    for descriptor in keep:
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+    os.setsid()
+    set_name("millrace-net")
+
+
+def _set_up(wish: NetworkWish) -> socket.socket | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+        if wish.interface is not None:
+            _make_interface(probe, *wish.interface)
+    _write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
+    if wish.platform_port is None:
+        return None
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", wish.platform_port))
+    listening.listen(_BACKLOG)
+    return listening
+
+
+def _make_interface(probe: socket.socket, name: str, address: str) -> None:
+    """Make a TAP device that nobody reads; without the right to, there is none."""
+    try:
+        device = os.open("/dev/net/tun", os.O_RDWR)
+    except OSError:
+        return
+    label = name.encode()
+    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", label, _IFF_TAP | _IFF_NO_PI))
+    fcntl.ioctl(device, _TUNSETPERSIST, 1)
+    for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, "255.255.255.0")):
+        packed = struct.pack("16sHH4s8x", label, socket.AF_INET, 0, socket.inet_aton(value))
+        fcntl.ioctl(probe, request, packed)
+    fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", label, _IFF_UP))
+    os.close(device)
+
+
+def _serve(control: socket.socket, door: socket.socket | None) -> None:
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    if door is not None:
+        door.setblocking(False)
+        poll.register(door, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == control.fileno():
+                message = control.recv(64)
+                if not message:
+                    return
+                control.send(_choose_process_ids(int(message)))
+            elif door is not None:
+                _hand_out(door)
+
+
+def _hand_out(door: socket.socket) -> None:
+    try:
+        caller, _ = door.accept()
+    except OSError:  # gone again
+        return
+    with caller:
+        caller.setblocking(False)
+        try:
+            server = _connect()
+        except OSError as exc:
+            answer, descriptors = b"E" + os.strerror(exc.errno or 0).encode(), []
+        else:
+            answer, descriptors = HANDED, [server]
+        try:
+            socket.send_fds(caller, [answer], [it.fileno() for it in descriptors])
+        except OSError:  # the caller is gone
+            pass
+        finally:
+            for server in descriptors:
+                server.close()
+
+
+def _connect() -> socket.socket:
+    """Connect to the server as far as that goes at once; a full queue of its own lets a connection wait."""
+    refused: OSError | None = None
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        try:
+            server = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        except OSError as exc:
+            refused = refused or exc
+            continue
+        code = server.connect_ex((host, CONTAINER_PORT))
+        if code in (0, errno.EINPROGRESS):
+            return server
+        server.close()
+        refused = refused or OSError(code, os.strerror(code))
+    assert refused is not None
+    return _raise(refused)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+def _choose_process_ids(init: int) -> bytes:
+    """Let process ids in a container go on from a number of its own, so that programs there differ in theirs.
+
+    Many take the process id for unique, in names of files and in seeds; in a new namespace all would be 2. The number
+    can be set only from within: a child goes there. Answers with it, or with 0 where the kernel does not allow it.
+    """
+    first = FIRST_PROCESS_IDS[int.from_bytes(os.urandom(4), "big") % len(FIRST_PROCESS_IDS)]
+    try:
+        namespace = os.open(f"/proc/{init}/ns/pid", os.O_RDONLY)
+        try:
+            setns(namespace, Namespace.PID)
+        finally:
+            os.close(namespace)
+        child = os.fork()
+        if child == 0:
+            try:
+                _write("/proc/sys/kernel/ns_last_pid", str(first))
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+    except OSError:
+        return b"0"
+    return str(first + 1).encode()
+
+
+def _write(path: str, text: str) -> None:
+    """Write a kernel's setting, if it may be written here."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY)
+    except OSError:
+        return
+    try:
+        os.write(descriptor, text.encode())
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
