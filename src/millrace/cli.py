@@ -5,10 +5,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from millrace import __version__, settings
 from millrace.errors import MillraceError, UsageError
 from millrace.settings import BadSettings, Settings
+
+if TYPE_CHECKING:
+    from millrace.commands.jobs import ListOptions
 
 __all__ = ["main"]
 
@@ -95,13 +99,23 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
     region = argparse.ArgumentParser(add_help=False, parents=[shared])
     region.add_argument("--region", help="region of the jobs (default: us-east-1)")
     listing = actions.add_parser("list", parents=[region], help="the newest jobs")
-    listing.add_argument("--limit", type=_positive, default=30)
+    listing.add_argument("--limit", type=_positive, default=30, help="how many at most (default: 30)")
+    listing.add_argument("--kind", choices=["transform-job", "training-job", "processing-job", "endpoint"])
+    listing.add_argument("--status", metavar="STATUS", help="only jobs in this status, such as InProgress")
+    listing.add_argument("--name", metavar="PART", help="only jobs whose name contains this")
+    watch = actions.add_parser("watch", parents=[region], help="follow a job, or all that run, until the end")
+    watch.add_argument("name", nargs="?", help="NAME or KIND/NAME")
+    for printing in (listing, watch):
+        printing.add_argument("--json", action="store_true", help="print one JSON object a line")
     for action, text in (
         ("show", "one job with its live counters and history, as JSON"),
         ("logs", "the log lines of a job"),
         ("stop", "ask a job to stop"),
     ):
-        actions.add_parser(action, parents=[region], help=text).add_argument("name", help="NAME or KIND/NAME")
+        named = actions.add_parser(action, parents=[region], help=text)
+        named.add_argument("name", help="NAME or KIND/NAME")
+        if action == "logs":
+            named.add_argument("-f", "--follow", action="store_true", help="go on with lines to come until the end")
     jobs.set_defaults(run=_jobs)
 
 
@@ -204,17 +218,42 @@ def _variables(pairs: Sequence[str]) -> Mapping[str, str]:
     return variables
 
 
+def _list_options(options: argparse.Namespace) -> "ListOptions":
+    from millrace.commands.jobs import ListOptions
+    from millrace.jobs.job import JobKind, JobStatus
+
+    status = None
+    if options.status is not None:
+        known = {it.value.lower(): it for it in JobStatus}
+        status = known.get(options.status.lower())
+        if status is None:
+            choices = ", ".join(it.value for it in JobStatus)
+            raise UsageError(f"--status must be one of {choices}, got {options.status!r}")
+    return ListOptions(
+        region=options.region,
+        kind=None if options.kind is None else JobKind(options.kind),
+        status=status,
+        name_contains=options.name,
+        limit=options.limit,
+        as_json=options.json,
+    )
+
+
 def _jobs(options: argparse.Namespace) -> int:
     from millrace.commands import jobs
 
     loaded = _settings(options)
     match options.action:
         case "list":
-            return jobs.list_jobs(loaded, region=options.region, limit=options.limit)
+            return jobs.list_jobs(loaded, _list_options(options))
+        case "watch":
+            from millrace.commands.watch import watch_jobs
+
+            return watch_jobs(loaded, options.name, region=options.region, as_json=options.json)
         case "show":
             return jobs.show_job(loaded, options.name, region=options.region)
         case "logs":
-            return jobs.show_logs(loaded, options.name, region=options.region)
+            return jobs.show_logs(loaded, options.name, region=options.region, follow=options.follow)
         case _:
             return jobs.stop_job(loaded, options.name, region=options.region)
 

@@ -4,73 +4,52 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from millrace.clock import SystemClock
+from millrace.commands.open_jobs import OpenJobs
 from millrace.jobs.documents import to_document
-from millrace.jobs.job import EndpointJob, Job, JobKind, StopRequested
+from millrace.jobs.job import EndpointJob, Job, JobKind, JobStatus, StopRequested
 from millrace.names import DEFAULT_REGION
-from millrace.ports.jobs import AgentRecord, JobQuery, NoSuchJob
+from millrace.ports.jobs import AgentRecord, JobQuery, JobSummary, NoSuchJob
 from millrace.ports.logs import NoSuchLogStream
 from millrace.settings import Settings
 from millrace.store.log_files import LogFiles
-from millrace.store.opening import has_state, open_database
-from millrace.store.sql_jobs import SqlJobStore
 
-__all__ = ["list_jobs", "show_job", "show_logs", "stop_job"]
+__all__ = ["ListOptions", "list_jobs", "show_job", "show_logs", "stop_job"]
 
 _GROUPS = {
     JobKind.TRANSFORM: "/aws/sagemaker/TransformJobs",
     JobKind.TRAINING: "/aws/sagemaker/TrainingJobs",
     JobKind.PROCESSING: "/aws/sagemaker/ProcessingJobs",
 }
-PAGE = 100
+
+FOLLOW_SECONDS = 0.25
+"""Time between two looks for new log lines."""
 
 
-class _Jobs:
-    """The job store of a data directory, for the time of one command."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListOptions:
+    """Which jobs to list; None stands for all."""
 
-    def __init__(self, settings: Settings) -> None:
-        if not has_state(settings):
-            raise SystemExit(f"millrace jobs: there is no state in {settings.data_dir} (MILLRACE_DATA_DIR, --data-dir)")
-        self.clock = SystemClock()
-        self._database = open_database(settings)
-        self.store = SqlJobStore(self._database, clock=self.clock)
-
-    def __enter__(self) -> "_Jobs":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
-
-    async def find(self, name: str, region: str) -> tuple[JobKind, Job]:
-        """Return the job of that name; `training-job/NAME` and its like tell kinds apart that share a name."""
-        prefix, _, rest = name.partition("/")
-        kinds, name = ([JobKind(prefix)], rest) if rest and prefix in list(JobKind) else (list(JobKind), name)
-        found = []
-        for kind in kinds:
-            with contextlib.suppress(NoSuchJob):
-                found.append((kind, await self.store.get(kind, region, name)))
-        if not found:
-            raise SystemExit(f"millrace jobs: there is no job {name!r} in region {region}")
-        if len(found) > 1:
-            choices = " or ".join(f"{kind.value}/{name}" for kind, _ in found)
-            raise SystemExit(f"millrace jobs: {name!r} is the name of several jobs; say {choices}")
-        return found[0]
+    region: str | None = None
+    kind: JobKind | None = None
+    status: JobStatus | None = None
+    name_contains: str | None = None
+    limit: int = 30
+    as_json: bool = False
 
 
-def list_jobs(settings: Settings, *, region: str | None, limit: int) -> int:
-    """Print the newest jobs of all kinds."""
-    with _Jobs(settings) as jobs:
-        entries = []
-        for kind in JobKind:
-            query = JobQuery(kind=kind, region=region or DEFAULT_REGION, limit=limit)
-            page = asyncio.run(jobs.store.list_jobs(query))
-            entries += [(summary, kind) for summary in page.summaries]
-    entries.sort(key=lambda entry: entry[0].created_at, reverse=True)
-    for summary, kind in entries[:limit]:
+def list_jobs(settings: Settings, options: ListOptions) -> int:
+    """Print the newest jobs."""
+    with OpenJobs(settings) as jobs:
+        entries = asyncio.run(_list(jobs, options))
+    for summary, kind in entries:
+        if options.as_json:
+            _print_json(_entry(summary, kind))
+            continue
         created = summary.created_at.strftime("%Y-%m-%d %H:%M:%S")
         print(f"{created}  {summary.status.value:<11} {kind.value}/{summary.name}")
         if summary.failure_reason:
@@ -78,9 +57,42 @@ def list_jobs(settings: Settings, *, region: str | None, limit: int) -> int:
     return 0
 
 
+async def _list(jobs: OpenJobs, options: ListOptions) -> list[tuple[JobSummary, JobKind]]:
+    entries = []
+    for kind in JobKind if options.kind is None else (options.kind,):
+        query = JobQuery(
+            kind=kind,
+            region=options.region or DEFAULT_REGION,
+            status=options.status,
+            name_contains=options.name_contains,
+            limit=options.limit,
+        )
+        page = await jobs.store.list_jobs(query)
+        entries += [(summary, kind) for summary in page.summaries]
+    entries.sort(key=lambda entry: entry[0].created_at, reverse=True)
+    return entries[: options.limit]
+
+
+def _entry(summary: JobSummary, kind: JobKind) -> Mapping[str, Any]:
+    return {
+        "kind": kind.value,
+        "name": summary.name,
+        "arn": summary.arn,
+        "status": summary.status.value,
+        "created_at": summary.created_at,
+        "ended_at": summary.ended_at,
+        "failure_reason": summary.failure_reason,
+    }
+
+
+def _print_json(document: Mapping[str, Any]) -> None:
+    """Print one document on a line of its own."""
+    sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+
 def show_job(settings: Settings, name: str, *, region: str | None) -> int:
     """Print one job, its instances' live counters and its history, as JSON."""
-    with _Jobs(settings) as jobs:
+    with OpenJobs(settings) as jobs:
         kind, job = asyncio.run(jobs.find(name, region or DEFAULT_REGION))
         agents = asyncio.run(jobs.store.list_agents(job.id))
         history = asyncio.run(jobs.store.history(job.id))
@@ -117,33 +129,72 @@ def _rates(agent: AgentRecord, progress: Mapping[str, Any]) -> Mapping[str, floa
     return {name: round(value, 3) for name, value in (*rates.items(), ("eta_seconds", left * seconds / done))}
 
 
-def show_logs(settings: Settings, name: str, *, region: str | None) -> int:
-    """Print all log lines of a job, stream by stream."""
-    with _Jobs(settings) as jobs:
-        kind, job = asyncio.run(jobs.find(name, region or DEFAULT_REGION))
-    logs = LogFiles(settings.logs_dir)
-    endpoint = isinstance(job, EndpointJob)
-    group = f"/aws/sagemaker/Endpoints/{job.name}" if endpoint else _GROUPS[kind]
-    try:
-        streams = logs.list_streams(group, "" if endpoint else f"{job.name}/")
-    except NoSuchLogStream:
-        return 0
-    for stream in streams:
-        print(f"==> {stream.name}")
-        offset = 0
+def show_logs(settings: Settings, name: str, *, region: str | None, follow: bool) -> int:
+    """Print all log lines of a job, stream by stream; go on with those to come until its end if told to follow."""
+    with OpenJobs(settings) as jobs, contextlib.suppress(BrokenPipeError):
+        return asyncio.run(_show_logs(jobs, LogFiles(settings.logs_dir), name, region or DEFAULT_REGION, follow))
+    return 0
+
+
+async def _show_logs(jobs: OpenJobs, logs: LogFiles, name: str, region: str, follow: bool) -> int:
+    kind, job = await jobs.find(name, region)
+    printer = _LogPrinter(logs, kind, job)
+    while True:
+        # The status is read before the lines: what is written before the end is printed.
+        over = not follow or job.is_terminal
+        printer.print_new()
+        if over:
+            return 0
+        await jobs.store.wait_for_change(FOLLOW_SECONDS)
+        try:
+            job = await jobs.store.get_by_id(job.id)
+        except NoSuchJob:
+            printer.print_new()
+            return 0
+
+
+class _LogPrinter:
+    """Prints each line of a job's streams once."""
+
+    def __init__(self, logs: LogFiles, kind: JobKind, job: Job) -> None:
+        self._logs = logs
+        endpoint = isinstance(job, EndpointJob)
+        self._group = f"/aws/sagemaker/Endpoints/{job.name}" if endpoint else _GROUPS[kind]
+        self._prefix = "" if endpoint else f"{job.name}/"
+        self._offsets: dict[str, int] = {}
+        self._shown: str | None = None
+
+    def print_new(self) -> None:
+        """Print what came since the last call."""
+        try:
+            streams = self._logs.list_streams(self._group, self._prefix)
+        except NoSuchLogStream:
+            return
+        for stream in streams:
+            with contextlib.suppress(NoSuchLogStream):  # deleted meanwhile
+                self._print_stream(stream.name)
+        sys.stdout.flush()
+
+    def _print_stream(self, name: str) -> None:
+        first = name not in self._offsets
+        offset = self._offsets.get(name, 0)
         while True:
-            page = logs.read(group, stream.name, offset=offset)
+            page = self._logs.read(self._group, name, offset=offset)
+            if (page.events or first) and self._shown != name:
+                print(f"==> {name}")
+                self._shown = name
+            first = False
             for event in page.events:
                 print(event.message)
             if page.end_offset == offset:
                 break
             offset = page.end_offset
-    return 0
+        self._offsets[name] = offset
 
 
 def stop_job(settings: Settings, name: str, *, region: str | None) -> int:
     """Ask for a job's stop; the server, running or to come, carries it out."""
-    with _Jobs(settings) as jobs:
+    with OpenJobs(settings) as jobs:
         _, job = asyncio.run(jobs.find(name, region or DEFAULT_REGION))
         if isinstance(job, EndpointJob):
             raise SystemExit(f"millrace jobs: {name} is an endpoint; delete it with `aws sagemaker delete-endpoint`")

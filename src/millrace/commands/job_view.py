@@ -1,0 +1,195 @@
+"""What a person wants to know of a job that runs: how far it is, how fast, what failed, how long it will take."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from millrace.jobs.job import Job, JobKind, JobStatus
+from millrace.ports.jobs import AgentRecord
+
+__all__ = ["InstanceView", "JobView", "RateMeter", "exit_code", "view_document", "view_line", "view_of"]
+
+WINDOW_SECONDS = 10.0
+"""Rates are means over this long: short enough to show a change, long enough to be read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstanceView:
+    """One instance: which attempt is at work, and its counters."""
+
+    index: int
+    attempt: int
+    state: str
+    objects_done: int = 0
+    objects_total: int = 0
+    objects_failed: int = 0
+    records: int = 0
+    bytes_in: int = 0
+    bytes_total: int = 0
+    latency_p50_ms: float = 0.0
+    records_per_second: float | None = None
+    bytes_per_second: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobView:
+    """One job at one moment; counts are sums over its instances."""
+
+    kind: JobKind
+    name: str
+    region: str
+    status: JobStatus
+    elapsed_seconds: float
+    instances: tuple[InstanceView, ...]
+    failure_reason: str | None = None
+
+    def total(self, field: str) -> int:
+        """Return the sum of a count over the instances."""
+        return sum(getattr(instance, field) for instance in self.instances)
+
+    def rate(self, field: str) -> float | None:
+        """Return the sum of a rate over the instances for which it is known; None if it is for none."""
+        known = [rate for instance in self.instances if (rate := getattr(instance, field)) is not None]
+        return sum(known) if known else None
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """How long the slowest instance takes for the rest at its rate of now; None if that is not known."""
+        if self.status is not JobStatus.IN_PROGRESS:
+            return None
+        left = [_eta(instance) for instance in self.instances if instance.bytes_in < instance.bytes_total]
+        known = [seconds for seconds in left if seconds is not None]
+        return max(known) if known and len(known) == len(left) else None
+
+
+def _eta(instance: InstanceView) -> float | None:
+    if not instance.bytes_per_second:
+        return None
+    return (instance.bytes_total - instance.bytes_in) / instance.bytes_per_second
+
+
+class RateMeter:
+    """Remembers the counters of the last seconds, for rates. One for a whole command."""
+
+    def __init__(self) -> None:
+        self._samples: dict[tuple[int, int, int], deque[tuple[datetime, int, int]]] = {}
+
+    def rates(self, agent: AgentRecord) -> tuple[float, float] | None:
+        """Return records and bytes a second of an agent; None as long as there is one sample of it."""
+        counters = agent.progress
+        if counters is None:
+            return None
+        key = (agent.ref.job_id, agent.ref.index, agent.ref.attempt)
+        samples = self._samples.setdefault(key, deque())
+        now = agent.heartbeat_at
+        if not samples or samples[-1][0] < now:
+            samples.append((now, int(counters.get("records", 0)), int(counters.get("bytes_in", 0))))
+        while len(samples) > 2 and (now - samples[1][0]).total_seconds() >= WINDOW_SECONDS:
+            samples.popleft()
+        (since, records_then, bytes_then), (until, records, received) = samples[0], samples[-1]
+        seconds = (until - since).total_seconds()
+        if seconds <= 0:
+            return None
+        return (records - records_then) / seconds, (received - bytes_then) / seconds
+
+    def forget_all_but(self, job_ids: Sequence[int]) -> None:
+        """Drop the samples of jobs that are not watched any more."""
+        for key in [key for key in self._samples if key[0] not in job_ids]:
+            del self._samples[key]
+
+
+def view_of(kind: JobKind, job: Job, agents: Sequence[AgentRecord], *, now: datetime, meter: RateMeter) -> JobView:
+    """Return what there is to know of a job now."""
+    by_index = {agent.ref.index: agent for agent in agents}
+    instances = []
+    for instance in job.instances:
+        agent = by_index.get(instance.index)
+        counters: Mapping[str, Any] = (agent.progress if agent is not None else None) or {}
+        rates = None if agent is None or job.is_terminal else meter.rates(agent)
+        instances.append(
+            InstanceView(
+                index=instance.index,
+                attempt=instance.attempt,
+                state=instance.state.value,
+                objects_done=counters.get("objects_done", 0),
+                objects_total=counters.get("objects_total", 0),
+                objects_failed=counters.get("objects_failed", 0),
+                records=counters.get("records", 0),
+                bytes_in=counters.get("bytes_in", 0),
+                bytes_total=counters.get("bytes_total", 0),
+                latency_p50_ms=counters.get("latency_p50_ms", 0.0),
+                records_per_second=None if rates is None else rates[0],
+                bytes_per_second=None if rates is None else rates[1],
+            )
+        )
+    return JobView(
+        kind=kind,
+        name=job.name,
+        region=job.region,
+        status=job.status,
+        elapsed_seconds=max(0.0, ((job.ended_at or now) - job.created_at).total_seconds()),
+        instances=tuple(instances),
+        failure_reason=job.failure_reason,
+    )
+
+
+def view_document(view: JobView) -> dict[str, Any]:
+    """Return a view as JSON has it."""
+    fields = ("objects_done", "objects_total", "objects_failed", "records", "bytes_in", "bytes_total")
+    return {
+        "kind": view.kind.value,
+        "name": view.name,
+        "region": view.region,
+        "status": view.status.value,
+        "elapsed_seconds": round(view.elapsed_seconds, 3),
+        **{field: view.total(field) for field in fields},
+        "records_per_second": _rounded(view.rate("records_per_second")),
+        "bytes_per_second": _rounded(view.rate("bytes_per_second")),
+        "eta_seconds": _rounded(view.eta_seconds),
+        "failure_reason": view.failure_reason,
+        "instances": [
+            {
+                "instance": instance.index,
+                "attempt": instance.attempt,
+                "state": instance.state,
+                **{field: getattr(instance, field) for field in fields},
+                "latency_p50_ms": instance.latency_p50_ms,
+                "records_per_second": _rounded(instance.records_per_second),
+                "bytes_per_second": _rounded(instance.bytes_per_second),
+            }
+            for instance in view.instances
+        ],
+    }
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 3)
+
+
+def view_line(view: JobView) -> str:
+    """Return a view as one line of text."""
+    words = [f"{view.kind.value}/{view.name} {view.status.value}"]
+    if view.total("objects_total"):
+        words.append(f"{view.total('objects_done')}/{view.total('objects_total')} objects")
+        words.append(f"{view.total('records')} records")
+        words.append(f"{view.total('objects_failed')} failed")
+    records, received = view.rate("records_per_second"), view.rate("bytes_per_second")
+    if records is not None and received is not None:
+        words.append(f"{records:.0f} records/s")
+        words.append(f"{received / 1e6:.2f} MB/s")
+    if view.eta_seconds is not None:
+        words.append(f"{view.eta_seconds:.0f} s left")
+    if view.failure_reason:
+        words.append(view.failure_reason)
+    return ", ".join(words)
+
+
+_CODES = {JobStatus.COMPLETED: 0, JobStatus.IN_SERVICE: 0, JobStatus.FAILED: 1, JobStatus.STOPPED: 2}
+
+
+def exit_code(statuses: Sequence[JobStatus]) -> int:
+    """Return 1 if one failed, else 2 if one was stopped, else 0."""
+    codes = {_CODES.get(status, 0) for status in statuses}
+    return 1 if 1 in codes else max(codes, default=0)
