@@ -16,7 +16,7 @@ from millrace.protocol.bindings import Arguments
 from millrace.protocol.bodies import DigestBody, MemoryBody, check_digest, gunzip
 from millrace.protocol.chunked import ChunkedBody, is_chunked_hash, is_signed_hash
 from millrace.protocol.dispatch import Destination, find_destination, form_destination, is_aws_host, is_form
-from millrace.protocol.faults import AuthFailure, AuthProblem, Speaker
+from millrace.protocol.faults import AuthFailure, AuthProblem, BodyTooLong, Speaker
 from millrace.protocol.message import Body, Context, Handler, Principal, Reply, Request, Response, Result
 from millrace.protocol.models import WireProtocol
 from millrace.protocol.operations import Operation, Service, service
@@ -310,7 +310,10 @@ async def _whole_or_stream(body: Body, operation: Operation, limit: int) -> byte
 async def _read(addressed: Addressed, operation: Operation, limit: int) -> bytes:
     if addressed.content is not None:
         return addressed.content
-    return await addressed.request.body.read(max(limit, operation.body_limit))
+    content = await addressed.request.body.read(max(limit, operation.body_limit))
+    if operation.body_limit and len(content) > operation.body_limit:
+        raise BodyTooLong(len(content), operation.body_limit)
+    return content
 
 
 def _unpacked(addressed: Addressed, content: bytes, limit: int) -> bytes:

@@ -15,6 +15,7 @@ from millrace.protocol.xml import DECLARATION, escape
 __all__ = [
     "AuthFailure",
     "AuthProblem",
+    "BodyTooLong",
     "IncompleteBody",
     "InternalError",
     "MalformedRequest",
@@ -62,6 +63,23 @@ class IncompleteBody(ApiError):
     """The client sent fewer or more bytes than it announced, or went away."""
 
     code = "IncompleteBody"
+
+
+class BodyTooLong(ApiError):
+    """The body is longer than the operation's model allows: a validation error, but with the status that says so.
+
+    Source:
+        endpoints-triggers.md 7.2: HTTP 413 with ValidationError.
+    """
+
+    code = "ValidationError"
+    status = 413
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(
+            f"1 validation error detected: Value of {length} bytes at 'body' failed to satisfy constraint: Member must "
+            f"have length less than or equal to {limit}"
+        )
 
 
 class NoSuchRoute(ApiError):
@@ -174,7 +192,7 @@ def wire_fault(error: ApiError, speaker: Speaker) -> WireFault:
     if type(error) is ValidationError and speaker.service == "sagemaker-runtime":
         code = "ValidationError"  # the one name that the runtime's model declares
     shape = _shape(code, speaker)
-    if shape is not None and not isinstance(error, S3Error) and "error" in shape.metadata:
+    if shape is not None and not isinstance(error, S3Error | BodyTooLong) and "error" in shape.metadata:
         status = shape.metadata["error"].get("httpStatusCode", status)
     return WireFault(code=code, message=error.message, status=status, members=error.members)
 

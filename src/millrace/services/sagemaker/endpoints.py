@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.errors import ValidationError
-from millrace.jobs.endpoint import DataCapture, Variant
+from millrace.jobs.endpoint import DataCapture, EndpointSpec, Variant
 from millrace.jobs.job import (
     DeleteRequested,
     EndpointJob,
@@ -19,6 +19,7 @@ from millrace.ports.jobs import JobExists, JobSummary, NoSuchJob
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.endpoint_configs import resolve_endpoint_config
+from millrace.services.sagemaker.endpoint_updates import check_deployment, retained
 from millrace.services.sagemaker.held_describe import hold_for_patient_clients
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.tags import delete_all_tags, set_tags
@@ -59,8 +60,11 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
 
     async def update_endpoint(context: Context, params: Params) -> Result:
         job = await _find(backends, context, params["EndpointName"])
+        check_deployment(params.get("DeploymentConfig"))
         spec = await resolve_endpoint_config(backends, context, params["EndpointConfigName"])
         _require_status(job, JobStatus.IN_SERVICE, JobStatus.FAILED)
+        if params.get("RetainAllVariantProperties"):
+            spec = retained(spec, job.spec, params.get("ExcludeRetainedVariantProperties") or ())
         await jobs.post(job.id, UpdateRequested(at=backends.clock.now(), spec=spec))
         await backends.pump()
         return {"EndpointArn": str(job.arn)}
@@ -95,6 +99,8 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
 
 
 def _require_status(job: EndpointJob, *statuses: JobStatus) -> None:
+    if job.status in (JobStatus.CREATING, JobStatus.UPDATING):
+        raise ValidationError(f'Cannot update in-progress endpoint "{job.arn}": it is {job.status.value}.')
     if job.status not in statuses:
         raise ValidationError(f'Cannot update endpoint "{job.arn}" in status {job.status.value}.')
 
@@ -118,9 +124,24 @@ def _description(job: EndpointJob) -> Result:
         "FailureReason": job.failure_reason,
         "ProductionVariants": [_variant(job, variant) for variant in job.spec.variants],
         "DataCaptureConfig": None if job.spec.capture is None else _capture(job.spec.capture),
+        "PendingDeploymentSummary": None if job.target is None else _pending(job.target),
         "CreationTime": job.created_at,
         "LastModifiedTime": job.modified_at,
     }
+
+
+def _pending(target: EndpointSpec) -> Result:
+    variants = [
+        {
+            "VariantName": variant.name,
+            "DesiredWeight": variant.weight,
+            "CurrentWeight": 0.0,
+            "DesiredInstanceCount": variant.instance_count,
+            "CurrentInstanceCount": 0,
+        }
+        for variant in target.variants
+    ]
+    return {"EndpointConfigName": target.config, "ProductionVariants": variants}
 
 
 def _capture(capture: DataCapture) -> Result:
