@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from millrace import __version__
@@ -17,18 +16,20 @@ from millrace.built_in_images import built_in_metrics, find_built_in
 from millrace.clock import SystemClock
 from millrace.engines.agent_maker import AgentMaker
 from millrace.engines.local import ENDPOINT_VARIABLE, LocalEngine
-from millrace.errors import InfrastructureError
+from millrace.errors import StoreUnavailable
 from millrace.http.access_log import access_log
 from millrace.http.app import ASGIApp, app
 from millrace.http.server import serve
-from millrace.jobs.job import EndpointJob, Job, JobStatus
 from millrace.metrics import MetricsPage, ServerMetrics, StateFigures
 from millrace.ports.jobs import AgentRecord
 from millrace.protocol.message import Handler, Request, Response
 from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
 from millrace.scheduler.data_capture import DataCaptureWriter
+from millrace.scheduler.job_ends import JobEnds
+from millrace.scheduler.membership import Membership
 from millrace.scheduler.router import StoreRouter
 from millrace.scheduler.scheduler import Scheduler
+from millrace.server_addresses import DataDirInUse, ServerAddress, note_address, read_address, server_place
 from millrace.services import iam, logs, s3, sagemaker, sagemaker_runtime, sts
 from millrace.settings import Settings, as_environment
 from millrace.store.database import Database
@@ -39,42 +40,12 @@ from millrace.store.sql_documents import SqlDocumentStore
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
 from millrace.store.sql_operation import SqlOperationStore
+from millrace.store.sql_servers import SqlServerStore
 from millrace.store.timed_database import TimedDatabase
 
 __all__ = ["DataDirInUse", "Server", "ServerAddress", "read_address", "run_server"]
 
 log = logging.getLogger(__name__)
-
-ADDRESS_FILE = "server.json"
-LOCK_FILE = "server.lock"
-
-
-class DataDirInUse(InfrastructureError):
-    """Another server runs on this data directory."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerAddress:
-    """Where the server of a data directory listens."""
-
-    url: str
-    process_id: int
-    proxy_url: str
-    proxy_ca: str
-
-
-def read_address(settings: Settings) -> ServerAddress | None:
-    """Return the address of the server that runs on the data directory, or None if none does."""
-    try:
-        with (settings.run_dir / LOCK_FILE).open("rb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                document = json.loads((settings.run_dir / ADDRESS_FILE).read_text("utf-8"))
-                return ServerAddress(**document)
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
-    return None
 
 
 class Server:
@@ -105,7 +76,14 @@ class Server:
         )
         self.router = StoreRouter(self.jobs, capture=self.capture)
         self._woken = asyncio.Event()
-        self._ends: dict[int, asyncio.Event] = {}
+        self.ends = JobEnds(self.jobs)
+        self.membership = Membership(
+            servers=SqlServerStore(self.database, clock=self.clock),
+            clock=self.clock,
+            is_shared=self.database.is_shared,
+            beat_seconds=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+        )
         self._agent_environment = {**os.environ, **as_environment(settings)}
         self.engine = LocalEngine(
             settings.work_dir,
@@ -113,6 +91,7 @@ class Server:
             self._agent_environment,
             on_exit=self._woken.set,
             maker=maker,
+            is_alone=not self.database.is_shared,
         )
         self.scheduler = Scheduler(
             jobs=self.jobs,
@@ -121,9 +100,10 @@ class Server:
             max_jobs=settings.max_jobs,
             max_attempts=settings.max_instance_attempts,
             lease_seconds=settings.lease_seconds,
+            server_id=lambda: self.membership.id,
             on_saved=self.router.forget,
             is_busy=self.router.is_busy,
-            on_moved=self._note_move,
+            on_moved=self.ends.note,
             on_started=lambda ref: self.metrics.count_agent_start(ref.attempt),
             on_lost=lambda loss: self.metrics.count_agent_loss(),
         )
@@ -137,8 +117,8 @@ class Server:
             images=self.images,
             clock=self.clock,
             built_in_metrics=built_in_metrics,
-            pump=self.scheduler.try_pump,
-            wait_for_end=self._wait_for_end,
+            pump=partial(self.scheduler.try_pump, for_all=True),
+            wait_for_end=self.ends.wait,
         )
         settings = self._settings
         return {
@@ -176,21 +156,9 @@ class Server:
         body = json.dumps({"status": "ok", "version": __version__}).encode()
         return Response(status=200, headers=(("content-type", "application/json"),), body=body)
 
-    def _note_move(self, job: Job) -> None:
-        if _is_settled(job):
-            end = self._ends.pop(job.id, None)
-            if end is not None:
-                end.set()
-
-    async def _wait_for_end(self, job_id: int, seconds: float) -> None:
-        end = self._ends.setdefault(job_id, asyncio.Event())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(end.wait(), seconds)
-
     def release_held(self) -> None:
         """Answer all Describe calls that are held for the end of a job: the server is about to end."""
-        for end in self._ends.values():
-            end.set()
+        self.ends.release()
 
     def tell_agents(self, url: str) -> None:
         """Let agents started from now on know where the server is."""
@@ -199,31 +167,41 @@ class Server:
 
     @asynccontextmanager
     async def running(self, *, stop_jobs: bool) -> AsyncIterator[None]:
-        """Move jobs while the block runs; then stop the endpoints' model servers, which the next server starts again.
+        """Move jobs while the block runs; then hand them over to another server on the state.
 
-        Finite jobs are left to their agents, unless `stop_jobs` says that nobody will come back for them.
+        The last one stops the endpoints' model servers, which the next server starts again. Finite jobs are left to
+        their agents, unless `stop_jobs` says that nobody will come back for them.
         """
         await self.keys.delete_expired()
         await self.keys.ensure_first_key(role=self._settings.role_name)
         await self.engine.open()
-        await self.engine.sweep(await self.jobs.list_unfinished())
-        moving = asyncio.create_task(self.scheduler.run())
+        await self.engine.sweep(self.jobs.list_unfinished)
+        await self.membership.join()
+        moving = asyncio.create_task(self.scheduler.run(self.ends.look if self.database.is_shared else None))
+        beating = asyncio.create_task(self.membership.keep())
         waking = asyncio.create_task(self._wake())
         sweeping = asyncio.create_task(self.objects.sweep())
         capturing = asyncio.create_task(self.capture.run())
         try:
             yield
         finally:
-            for task in (moving, waking, sweeping, capturing):
+            for task in (moving, beating, waking, sweeping, capturing):
                 task.cancel()
-            for outcome in await asyncio.gather(moving, waking, sweeping, capturing, return_exceptions=True):
+            for outcome in await asyncio.gather(moving, beating, waking, sweeping, capturing, return_exceptions=True):
                 if isinstance(outcome, Exception):
                     log.error("background task failed", exc_info=outcome)
-            await self._await_end(await self.scheduler.suspend(all_jobs=stop_jobs))
+            await self._leave(stop_jobs=stop_jobs)
             self.router.close()
             await self.capture.flush()
             await self.engine.close()
             self.database.close()
+
+    async def _leave(self, *, stop_jobs: bool) -> None:
+        try:
+            if await self.membership.leave():
+                await self._await_end(await self.scheduler.suspend(all_jobs=stop_jobs))
+        except StoreUnavailable as exc:  # whoever comes next finds the agents at work
+            log.error("jobs could not be handed over", extra={"detail": str(exc)})
 
     async def _await_end(self, agents: Sequence[AgentRecord]) -> None:
         deadline = self.clock.monotonic() + self._settings.serve_stop_grace_seconds
@@ -238,13 +216,6 @@ class Server:
             await self.scheduler.try_pump()
 
 
-def _is_settled(job: Job) -> bool:
-    """Whether what a client may wait for has come: a job's end, an endpoint in service, failed or gone."""
-    if isinstance(job, EndpointJob) and job.status is JobStatus.DELETING:
-        return not job.instances
-    return job.is_terminal or job.status is JobStatus.IN_SERVICE
-
-
 async def run_server(settings: Settings, *, stop_jobs: bool = False, stop_at_eof: bool = False) -> None:
     """Run the server of a data directory until SIGTERM or SIGINT.
 
@@ -256,18 +227,13 @@ async def run_server(settings: Settings, *, stop_jobs: bool = False, stop_at_eof
         DataDirInUse: Another one runs on it.
         OSError: The address can't be listened on.
     """
-    settings.run_dir.mkdir(parents=True, exist_ok=True)
-    with (settings.run_dir / LOCK_FILE).open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataDirInUse(f"a server runs on {settings.data_dir} already") from None
+    with server_place(settings) as place:
         server = Server(settings)
         listening: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
         stop = asyncio.Event()
         async with server.running(stop_jobs=stop_jobs):
             beside = [
-                asyncio.create_task(_announce(settings, server, listening)),
+                asyncio.create_task(_announce(settings, server, listening, place)),
                 asyncio.create_task(_release_at(stop, server)),
             ]
             if stop_at_eof:
@@ -303,7 +269,9 @@ async def _release_at(stop: asyncio.Event, server: Server) -> None:
     server.release_held()
 
 
-async def _announce(settings: Settings, server: Server, listening: "asyncio.Future[tuple[str, int]]") -> None:
+async def _announce(
+    settings: Settings, server: Server, listening: "asyncio.Future[tuple[str, int]]", place: Path
+) -> None:
     """Once the server listens, tell agents and commands where; then keep its CONNECT proxy open until cancelled."""
     from millrace.http.proxy import ConnectProxy  # its cryptography takes 50 ms to import: not before we answer
 
@@ -319,15 +287,8 @@ async def _announce(settings: Settings, server: Server, listening: "asyncio.Futu
             proxy_url=f"http://127.0.0.1:{proxy.port}",
             proxy_ca=str(proxy.bundle_path),
         )
-        _write_address(settings.run_dir / ADDRESS_FILE, address)
+        note_address(place, address)
         print(f"millrace {__version__} ready on {url}, data in {settings.data_dir}", flush=True)
         await asyncio.Event().wait()
     finally:
         await proxy.close()
-
-
-def _write_address(path: Path, address: ServerAddress) -> None:
-    draft = path.with_suffix(".tmp")
-    draft.touch(mode=0o600)
-    draft.write_text(json.dumps(asdict(address)), "utf-8")
-    draft.replace(path)

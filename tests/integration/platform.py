@@ -18,9 +18,9 @@ import boto3
 from botocore.config import Config
 
 from millrace import settings as settings_module
-from millrace.app import read_address
 from millrace.clock import SystemClock
 from millrace.commands.environment import client_environment
+from millrace.server_addresses import read_addresses
 from millrace.settings import Settings, as_environment
 from millrace.store.opening import open_database
 from millrace.store.sql_jobs import SqlJobStore
@@ -70,8 +70,7 @@ class Platform:
             )
         pid = self.process.pid
         self.address = wait_until(
-            "server start",
-            lambda: (address := read_address(self.settings)) if _is(read_address(self.settings), pid) else None,
+            "server start", lambda: next((it for it in read_addresses(self.settings) if it.process_id == pid), None)
         )
         self._clients.clear()
         return self
@@ -221,10 +220,6 @@ class Platform:
             events = logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True)
             lines += [event["message"] for event in events["events"]]
         return lines
-
-
-def _is(address: Any, pid: int) -> bool:
-    return address is not None and address.process_id == pid
 
 
 def _split(uri: str) -> tuple[str, str]:

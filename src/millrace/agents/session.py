@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 from millrace.clock import Clock
 from millrace.errors import LeaseLost, StoreUnavailable
 from millrace.jobs.job import Event
+from millrace.machine import machine_name
 from millrace.ports.jobs import InstanceRef, JobStore
 
 __all__ = ["AgentSession", "DetachedSession", "Session", "Suspended"]
@@ -106,7 +106,7 @@ class AgentSession:
             agent_id=agent_id,
             process_id=os.getpid(),
             process_start=process_start,
-            host=socket.gethostname(),
+            host=machine_name(),
         )
         if not taken:
             raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is taken or closed")

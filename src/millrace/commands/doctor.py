@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from millrace import __version__
-from millrace.app import read_address
 from millrace.runtimes.process import ProcessRuntime
+from millrace.server_addresses import read_addresses
 from millrace.settings import Settings
 
 __all__ = ["examine"]
@@ -49,8 +49,9 @@ def _findings(settings: Settings) -> Iterator[_Finding]:
         yield _Finding(not absent, f"extra {extra}", detail)
     yield _data_dir(settings)
     yield _attributes(settings)
-    address = read_address(settings)
-    yield _Finding(True, "server", f"runs on {address.url}" if address else "none runs on this data directory")
+    addresses = [address.url for address in read_addresses(settings)]
+    detail = f"runs on {' and '.join(addresses)}" if addresses else "none runs on this data directory"
+    yield _Finding(True, "server", detail)
 
 
 def _data_dir(settings: Settings) -> _Finding:

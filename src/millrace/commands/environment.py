@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from millrace.app import ServerAddress, read_address
 from millrace.clock import SystemClock
 from millrace.errors import UsageError
 from millrace.names import DEFAULT_REGION
 from millrace.ports.keys import AccessKey
 from millrace.private_folder import make_private_folder
+from millrace.server_addresses import ServerAddress, read_address, read_addresses
 from millrace.settings import Settings, as_environment
 from millrace.store.opening import open_database
 from millrace.store.sql_keys import SqlKeyStore
@@ -185,9 +185,9 @@ def _start_server(settings: Settings) -> tuple[subprocess.Popen[bytes], ServerAd
         )
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        address = read_address(settings)
-        if address is not None and address.process_id == server.pid:
-            return server, address
+        for address in read_addresses(settings):
+            if address.process_id == server.pid:
+                return server, address
         if server.poll() is not None:
             break
         time.sleep(0.02)

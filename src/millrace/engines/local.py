@@ -9,12 +9,12 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from millrace.engines.agent_maker import AgentMaker
+from millrace.machine import is_running
 from millrace.ports.jobs import AgentRecord, InstanceRef
 from millrace.process_groups import end_left_over, process_start
 
@@ -43,10 +43,12 @@ class LocalEngine:
         *,
         on_exit: Callable[[], None],
         maker: AgentMaker | None = None,
+        is_alone: bool = False,
     ) -> None:
         """Take where instances work, where agents print, their environment, and whom to tell when one has ended.
 
-        A nursery that is given is its giver's to close.
+        A nursery that is given is its giver's to close. `is_alone` tells that no other machine's agents are on this state:
+        one that seems to be another's was ours before a restart.
         """
         self._work_dir = work_dir
         self._log_file = log_file
@@ -54,6 +56,7 @@ class LocalEngine:
         self._on_exit = on_exit
         self._maker = maker or AgentMaker(log_file)
         self._owns_maker = maker is None
+        self._is_alone = is_alone
         self._children: dict[InstanceRef, tuple[int, float]] = {}
 
     def set_environment(self, environment: Mapping[str, str]) -> None:
@@ -98,9 +101,10 @@ class LocalEngine:
         return child is not None and time.monotonic() - child[1] < REGISTRATION_SECONDS
 
     def is_alive(self, agent: AgentRecord) -> bool | None:
-        if agent.host != socket.gethostname():
-            return None
-        return agent.ref in self._children or process_start(agent.process_id) == agent.process_start
+        if agent.ref in self._children:
+            return True
+        runs = is_running(agent.host, agent.process_id, agent.process_start)
+        return False if runs is None and self._is_alone else runs
 
     def nudge(self, agent: AgentRecord) -> None:
         self._signal(agent, signal.SIGUSR1)
@@ -128,11 +132,11 @@ class LocalEngine:
             folder = folder / str(index)
         await asyncio.to_thread(_remove, folder)
 
-    async def sweep(self, keep: Collection[int]) -> None:
+    async def sweep(self, list_kept: Callable[[], Awaitable[Collection[int]]]) -> None:
         if self._work_dir.is_dir():
-            for folder in list(self._work_dir.iterdir()):
-                if folder.name.isdigit() and int(folder.name) not in keep:
-                    await self.remove_work(int(folder.name), None)
+            found = {int(folder.name) for folder in self._work_dir.iterdir() if folder.name.isdigit()}
+            for job_id in found.difference(await list_kept()):
+                await self.remove_work(job_id, None)
 
     async def close(self) -> None:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,6 @@
 """Engine: where agents run."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from millrace.ports.jobs import AgentRecord, InstanceRef
@@ -39,8 +39,11 @@ class Engine(Protocol):
         """Remove working files of an instance, or of a whole job."""
         ...
 
-    async def sweep(self, keep: Collection[int]) -> None:
-        """Remove working files of all jobs but these: a crash may have come between a job's end and its clean-up."""
+    async def sweep(self, list_kept: Callable[[], Awaitable[Collection[int]]]) -> None:
+        """Remove working files of all jobs but those listed: a crash may have come between an end and its clean-up.
+
+        The list is asked for after the files were looked at: a job that another server starts meanwhile is on it.
+        """
         ...
 
     async def close(self) -> None:

@@ -1,6 +1,6 @@
 """An Engine whose agents a test plays itself."""
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 
 from millrace.ports.jobs import AgentRecord, InstanceRef
@@ -43,8 +43,8 @@ class FakeEngine:
     async def remove_work(self, job_id: int, index: int | None) -> None:
         self.removed.append((job_id, index))
 
-    async def sweep(self, keep: Collection[int]) -> None:
-        self.kept = set(keep)
+    async def sweep(self, list_kept: Callable[[], Awaitable[Collection[int]]]) -> None:
+        self.kept = set(await list_kept())
 
     async def close(self) -> None:
         self.starting.clear()
