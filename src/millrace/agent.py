@@ -24,8 +24,8 @@ from millrace.agents.processing import ProcessingAgent
 from millrace.agents.session import AgentSession, Session
 from millrace.agents.training import TrainingAgent
 from millrace.agents.transform import TransformAgent
-from millrace.built_in_images import find_built_in
 from millrace.clock import SystemClock
+from millrace.containers import all_images, container_runtime
 from millrace.dataplane.limits import Limits
 from millrace.engines.local import ENDPOINT_VARIABLE, instance_folder, process_start
 from millrace.errors import InternalFailure, JobFailure, LeaseLost, StoreUnavailable
@@ -35,8 +35,6 @@ from millrace.jobs.training import TrainingOutcome
 from millrace.jobs.transform import InstanceOutcome
 from millrace.log_format import set_up_logging
 from millrace.ports.jobs import InstanceRef, NoSuchJob
-from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
-from millrace.runtimes.process import ProcessRuntime
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
@@ -72,9 +70,9 @@ class Agent:
         self._keys = SqlKeyStore(self._database, clock=self._clock, account=settings.account)
         self._objects = FilesystemObjects(settings.objects_dir, clock=self._clock)
         self._logs = LogFiles(settings.logs_dir)
-        self._images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
-        self._runtime = ProcessRuntime(environ)
+        self._images = all_images(settings)
         self._endpoint_url = environ.get(ENDPOINT_VARIABLE)
+        self._runtime = container_runtime(settings, environ, platform_url=self._endpoint_url)
         self._folder = instance_folder(settings.work_dir, ref.job_id, ref.index)
 
     async def run(self) -> None:

@@ -152,6 +152,30 @@ class Settings:
         "Bytes of calls captured from endpoints that wait in memory; what finds no room is dropped and counted.",
         least=0,
     )
+    runtime: str = _setting(
+        "MILLRACE_RUNTIME",
+        "auto",
+        "Which images run: auto (host images as processes, brought images in the sandbox), sandbox (as auto, but of "
+        "host images only built-in algorithms) or process (host images only).",
+    )
+    sandbox_egress: str = _setting(
+        "MILLRACE_SANDBOX_EGRESS",
+        "auto",
+        "Networks that sandboxed containers reach beside the platform's API: auto (all, where slirp4netns works) or "
+        "none.",
+    )
+    container_memory_bytes: int = _setting(
+        "MILLRACE_CONTAINER_MEMORY_BYTES",
+        0,
+        "Bytes of memory above which a sandboxed container is killed; 0 for no limit.",
+        least=0,
+    )
+    container_processes: int = _setting(
+        "MILLRACE_CONTAINER_PROCESSES",
+        16384,
+        "Processes and threads above which a sandboxed container is refused more or killed; 0 for no limit.",
+        least=0,
+    )
     log_level: str = _setting("MILLRACE_LOG_LEVEL", "info", "Least severe level logged: debug, info, warning, error.")
     log_format: str = _setting(
         "MILLRACE_LOG_FORMAT", "text", "Form of log lines: text (for people) or json (one object a line)."
@@ -211,8 +235,15 @@ class Settings:
         """Sockets, locks and the server's address: facts about running processes."""
         return self.data_dir / "run"
 
+    @property
+    def sandbox_dir(self) -> Path:
+        """What the sandbox keeps of the machine for all containers."""
+        return self.data_dir / "sandbox"
+
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
+    "runtime": ("auto", "sandbox", "process"),
+    "sandbox_egress": ("auto", "none"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),
     "access_log": ("none", "errors", "all"),
