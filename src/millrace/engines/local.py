@@ -47,7 +47,7 @@ class LocalEngine:
     ) -> None:
         """Take where instances work, where agents print, their environment, and whom to tell when one has ended.
 
-        A nursery that is given is its giver's to close. `is_alone` tells that no other machine's agents are on this state:
+        A nursery that is given is its giver's to close. `is_alone` tells that no other machine has agents on it:
         one that seems to be another's was ours before a restart.
         """
         self._work_dir = work_dir
