@@ -81,6 +81,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _config(app: ASGIApp, drain_seconds: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        interface="asgi3",
         http="httptools",
         ws="none",
         lifespan="off",
