@@ -52,7 +52,8 @@ class TrainingAgent:
         self._backends = backends
         self._session = backends.session
         self._grace = stop_grace_seconds
-        self._metrics = MetricReader(job.spec.metrics)
+        self._group: HostGroup | None = None
+        self._metrics = MetricReader(job.spec.metrics, report=self._report)
 
     async def run(self) -> TrainingOutcome:
         """Do the whole job; failures of the job are in the outcome, LeaseLost passes through."""
@@ -60,10 +61,9 @@ class TrainingAgent:
         ref = session.ref
         await session.post(InstanceStarted(at=session.clock.now(), index=ref.index, attempt=ref.attempt))
         started = session.clock.monotonic()
-        group: HostGroup | None = None
         try:
             image = self._backends.images.resolve(self._spec.image)
-            group = await HostGroup.prepare(
+            group = self._group = await HostGroup.prepare(
                 self._job,
                 self._spec.hosts,
                 self._folder,
@@ -79,8 +79,8 @@ class TrainingAgent:
             outcome = TrainingOutcome(failure_reason=failure.reason)
         except (ImageUnavailable, RuntimeUnavailable, ObjectStoreError) as exc:
             outcome = TrainingOutcome(failure_reason=ClientFailure(str(exc)).reason)
-        if group is not None:
-            group.flush()
+        if self._group is not None:
+            self._group.flush()
         seconds = round(self._session.clock.monotonic() - started)
         return TrainingOutcome(
             failure_reason=outcome.failure_reason,
@@ -90,6 +90,11 @@ class TrainingAgent:
             metrics=self._metrics.values,
             training_seconds=max(1, seconds),
         )
+
+    def _report(self, line: str) -> None:
+        """Tell the job's owner of what is no reason to fail."""
+        if self._group is not None:
+            self._group.hosts[0].stream.write_now(line)
 
     async def _stage(self, stage: SecondaryStatus) -> None:
         session = self._session
