@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from millrace import __version__
-from millrace.built_in_images import built_in_metrics, find_built_in
+from millrace.built_in_images import built_in_metrics
 from millrace.clock import SystemClock
+from millrace.containers import runnable_images
 from millrace.engines.agent_maker import AgentMaker
 from millrace.engines.local import ENDPOINT_VARIABLE, LocalEngine
 from millrace.errors import StoreUnavailable
@@ -23,7 +24,6 @@ from millrace.http.server import serve
 from millrace.metrics import MetricsPage, ServerMetrics, StateFigures
 from millrace.ports.jobs import AgentRecord
 from millrace.protocol.message import Handler, Request, Response
-from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
 from millrace.scheduler.data_capture import DataCaptureWriter
 from millrace.scheduler.job_ends import JobEnds
 from millrace.scheduler.membership import Membership
@@ -66,7 +66,7 @@ class Server:
         self.figures = StateFigures(self.operation, clock=self.clock, registry=self.metrics.registry)
         self.objects = FilesystemObjects(settings.objects_dir, account=settings.account, clock=self.clock)
         self.logs = LogFiles(settings.logs_dir)
-        self.images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
+        self.images = runnable_images(settings)
         self.capture = DataCaptureWriter(
             self.objects,
             clock=self.clock,

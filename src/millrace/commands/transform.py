@@ -28,8 +28,8 @@ from millrace.agents.archives import pack
 from millrace.agents.backends import AgentBackends
 from millrace.agents.session import DetachedSession
 from millrace.agents.transform import TransformAgent
-from millrace.built_in_images import find_built_in
 from millrace.clock import SystemClock
+from millrace.containers import container_runtime, runnable_images
 from millrace.dataplane.validate import validate_spec
 from millrace.errors import ApiError, ImageUnavailable, JobFailure, UsageError
 from millrace.jobs.endpoint import ModelContainer, ModelData
@@ -48,8 +48,6 @@ from millrace.jobs.transform import (
 )
 from millrace.names import DEFAULT_REGION, ObjectPrefix, sagemaker_arn
 from millrace.ports.objects import ObjectStoreError
-from millrace.runtimes.images import HOST_IMAGES_FILE, HostImages
-from millrace.runtimes.process import ProcessRuntime
 from millrace.services.sagemaker.models import KIND, model_containers
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
@@ -114,7 +112,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
     model = await _model(settings, request, aliases, scratch)
     spec = _spec(request, source, output)
     validate_spec(spec)
-    images = HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
+    images = runnable_images(settings)
     try:
         images.resolve(model.image)
     except ImageUnavailable as exc:
@@ -128,7 +126,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
         objects=objects,
         logs=LogFiles(scratch / "logs"),
         images=images,
-        runtime=ProcessRuntime(os.environ),
+        runtime=container_runtime(settings, os.environ),
         endpoint_url=None,
         mint_credentials=_no_credentials,
     )
