@@ -38,12 +38,12 @@ from millrace.ports.jobs import InstanceRef, NoSuchJob
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
-from millrace.store.opening import open_agent_database
+from millrace.store.opening import load_driver, open_agent_database
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_keys import SqlKeyStore
 from millrace_algorithms.serving.memory import keep_freed_memory
 
-__all__ = ["limits", "main"]
+__all__ = ["limits", "main", "warm_up"]
 
 log = logging.getLogger("millrace.agent")
 
@@ -203,6 +203,11 @@ class Agent:
     def close(self) -> None:
         """Close the state file."""
         self._database.close()
+
+
+def warm_up() -> None:
+    """Import what `main` will need with these settings: agents that are forked from this process share it."""
+    load_driver(settings_module.load())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

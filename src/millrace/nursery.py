@@ -19,6 +19,7 @@ def main() -> int:
     """Fork an agent for each request until the input ends."""
     from millrace import agent  # what this process is for: it is here before the first request
 
+    agent.warm_up()
     gc.collect()
     gc.freeze()  # objects of the imports are never collected, so that forks go on sharing their pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries children; the server watches them itself

@@ -1,13 +1,15 @@
 """Open the state that the settings name."""
 
+import importlib
 import importlib.util
+from contextlib import suppress
 
 from millrace.errors import StoreUnavailable
 from millrace.settings import Settings
 from millrace.store.database import Database
 from millrace.store.sqlite import SqliteDatabase
 
-__all__ = ["has_state", "open_agent_database", "open_database"]
+__all__ = ["has_state", "load_driver", "open_agent_database", "open_database"]
 
 AGENT_CONNECTIONS = 2
 """One for the work, one so that a heartbeat does not wait for it."""
@@ -52,6 +54,13 @@ def _postgresql(settings: Settings, *, connections: int, waits_at_start: bool) -
         wait_seconds=settings.database_wait_seconds,
         waits_at_start=waits_at_start,
     )
+
+
+def load_driver(settings: Settings) -> None:
+    """Import what opening the database will need, as far as it is there."""
+    if settings.database_url:
+        with suppress(ImportError):
+            importlib.import_module("millrace.store.postgresql")
 
 
 def has_state(settings: Settings) -> bool:
