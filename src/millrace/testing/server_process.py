@@ -106,5 +106,5 @@ class MillraceServer:
         code = self._process.wait()
         log = self._log.read_text("utf-8", "replace")[-4000:]
         return ServerNotStarted(
-            f"the test server ended with exit code {code}; the end of {os.fspath(self._log)}:\n{log}"
+            f"the test server ended with exit code {code}; the end of {self._log}:\n{log}"
         )

@@ -1,0 +1,47 @@
+"""Totals of transforms out of counters that start anew with each attempt."""
+
+from dataclasses import asdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace.dataplane.progress import Counters
+from millrace.jobs.transform import LATENCY_BOUNDS
+from millrace.metrics.state import TransformTotals
+from millrace.ports.operation import InstanceProgress
+
+
+def _told(attempt: int = 1, job_id: int = 1, **counters: object) -> InstanceProgress:
+    return InstanceProgress(job_id=job_id, index=0, attempt=attempt, counters=counters)
+
+
+def test_totals_grow_by_what_was_done_since_the_last_look() -> None:
+    """An attempt's counters are added once, however often they are read; a new attempt's come on top."""
+    totals = TransformTotals()
+    for told in ([_told(records=5)], [_told(records=8)], [_told(records=8)], [_told(2, records=3)], []):
+        totals.absorb(told)
+    assert totals.counts["records"] == 11
+
+
+@given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=5), max_size=6))
+def test_totals_are_the_sums_over_attempts(attempts: list[list[int]]) -> None:
+    """Whatever moments each attempt is looked at, its last count is what it adds."""
+    totals = TransformTotals()
+    expected = 0
+    for number, counts in enumerate(attempts, start=1):
+        for count in sorted(counts):
+            totals.absorb([_told(number, records=count)])
+        expected += max(counts)
+    assert totals.counts["records"] == expected
+
+
+def test_latencies_reach_their_buckets() -> None:
+    """What the data plane counts finely is told in the histogram's buckets, with its sum."""
+    counters = Counters(objects_total=1, bytes_total=1)
+    for seconds in (0.0004, 0.003, 0.003, 0.2, 100.0):
+        counters.latency.add(seconds)
+    totals = TransformTotals()
+    totals.absorb([InstanceProgress(job_id=1, index=0, attempt=1, counters=asdict(counters.snapshot()))])
+    found = {bound: count for bound, count in zip((*LATENCY_BOUNDS, None), totals.latency_counts, strict=True) if count}
+    assert found == {0.001: 1, 0.005: 2, 0.25: 1, None: 1}
+    assert abs(totals.latency_seconds - 100.2064) < 1e-9
