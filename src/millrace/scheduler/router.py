@@ -47,6 +47,7 @@ class StoreRouter:
         self._draw = draw
         self._routes: dict[tuple[str, str], Route] = {}
         self._moves = 0
+        self._turns = 0
         self._leaving: list[Target] = []
 
     async def invoke(self, invocation: Invocation) -> InvocationAnswer:
@@ -54,7 +55,8 @@ class StoreRouter:
         while True:
             route = await self._route(invocation.region, invocation.endpoint)
             variant, target = route.pick(invocation, self._draw, tried)
-            target.take()
+            self._turns += 1
+            target.take(self._turns)
             try:
                 answer = await target.client.invoke(
                     "POST",
@@ -84,7 +86,8 @@ class StoreRouter:
         while True:
             route = await self._route(invocation.region, invocation.endpoint)
             variant, target = route.pick(invocation, self._draw, tried)
-            target.take()
+            self._turns += 1
+            target.take(self._turns)
             try:
                 answer = await target.client.open(
                     "POST",

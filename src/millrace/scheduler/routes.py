@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from itertools import count
 
 from millrace.dataplane.client import Client
 from millrace.jobs.endpoint import DataCapture, RoutingStrategy
@@ -16,8 +15,6 @@ __all__ = ["Route", "Target", "rebuilt_route"]
 
 MAX_SESSIONS = 10_000
 """Stateful sessions of one endpoint whose instance is known; the one unused for longest is forgotten."""
-
-_turns = count()
 
 
 @dataclass(eq=False, slots=True)
@@ -34,10 +31,10 @@ class Target:
     is_retired: bool = False
     """The instance is gone; the last request that it still answers closes the connections."""
 
-    def take(self) -> None:
-        """Count a request in."""
+    def take(self, turn: int) -> None:
+        """Count a request in, the `turn`-th of all."""
         self.in_flight += 1
-        self.turn = next(_turns)
+        self.turn = turn
 
     def give_back(self) -> None:
         """Count a request out."""
