@@ -1,231 +1,94 @@
-"""The data plane against wrk: the same server, the same bodies, one core each.
+"""One record a request: the data plane against wrk and against a loop on aiohttp, without and with a join."""
 
-The server echoes and runs on the first core; wrk and the data plane, in turn, run on the second. `in memory` is the
-data plane alone; its output is compared whole in the warm-up turn, by size and edges of chunks in the others. `files`
-is the data plane with the object store of a real job: read from a file, written to a file, on disk when the turn ends;
-`copy to disk` is what that takes alone.
-"""
-
-import asyncio
 import json
-import os
 import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import uvloop
-
-from bench import wrk
+from bench import goals, wrk
 from bench.case import Case, Options
+from bench.dataplane_run import CLIENT_CORE, CONTENT_TYPE, FILES, IN_MEMORY, WRK, Work, contenders, echo_server
+from bench.environments import LIGHT
 from bench.inputs import json_lines
-from bench.machine import cpu_seconds, on_core, pinned, versions
+from bench.machine import pinned, versions
 from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
-from millrace.clock import SystemClock
-from millrace.dataplane import EffectiveSettings, InputObject, run_transform
-from millrace.jobs.transform import (
-    MIB,
-    AssembleWith,
-    BatchStrategy,
-    DataProcessing,
-    InstanceOutcome,
-    JoinSource,
-    SplitType,
-    TransformSpec,
-)
-from millrace.names import ObjectPrefix, ObjectRef
-from millrace.ports.objects import ObjectInfo, ObjectMeta, ObjectStore
+from millrace.jobs.transform import BatchStrategy, JoinSource
 from millrace.ports.runtime import Address
-from millrace.store.filesystem import FilesystemObjects
-from millrace.testing.objects import MemoryObjects
 from millrace_algorithms.serving.memory import keep_freed_memory
 
 __all__ = ["CASE"]
 
 RECORDS, RECORD_BYTES = 100_000, 450
-WRK_SECONDS = 2
-CONTENT_TYPE = "application/jsonlines"
-SOURCE, TARGET = ObjectRef("bench", "in/a.jsonl"), ObjectRef("bench", "out/a.jsonl.out")
-SERVER_CORE, CLIENT_CORE = 0, 1
-EDGE_BYTES = 64
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """One way to send the records."""
-
-    title: str
-    strategy: BatchStrategy
-    connections: int
-    join: JoinSource
-    body_bytes: int
-    """Bytes of wrk's body: what one request of ours carries."""
-    unit: str
-    unit_bytes: float
-    repeats: int
-    """How often the records are sent, so that few large requests take long enough to measure."""
-
-
-WORKS = (
-    Work(
-        title="SingleRecord",
-        strategy=BatchStrategy.SINGLE_RECORD,
-        connections=16,
-        join=JoinSource.NONE,
-        body_bytes=RECORD_BYTES,
-        unit="requests",
-        unit_bytes=RECORD_BYTES,
-        repeats=1,
-    ),
-    Work(
-        title="SingleRecord with JoinSource=Input",
-        strategy=BatchStrategy.SINGLE_RECORD,
-        connections=16,
-        join=JoinSource.INPUT,
-        body_bytes=RECORD_BYTES,
-        unit="requests",
-        unit_bytes=RECORD_BYTES,
-        repeats=1,
-    ),
-    Work(
-        title="MultiRecord, 6 MB payloads",
-        strategy=BatchStrategy.MULTI_RECORD,
-        connections=4,
-        join=JoinSource.NONE,
-        body_bytes=6 * MIB // RECORD_BYTES * RECORD_BYTES,
-        unit="MB",
-        unit_bytes=1e6,
-        repeats=8,
-    ),
-)
+CONNECTIONS = 16
+AIOHTTP = "aiohttp loop"
+AIOHTTP_SHARE = 5
+"""The loop gets a fifth of the records: its rate is the same, its turn does not take ten seconds."""
 
 
 def cases(options: Options) -> Iterator[Outcome]:
-    """Compare wrk, the data plane in memory and the data plane over files, for each way to send."""
+    """Compare sending, then sending and joining."""
     wrk.ensure_installed()
     keep_freed_memory()  # as agents do
-    records = json_lines(RECORDS // 10 if options.quick else RECORDS, RECORD_BYTES)
-    with _echo_server() as address:
-        for work in WORKS:
-            yield run(_comparison(work, records * work.repeats, address, options), options.rounds)
+    text = json_lines(RECORDS // 10 if options.quick else RECORDS, RECORD_BYTES)
+    with echo_server() as address:
+        yield run(_plain(text, address, options), options.rounds)
+        yield run(_joined(text, address, options), options.rounds)
 
 
-def _comparison(work: Work, text: bytes, address: Address, options: Options) -> Comparison:
-    output = _expected(work, text)
-    folder = options.folder / work.title.replace(" ", "-")
-    stored = folder / SOURCE.bucket / SOURCE.key
-    stored.parent.mkdir(parents=True)
-    stored.write_bytes(text)
-
-    def limit() -> Sample:
-        sample = wrk.post(
-            f"http://{address}/invocations",
-            text[: work.body_bytes],
-            connections=work.connections,
-            seconds=1 if options.quick else WRK_SECONDS,
-            core=CLIENT_CORE,
-            content_type=CONTENT_TYPE,
-        )
-        return replace(sample, work=sample.work * work.body_bytes / work.unit_bytes)
-
-    warm = False
-
-    def in_memory() -> Sample:
-        nonlocal warm
-        objects = ComparedObjects(text, output, whole=not warm)
-        warm = True
-        sample = _transform(work, text, address, lambda: objects)
-        if not objects.committed or not objects.equal or objects.written != len(output):
-            raise OutputDiffers(f"{work.title}, in memory: output differs within {objects.written} bytes")
-        return sample
-
-    def over_files() -> Sample:
-        sample = _transform(work, text, address, lambda: FilesystemObjects(folder))
-        if (folder / TARGET.bucket / TARGET.key).read_bytes() != output:
-            raise OutputDiffers(f"{work.title}, files: output differs")
-        return sample
-
+def _plain(text: bytes, address: Address, options: Options) -> Comparison:
+    work = _work("SingleRecord", JoinSource.NONE)
+    taking_part = contenders(work, text, text, address, options)
+    absence = LIGHT.absence()
+    if absence is None:
+        share = text[: len(text) // AIOHTTP_SHARE // RECORD_BYTES * RECORD_BYTES]
+        taking_part[AIOHTTP] = partial(_aiohttp, share, address, options.folder)
     return Comparison(
-        title=f"{work.title}: {len(text) / 1e6:.0f} MB, lines of {RECORD_BYTES} bytes, {work.connections} connections",
+        title=_title(work, text),
         unit=work.unit,
-        contenders={
-            "wrk": limit,
-            "millrace in memory": in_memory,
-            "millrace files": over_files,
-            "copy to disk": lambda: _copy_to_disk(work, stored, folder / "copy"),
-        },
-        references=("wrk",),
-    )
-
-
-def _transform(work: Work, text: bytes, address: Address, open_store: Callable[[], ObjectStore]) -> Sample:
-    """Run one instance's share in this process."""
-    with on_core(CLIENT_CORE):
-        cpu, started = cpu_seconds(), time.perf_counter()
-        outcome = uvloop.run(_run(work, len(text), address, open_store()))
-        seconds = time.perf_counter() - started
-        cpu = cpu_seconds() - cpu
-    if outcome.failure_count or outcome.stopped:
-        raise OutputDiffers(f"{work.title}: {outcome}")
-    return Sample(
-        seconds=seconds,
-        cpu_seconds=cpu,
-        work=len(text) / work.unit_bytes,
-        facts={
-            "requests": outcome.progress.requests,
-            "CPU us per request": cpu / outcome.progress.requests * 1e6,
-            "p50 ms": outcome.progress.latency_p50_ms or 0.0,
-            "p99 ms": outcome.progress.latency_p99_ms or 0.0,
-        },
-    )
-
-
-def _copy_to_disk(work: Work, source: Path, target: Path) -> Sample:
-    """Do what the store can't do without: have as many bytes on disk when the turn ends."""
-    cpu, started = cpu_seconds(), time.perf_counter()
-    with source.open("rb") as reading, target.open("wb") as writing:
-        size = source.stat().st_size
-        done = 0
-        while done < size:
-            done += os.sendfile(writing.fileno(), reading.fileno(), done, size - done)
-        os.fsync(writing.fileno())
-    return Sample(seconds=time.perf_counter() - started, cpu_seconds=cpu_seconds() - cpu, work=size / work.unit_bytes)
-
-
-async def _run(work: Work, size: int, address: Address, objects: ObjectStore) -> InstanceOutcome:
-    async def guard() -> None:
-        return None
-
-    return await run_transform(
-        TransformSpec(
-            model="echo",
-            source=ObjectPrefix(SOURCE.bucket, "in/"),
-            output=ObjectPrefix(TARGET.bucket, "out"),
-            split=SplitType.LINE,
-            assemble_with=AssembleWith.NONE if work.join is JoinSource.NONE else AssembleWith.LINE,
-            content_type=CONTENT_TYPE,
-            accept=CONTENT_TYPE,
-            processing=DataProcessing(join_source=work.join),
+        contenders=taking_part,
+        references=(WRK, AIOHTTP) if absence is None else (WRK,),
+        goals=(
+            goals.speed(IN_MEMORY, WRK, 0.7),
+            goals.speed(FILES, WRK, 0.7),
+            goals.speed(FILES, AIOHTTP, 5),
         ),
-        [InputObject(ref=SOURCE, size=size, output=TARGET)],
-        objects=objects,
-        address=address,
-        effective=EffectiveSettings(max_concurrent_transforms=work.connections, strategy=work.strategy),
-        data_log=lambda line: None,
-        on_progress=lambda progress: None,
-        stop=asyncio.Event(),
-        commit_guard=guard,
-        clock=SystemClock(),
+        absent={} if absence is None else {AIOHTTP: absence},
+        sides="wrk sends one body over and over; the others read records and write the answers in input order, the "
+        "loop on aiohttp (on uvloop) without waiting for the disk.",
     )
 
 
-def _expected(work: Work, text: bytes) -> bytes:
+def _joined(text: bytes, address: Address, options: Options) -> Comparison:
+    work = _work("SingleRecord with JoinSource=Input", JoinSource.INPUT)
+    return Comparison(
+        title=_title(work, text),
+        unit=work.unit,
+        contenders=contenders(work, text, _joined_rows(text), address, options),
+        references=(WRK,),
+        goals=(goals.speed(IN_MEMORY, WRK, 0.4), goals.speed(FILES, WRK, 0.4)),
+        sides="wrk joins nothing.",
+    )
+
+
+def _work(title: str, join: JoinSource) -> Work:
+    return Work(
+        title=title,
+        strategy=BatchStrategy.SINGLE_RECORD,
+        connections=CONNECTIONS,
+        join=join,
+        body_bytes=RECORD_BYTES,
+        unit="requests",
+        unit_bytes=RECORD_BYTES,
+    )
+
+
+def _title(work: Work, text: bytes) -> str:
+    return f"{work.title}: {len(text) / 1e6:.0f} MB, lines of {RECORD_BYTES} bytes, {work.connections} connections"
+
+
+def _joined_rows(text: bytes) -> bytes:
     """Return the output that the job must have, worked out another way."""
-    if work.join is JoinSource.NONE:
-        return text
     rows = []
     for line in text.splitlines():
         value = json.loads(line)
@@ -234,65 +97,23 @@ def _expected(work: Work, text: bytes) -> bytes:
     return b"".join(rows)
 
 
-class ComparedObjects(MemoryObjects):
-    """Reads as a local store with read-ahead does, one copy and no waiting, and compares what is written.
-
-    `whole` compares every byte; else each chunk's edges, for comparing costs what the data plane would be charged with.
-    """
-
-    def __init__(self, source: bytes, output: bytes, *, whole: bool) -> None:
-        super().__init__()
-        self._source = memoryview(source)
-        self.output = memoryview(output)
-        self.whole = whole
-        self.written = 0
-        self.equal = True
-        self.committed = False
-
-    async def read(self, ref: ObjectRef, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        for position in range(0, len(self._source), MIB):
-            yield bytes(self._source[position : position + MIB])
-
-    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> "_Sink":  # type: ignore[override]
-        return _Sink(self, ref)
-
-
-class _Sink:
-    """Compares the chunks of the one output."""
-
-    def __init__(self, objects: ComparedObjects, ref: ObjectRef) -> None:
-        self._objects = objects
-        self._ref = ref
-
-    async def write(self, chunk: bytes | memoryview) -> None:
-        objects = self._objects
-        wanted = objects.output[objects.written : objects.written + len(chunk)]
-        edges = (slice(None),) if objects.whole else (slice(EDGE_BYTES), slice(-EDGE_BYTES, None))
-        objects.equal &= all(bytes(wanted[edge]) == bytes(chunk[edge]) for edge in edges)
-        objects.written += len(chunk)
-
-    async def commit(self) -> ObjectInfo:
-        self._objects.committed = True
-        return ObjectInfo(ref=self._ref, size=self._objects.written, etag="", modified_at=SystemClock().now())
-
-    async def abort(self) -> None:
-        self._objects.equal = False
-
-
-@contextmanager
-def _echo_server() -> Iterator[Address]:
-    command = [sys.executable, str(Path(__file__).with_name("echo_server.py"))]
-    with subprocess.Popen(pinned(command, SERVER_CORE), stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None, "it is a pipe"
-        try:
-            yield Address.parse(server.stdout.readline().strip())
-        finally:
-            server.kill()
+def _aiohttp(text: bytes, address: Address, folder: Path) -> Sample:
+    source, target = folder / "aiohttp.in", folder / "aiohttp.out"
+    source.write_bytes(text)
+    script = str(Path(__file__).with_name("peers") / "aiohttp_loop.py")
+    command = [str(LIGHT.python), script, f"http://{address}/invocations", str(source), str(target)]
+    command = pinned([*command, str(CONNECTIONS), CONTENT_TYPE], CLIENT_CORE)
+    figures = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    if target.read_bytes() != text:
+        raise OutputDiffers(f"{AIOHTTP}: output differs")
+    return Sample(seconds=figures["seconds"], cpu_seconds=figures["cpu_seconds"], work=len(text) / RECORD_BYTES)
 
 
 CASE = Case(
     name="single_record",
-    question="how near to the fastest HTTP client does the data plane come?",
+    question="how near to the fastest HTTP client does the data plane come with one record a request?",
     run=cases,
-    versions=lambda: f"{versions('millrace', 'uvloop', 'httptools', 'orjson')}, {wrk.version()}",
+    versions=lambda: (
+        f"{versions('millrace', 'uvloop', 'httptools', 'orjson')}, {wrk.version()}; peers: {LIGHT.versions()}"
+    ),
 )
