@@ -289,3 +289,76 @@ def test_a_header_cannot_break_out() -> None:
     """A header value with a line end is refused by name."""
     with pytest.raises(ValueError, match="header Accept must not contain control characters"):
         request_head("POST", "/", Address(port=1), (("Accept", "a\r\nX-Evil: 1"),))
+
+
+async def test_an_open_answer_gives_its_connection_back_when_it_was_read() -> None:
+    """The next request goes over the same connection; an answer that was not read to its end costs one."""
+    async with ModelServer(echo) as server, Client(server.address, max_connections=1) as client:
+        for body in (b"first", b"second"):
+            answer = await client.open("POST", "/", body=body, head_timeout_seconds=20, timeout_seconds=20)
+            assert (answer.status, dict(answer.headers)["x-path"]) == (200, "/")
+            assert b"".join([piece async for piece in answer]) == body
+            answer.close()
+            answer.close()
+        assert len(server._connections) == 1
+        unread = await client.open("POST", "/", body=b"x" * 5_000_000, head_timeout_seconds=20, timeout_seconds=20)
+        unread.close()
+        assert (await client.invoke("POST", "/", body=b"x")).body == b"x"
+
+
+async def test_an_open_answer_comes_piece_by_piece_and_may_break_off() -> None:
+    """A reader gets what there is before he learns that there is no more."""
+    async with RawServer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", close=True) as server:
+        client = Client(server.address)
+        answer = await client.open("GET", "/", head_timeout_seconds=20, timeout_seconds=20)
+        pieces = aiter(answer)
+        assert await anext(pieces) == b"half"
+        with pytest.raises(ConnectionFailed):
+            await anext(pieces)
+        answer.close()
+        client.close()
+
+
+async def test_an_open_answer_has_a_time_for_its_head_and_one_for_its_body() -> None:
+    """The first is told by opening, the second by reading."""
+    async with RawServer(b"") as server:
+        client = Client(server.address)
+        with pytest.raises(InvocationTimeout, match=r"0\.01 seconds"):
+            await client.open("GET", "/", head_timeout_seconds=0.01, timeout_seconds=20)
+        client.close()
+    async with RawServer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf") as server:
+        client = Client(server.address)
+        answer = await client.open("GET", "/", head_timeout_seconds=20, timeout_seconds=0.01)
+        pieces = aiter(answer)
+        assert await anext(pieces) == b"half"
+        with pytest.raises(InvocationTimeout, match=r"0\.01 seconds"):
+            await anext(pieces)
+        answer.close()
+        client.close()
+
+
+async def test_answers_that_cannot_come_free_their_place() -> None:
+    """A limit of one connection is not used up by failures."""
+    client = Client(Address(port=9), max_connections=1)
+    for _ in range(3):
+        with pytest.raises(ConnectionFailed):
+            await client.open("GET", "/", head_timeout_seconds=20, timeout_seconds=20)
+    client.close()
+
+
+async def test_a_kept_connection_keeps_its_limits() -> None:
+    """Timeout, length of the answer and loss of the connection are told on it as on a new one."""
+    late = asyncio.Event()
+
+    async def behaviour(request: ModelRequest) -> ModelReply:
+        if request.path == "/late":
+            await late.wait()
+        return CLOSE if request.path == "/close" else ModelReply(request.body)
+
+    async with ModelServer(behaviour) as server, Client(server.address, max_connections=1) as client:
+        for path, error in (("/late", InvocationTimeout), ("/close", ConnectionFailed), ("/", AnswerTooLarge)):
+            assert (await client.invoke("POST", "/", body=b"warm")).body == b"warm"
+            with pytest.raises(error):
+                await client.invoke("POST", path, body=b"12345", timeout_seconds=0.05, max_answer_bytes=4)
+        late.set()
+        assert (await client.invoke("POST", "/", body=[b"in ", b"parts"])).body == b"in parts"

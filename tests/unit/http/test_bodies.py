@@ -1,5 +1,6 @@
 """Bodies between ASGI messages and our types."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -140,3 +141,62 @@ async def test_not_modified_has_neither_body_nor_length() -> None:
     await send_response(response, method="GET", body=ReceivedBody(client.receive, 0), send=client.send)
     assert client.sent[0]["headers"] == [(b"ETag", b'"e"')]
     assert client.sent[1]["body"] == b""
+
+
+class Thinking:
+    """An answer that never comes to its next piece."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.closed = False
+
+    def __aiter__(self) -> "Thinking":
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+async def test_a_wait_for_the_next_piece_ends_when_the_client_goes_away() -> None:
+    """Whoever makes the pieces is told at once; the request ends as if it had been answered."""
+    gone = asyncio.Event()
+
+    async def receive() -> Any:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    client = Client()
+    pieces = Thinking()
+    body = ReceivedBody(receive, 0)
+    sending = asyncio.create_task(
+        send_response(Response(status=200, body=pieces), method="POST", body=body, send=client.send)
+    )
+    await pieces.asked.wait()
+    gone.set()
+    await sending
+    assert pieces.closed
+    assert [message["type"] for message in client.sent] == ["http.response.start"]
+
+
+async def test_a_sending_that_is_cancelled_from_outside_stays_cancelled() -> None:
+    """As at the end of the server: only the client's going away is no error."""
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    pieces = Thinking()
+    sending = asyncio.create_task(
+        send_response(
+            Response(status=200, body=pieces), method="POST", body=ReceivedBody(receive, 0), send=Client().send
+        )
+    )
+    await pieces.asked.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert pieces.closed
