@@ -6,14 +6,11 @@ files appear and vanish in bucket_folder, the order of listing in key_walk, mult
 """
 
 # Paths are bytes here, as keys are, and pathlib knows only text.
-# ruff: noqa: PTH102, PTH105, PTH106, PTH116, PTH118
+# ruff: noqa: PTH102, PTH105, PTH106, PTH116
 
 import asyncio
-import fcntl
-import itertools
 import os
 import shutil
-import stat as stat_bits
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -44,6 +41,7 @@ from millrace.store.checksums import Digests
 from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
 from millrace.store.facts import Facts
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
+from millrace.store.leftovers import LeftoverFile, list_leftovers, remove_leftover
 from millrace.store.uninterrupted import run_uninterrupted
 from millrace.store.uploads import Uploads
 
@@ -367,9 +365,14 @@ class FilesystemObjects:
 
     async def sweep(self, *, older_than: timedelta = timedelta(days=1)) -> int:
         """Remove what killed writers left behind and return the number of files; what is being written stays."""
+        leftovers = await self.list_leftovers(older_than=older_than)
+        return await asyncio.to_thread(lambda: sum(map(remove_leftover, leftovers)))
+
+    async def list_leftovers(self, *, older_than: timedelta = timedelta(days=1)) -> list[LeftoverFile]:
+        """Return what `sweep` would remove."""
         before = self._clock.now() - older_than
         buckets = [self._bucket(info.name) for info in await self.list_buckets()]
-        return await asyncio.to_thread(lambda: sum(_sweep(bucket, before) for bucket in buckets))
+        return await asyncio.to_thread(lambda: [it for bucket in buckets for it in list_leftovers(bucket, before)])
 
     def close(self) -> None:
         """Remove the private folders of aliases where nothing is left in them."""
@@ -575,44 +578,6 @@ class FileWriter:
         self._draft.close()
 
 
-def _sweep(bucket: BucketFolder, before: datetime) -> int:
-    limit_ns = int(before.timestamp() * 1_000_000_000)
-    uploads = bucket.private / "uploads"
-    removed = 0
-    for folder in itertools.chain([bucket.private / "tmp"], uploads.glob("*/tmp")):
-        for path in folder.glob("*"):
-            with suppress(OSError):  # gone meanwhile, or locked: its writer lives
-                if path.stat().st_mtime_ns >= limit_ns:
-                    continue
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink()
-                    removed += 1
-                finally:
-                    os.close(descriptor)
-    return removed + _sweep_sidecars(bucket, limit_ns)
-
-
-def _sweep_sidecars(bucket: BucketFolder, limit_ns: int) -> int:
-    """Remove sidecars of files that are no more, as when a person deleted them."""
-    sidecars = [path for path in (bucket.private / "meta").glob("*") if path.stat().st_ctime_ns < limit_ns]
-    if not sidecars:
-        return 0
-    inodes = set()
-    for top in (bucket.folder, os.fsencode(bucket.private)):
-        for folder, _, files in os.walk(top):
-            for name in files:
-                with suppress(OSError):
-                    stat = os.lstat(os.path.join(folder, name))
-                    if stat_bits.S_ISREG(stat.st_mode):
-                        inodes.add(f"{stat.st_ino:x}")
-    stale = [path for path in sidecars if path.name.partition("-")[0] not in inodes]
-    for path in stale:
-        path.unlink(missing_ok=True)
-    return len(stale)
-
-
 def _info(ref: ObjectRef, stat: os.stat_result, facts: Facts) -> ObjectInfo:
     return ObjectInfo(
         ref=ref,
@@ -621,6 +586,7 @@ def _info(ref: ObjectRef, stat: os.stat_result, facts: Facts) -> ObjectInfo:
         modified_at=_time(stat.st_mtime_ns),
         meta=facts.meta,
         part_sizes=facts.part_sizes,
+        part_checksums=facts.part_checksums,
     )
 
 
