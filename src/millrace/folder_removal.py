@@ -1,8 +1,9 @@
-"""Remove a folder whose contents others wrote, whatever modes they gave it."""
+"""Remove a folder whose contents others wrote, whatever depth and modes they gave it."""
 
 import os
 import shutil
 import stat
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,15 @@ def remove_folder(folder: Path) -> None:
 
     Programs of containers, and overlayfs, leave folders that not even their owner may enter or change.
     """
+    if not folder.is_symlink():
+        try:
+            _remove(folder)
+        except RecursionError:  # deeper than Python's stack
+            for command in (("chmod", "-R", "u+rwX"), ("rm", "-rf")):
+                subprocess.run([*command, "--", folder], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+
+def _remove(folder: Path) -> None:
     failed = False
 
     def note(*_: Any) -> None:
@@ -22,7 +32,7 @@ def remove_folder(folder: Path) -> None:
         failed = True
 
     shutil.rmtree(folder, onerror=note)
-    if failed and folder.is_dir() and not folder.is_symlink():
+    if failed and folder.is_dir():
         _open_up(folder)
         for path, names, _ in os.walk(folder):
             for name in names:  # before the walk goes into them

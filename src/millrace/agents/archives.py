@@ -6,12 +6,14 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from millrace.agents.links import Follow, follow_here
 from millrace.errors import ClientFailure
 
-__all__ = ["pack", "unpack"]
+__all__ = ["Tree", "pack", "unpack"]
 
 COPY_BYTES = 1024 * 1024
 MAX_MEMBERS = 1_000_000
@@ -20,21 +22,30 @@ RESERVE_BYTES = 256 * 1024 * 1024
 """Free space that an archive may not use up: a bomb must not fill the disk."""
 
 
-def pack(trees: Iterable[Path], target: BinaryIO) -> None:
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A folder to be packed, and how the links in it are followed."""
+
+    folder: Path
+    follow: Follow = follow_here
+
+
+def pack(trees: Iterable[Tree], target: BinaryIO) -> None:
     """Write the contents of folders, merged, as a gzip tar; of files of one name the last folder's wins.
 
-    Names are relative to the folders. A link that points out of its folder is packed as what it points to.
+    Names are relative to the folders. A link within its folder stays one, relative; one that leads out is packed as the
+    file it leads to, or left out if there is none.
 
     Source:
         containers.md 2.6.
     """
-    members: dict[str, tuple[Path, Path]] = {}
+    members: dict[str, tuple[Tree, Path]] = {}
     for tree in trees:
-        for folder, folders, files in os.walk(tree):
+        for folder, folders, files in os.walk(tree.folder):
             folders.sort()
             for name in [*folders, *sorted(files)]:
                 path = Path(folder) / name
-                members[path.relative_to(tree).as_posix()] = (tree, path)
+                members[path.relative_to(tree.folder).as_posix()] = (tree, path)
     with (
         gzip.GzipFile(fileobj=target, mode="wb", compresslevel=COMPRESSION_LEVEL, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w|") as archive,
@@ -43,15 +54,25 @@ def pack(trees: Iterable[Path], target: BinaryIO) -> None:
             _pack_member(archive, name, tree, path)
 
 
-def _pack_member(archive: tarfile.TarFile, name: str, tree: Path, path: Path) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(tree.resolve()):
-        path = path.resolve()
+def _pack_member(archive: tarfile.TarFile, name: str, tree: Tree, path: Path) -> None:
+    link = None
+    if path.is_symlink():
+        found = tree.follow(path)
+        if found is None:
+            return
+        inside = _relative_to(found, tree.folder)
+        if inside is not None:
+            link = os.path.relpath(inside, Path(name).parent)
+        else:
+            path = found
     mode = path.lstat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or link is not None):
         return  # sockets and pipes that the program left
     member = archive.gettarinfo(path, arcname=name)
     member.uid = member.gid = 0
     member.uname = member.gname = ""
+    if link is not None:
+        member.linkname = link
     if member.isreg() or member.islnk():
         member.type = tarfile.REGTYPE
         member.size = path.stat().st_size
@@ -59,6 +80,14 @@ def _pack_member(archive: tarfile.TarFile, name: str, tree: Path, path: Path) ->
             archive.addfile(member, source)
     else:
         archive.addfile(member)
+
+
+def _relative_to(path: Path, folder: Path) -> Path | None:
+    """Return a followed path relative to a folder, None if it is not below it."""
+    for base in (folder, folder.resolve()):
+        if path.is_relative_to(base):
+            return path.relative_to(base)
+    return None
 
 
 def unpack(source: BinaryIO, target: Path, *, name: str) -> None:

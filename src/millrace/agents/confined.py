@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["iter_files", "open_below", "open_folder", "read_head"]
+__all__ = ["is_folder", "iter_files", "open_below", "open_folder", "read_head"]
 
 _SAFE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 """Not to follow a link; and not to wait for the other end of a pipe that stands where a file is expected."""
@@ -42,6 +42,15 @@ def open_folder(folder: int | Path, relative: str) -> int:
             os.close(held)
         held = inner
     return held
+
+
+def is_folder(folder: Path, relative: str) -> bool:
+    """Return whether there is a folder below another, no component of its path being a link."""
+    try:
+        os.close(open_folder(folder, relative))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def open_below(folder: int | Path, relative: str) -> int:

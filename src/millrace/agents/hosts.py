@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from millrace.agents.backends import AgentBackends
 from millrace.agents.job_config import on_this_machine
 from millrace.agents.log_stream import LogStream
 from millrace.errors import FAILURE_REASON_LIMIT
+from millrace.folder_removal import remove_folder
 from millrace.jobs.job import Job
 from millrace.ports.runtime import Container, ContainerSpec, ExitStatus, Image
 
@@ -97,7 +97,7 @@ class HostGroup:
         hosts = []
         for name in names[:1] if image.single_host else names:
             opt_ml = folder / name / "opt" / "ml"
-            shutil.rmtree(folder / name, ignore_errors=True)
+            remove_folder(folder / name)
             for part in parts:
                 (opt_ml / part).mkdir(parents=True, exist_ok=True)
             stream = LogStream(backends.logs, log_group, f"{job.name}/{name}-{epoch}")

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from millrace.agents.log_stream import LogStream
 from millrace.agents.objects import download, iter_objects
 from millrace.agents.placement import Placement
 from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, RuntimeUnavailable
+from millrace.folder_removal import remove_folder
 from millrace.jobs.endpoint import ModelContainer, ModelData
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
@@ -54,7 +54,7 @@ async def serve_model(
     """
     opt_ml = folder / "opt" / "ml"
     await backends.runtime.end_left_over(folder)
-    shutil.rmtree(folder / "opt", ignore_errors=True)
+    remove_folder(folder / "opt")
     (opt_ml / "model").mkdir(parents=True)
     try:
         image = backends.images.resolve(model.image)

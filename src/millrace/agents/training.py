@@ -5,13 +5,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from millrace.agents.archives import pack
+from millrace.agents.archives import Tree, pack
 from millrace.agents.backends import AgentBackends
 from millrace.agents.channels import Member, feed_pipe, list_channel, materialise, shard
-from millrace.agents.confined import read_head
+from millrace.agents.confined import is_folder, read_head
 from millrace.agents.folder_sync import FolderSync
 from millrace.agents.hosts import Ending, Host, HostGroup, exit_reason
 from millrace.agents.job_config import container_command
+from millrace.agents.links import follow_here, follow_in_container
 from millrace.agents.metrics import MetricReader
 from millrace.agents.objects import upload_stream, upload_tree
 from millrace.agents.training_config import config_files, training_environment
@@ -112,7 +113,7 @@ class TrainingAgent:
         ending = await self._train(group, image, pipes)
         reason = self._failure(ending, image)
         await self._stage(SecondaryStatus.UPLOADING)
-        model = await self._upload(group.hosts, with_model=reason is None)
+        model = await self._upload(group.hosts, image, with_model=reason is None)
         return TrainingOutcome(
             failure_reason=reason,
             stopped=ending.interrupted,
@@ -198,22 +199,30 @@ class TrainingAgent:
         by_user = image.built_in is not None and status.code == USER_FAULT_EXIT_CODE
         return exit_reason(text, status, label="ClientError" if by_user else "AlgorithmError")
 
-    async def _upload(self, hosts: Sequence[Host], *, with_model: bool) -> str | None:
+    async def _upload(self, hosts: Sequence[Host], image: Image, *, with_model: bool) -> str | None:
         """Store model and output data; return the model's URI.
 
         Raises:
             LeaseLost: Another attempt has taken over; what it stored is left alone.
         """
         target = ObjectPrefix(self._spec.output.bucket, self._spec.output.join(f"{self._job.name}/output").key)
-        models = [host.opt_ml / "model" for host in hosts]
-        outputs = [host.opt_ml / "output" / "data" for host in hosts]
-        if any(any(tree.iterdir()) for tree in outputs if tree.is_dir()):
+        models = self._trees(hosts, "model", image)
+        outputs = self._trees(hosts, "output/data", image)
+        if any(any(tree.folder.iterdir()) for tree in outputs):
             await self._upload_trees(outputs, target, "output.tar.gz", "data")
         if not with_model:
             return None
         return await self._upload_trees(models, target, "model.tar.gz", "model")
 
-    async def _upload_trees(self, trees: list[Path], target: ObjectPrefix, archive: str, plain: str) -> str:
+    def _trees(self, hosts: Sequence[Host], inside: str, image: Image) -> list[Tree]:
+        """Return what the hosts have in a folder below /opt/ml; one that the program made a link holds nothing."""
+        return [
+            Tree(host.opt_ml / inside, follow_here if image.root is None else follow_in_container(host.opt_ml))
+            for host in hosts
+            if is_folder(host.opt_ml, inside)
+        ]
+
+    async def _upload_trees(self, trees: Sequence[Tree], target: ObjectPrefix, archive: str, plain: str) -> str:
         check_lease = self._session.check_lease
         await check_lease()  # before work that would be for nothing
         if self._spec.compress_output:
@@ -222,5 +231,5 @@ class TrainingAgent:
             return str(ref)
         folder = ObjectPrefix(target.bucket, target.join(plain).key)
         for tree in trees:
-            await upload_tree(self._backends.objects, tree, folder, check_lease=check_lease)
+            await upload_tree(self._backends.objects, tree.folder, folder, check_lease=check_lease)
         return f"{folder}/"

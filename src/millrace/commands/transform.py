@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import uvloop
 
 from millrace import agent
-from millrace.agents.archives import pack
+from millrace.agents.archives import Tree, pack
 from millrace.agents.backends import AgentBackends
 from millrace.agents.session import DetachedSession
 from millrace.agents.transform import TransformAgent
@@ -220,7 +220,7 @@ def _packed(folder: Path, scratch: Path) -> Path:
     archive = scratch / "model" / "model.tar.gz"
     archive.parent.mkdir()
     with archive.open("wb") as sink:
-        pack([folder], sink)
+        pack([Tree(folder)], sink)
     return archive
 
 

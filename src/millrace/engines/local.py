@@ -7,13 +7,13 @@ server. What agents print goes to one file for all.
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from millrace.engines.agent_maker import AgentMaker
+from millrace.folder_removal import remove_folder
 from millrace.machine import is_running
 from millrace.ports.jobs import AgentRecord, InstanceRef
 from millrace.process_groups import end_left_over, process_start
@@ -150,4 +150,4 @@ class LocalEngine:
 
 def _remove(folder: Path) -> None:
     end_left_over(folder)  # what still runs there would write on, into folders that are gone or another attempt's
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)

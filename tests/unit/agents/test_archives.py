@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from millrace.agents.archives import pack, unpack
+from millrace.agents.archives import Tree, pack, unpack
+from millrace.agents.links import follow_in_container
 from millrace.errors import ClientFailure
 
 
@@ -36,7 +37,7 @@ def test_what_was_packed_is_unpacked(tmp_path: Path) -> None:
     (tree / "run.sh").write_text("#!/bin/sh\n")
     (tree / "run.sh").chmod(0o755)
     stream = io.BytesIO()
-    pack([tree], stream)
+    pack([Tree(tree)], stream)
     target = tmp_path / "target"
     target.mkdir()
     stream.seek(0)
@@ -53,7 +54,7 @@ def test_trees_are_merged(tmp_path: Path) -> None:
         (tmp_path / f"host{number}" / "same.txt").write_text(str(number))
         (tmp_path / f"host{number}" / f"own-{number}.txt").write_text("")
     stream = io.BytesIO()
-    pack([tmp_path / "host1", tmp_path / "host2"], stream)
+    pack([Tree(tmp_path / "host1"), Tree(tmp_path / "host2")], stream)
     stream.seek(0)
     with tarfile.open(fileobj=stream) as tar:
         assert sorted(tar.getnames()) == ["own-1.txt", "own-2.txt", "same.txt"]
@@ -67,7 +68,7 @@ def test_packing_is_deterministic(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     streams = [io.BytesIO(), io.BytesIO()]
     for stream in streams:
-        pack([tmp_path], stream)
+        pack([Tree(tmp_path)], stream)
     assert streams[0].getvalue() == streams[1].getvalue()
 
 
@@ -80,11 +81,50 @@ def test_a_link_out_of_the_folder_is_packed_as_its_target(tmp_path: Path) -> Non
     (tree / "in").symlink_to("plain.txt")
     (tree / "plain.txt").write_text("plain")
     stream = io.BytesIO()
-    pack([tree], stream)
+    pack([Tree(tree)], stream)
     stream.seek(0)
     with tarfile.open(fileobj=stream) as tar:
         assert tar.getmember("out").isreg()
         assert tar.getmember("in").issym()
+
+
+def test_links_of_a_container_are_followed_as_it_saw_them(tmp_path: Path) -> None:
+    """Its /opt/ml is a folder here; what is elsewhere in its root would be another file of this machine."""
+    (tmp_path / "secret").write_text("secret")
+    tree = tmp_path / "opt_ml" / "model"
+    (tree / "deep").mkdir(parents=True)
+    (tmp_path / "opt_ml" / "code").mkdir()
+    (tmp_path / "opt_ml" / "code" / "train.py").write_text("code")
+    (tree / "weights").write_text("weights")
+    for name, leads_to in {
+        "deep/latest": "/opt/ml/model/weights",
+        "deep/above": "../weights",
+        "twice": "deep/latest",
+        "code": "/opt/ml/code/train.py",
+        "loop": "loop",
+        "gone": "nothing",
+        "host": str(tmp_path / "secret"),
+        "up": "../../secret",
+        "system": "/etc/hostname",
+    }.items():
+        (tree / name).symlink_to(leads_to)
+    stream = io.BytesIO()
+    pack([Tree(tree, follow_in_container(tmp_path / "opt_ml"))], stream)
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as tar:
+        found = {it.name: it.linkname or tar.extractfile(it).read() for it in tar if not it.isdir()}  # type: ignore[union-attr]
+    assert found == {
+        "weights": b"weights",
+        "code": b"code",
+        "twice": "weights",
+        "deep/above": "../weights",
+        "deep/latest": "../weights",
+    }
+    target = tmp_path / "target"
+    target.mkdir()
+    stream.seek(0)
+    unpack(stream, target, name="m")
+    assert (target / "deep" / "latest").read_text() == "weights"
 
 
 def test_the_sdk_s_nameless_member_is_accepted(tmp_path: Path) -> None:
