@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import os
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -91,3 +92,41 @@ async def test_a_damaged_gzip_fails_the_channel(objects: FilesystemObjects, tmp_
     await put(objects, "gz/a", gzip.compress(random.Random(0).randbytes(100))[cut])
     with pytest.raises(ClientFailure, match=r"s3://shop/gz/a: Failed to decompress gzip"):
         await one_epoch(objects, tmp_path, "gz/")
+
+
+async def test_a_program_can_not_turn_a_pipe_on_other_files(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """Neither by a link in its place nor by one in the place of the folder; its own pipe still works."""
+    await put(objects, "rows/a", b"rows")
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "train_0").write_text("precious")
+    folder = tmp_path / "data"
+    channel = Channel(name="train", source=ObjectPrefix("shop", "rows/"), mode=InputMode.PIPE)
+    members = await list_channel(objects, channel)
+    serving = feed_pipe(objects, channel, members, folder)
+    (folder / "train_0").unlink()
+    (folder / "train_0").symlink_to(tmp_path / "victim")
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "elsewhere")
+    feeding = asyncio.create_task(serving)
+    await asyncio.sleep(0)  # it has looked once
+    (tmp_path / "moved" / "train_0").unlink()
+    os.mkfifo(tmp_path / "moved" / "train_0")
+    assert await asyncio.to_thread((tmp_path / "moved" / "train_0").read_bytes) == b"rows"
+    feeding.cancel()
+    with suppress(asyncio.CancelledError):
+        await feeding
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert (tmp_path / "elsewhere" / "train_0").read_text() == "precious"
+
+
+async def test_a_later_input_replaces_files_of_an_earlier_one(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """Where they share a folder; a stored object that a file was linked to stays as it is."""
+    await put(objects, "one/same", b"first")
+    await put(objects, "two/same", b"second")
+    for prefix in ("one/", "two/"):
+        channel = Channel(name="c", source=ObjectPrefix("shop", prefix))
+        members = await list_channel(objects, channel)
+        await materialise(objects, members, tmp_path / "in", link=True, replace=True)
+    assert (tmp_path / "in" / "same").read_bytes() == b"second"
+    assert await body_of(objects, "one/same") == b"first"

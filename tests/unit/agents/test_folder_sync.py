@@ -1,6 +1,7 @@
 """The checkpoint folder and its place in the store become alike, whatever the program does meanwhile."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -48,6 +49,7 @@ def sync_of(
     clock: ManualClock | None = None,
     check_lease: Callable[[], Awaitable[None]] = held,
     report: Callable[[str], None] = print,
+    mirror_deletions: bool = True,
 ) -> FolderSync:
     return FolderSync(
         objects,
@@ -56,7 +58,7 @@ def sync_of(
         ObjectPrefix("shop", "ckpt"),
         clock or ManualClock(),
         what="checkpoints",
-        mirror_deletions=True,
+        mirror_deletions=mirror_deletions,
         check_lease=check_lease,
         report=report,
     )
@@ -191,3 +193,39 @@ async def test_a_lost_lease_ends_the_sending(objects: FilesystemObjects, tmp_pat
     (tmp_path / "ckpt" / "epoch-1").write_text("1")
     with pytest.raises(LeaseLost):
         await sync_of(objects, tmp_path / "ckpt", check_lease=lost).finish()
+
+
+async def test_outputs_stay_when_the_program_deletes_them(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """Only checkpoints are mirrored."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    sync = sync_of(objects, folder, mirror_deletions=False)
+    await sync.send()
+    (folder / "a").unlink()
+    (folder / "b").write_text("2")
+    await sync.send()
+    assert await keys(objects) == ["ckpt/a", "ckpt/b"]
+
+
+async def test_a_link_in_the_place_of_the_folder_is_not_followed(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """The files that it leads to are not the program's to store."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret").write_text("s")
+    folder = tmp_path / "out"
+    folder.symlink_to(tmp_path / "elsewhere")
+    await sync_of(objects, folder).send()
+    assert await keys(objects) == []
+
+
+async def test_a_name_that_no_key_can_have_is_told(objects: FilesystemObjects, tmp_path: Path) -> None:
+    """A key is UTF-8; a file's name may be anything."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9")).touch()
+    told: list[str] = []
+    sync = sync_of(objects, folder, report=told.append)
+    with pytest.raises(ClientFailure, match="is not UTF-8"):
+        await sync.send()
+    await sync.finish()
+    assert len(told) == 1 and "could not be stored under s3://shop/ckpt" in told[0]

@@ -1,4 +1,4 @@
-"""The lifecycle of transform and training jobs, as a play of events and commands."""
+"""The lifecycle of transform, training and processing jobs, as a play of events and commands."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +21,7 @@ from millrace.jobs.job import (
     InstanceStarted,
     Job,
     JobStatus,
+    ProcessingJob,
     RemoveWork,
     Scheduled,
     SecondaryStatus,
@@ -32,6 +33,7 @@ from millrace.jobs.job import (
     TransformJob,
 )
 from millrace.jobs.lifecycle import advance
+from millrace.jobs.processing import ProcessingOutcome, ProcessingSpec
 from millrace.jobs.training import MetricValue, TrainingOutcome, TrainingSpec
 from millrace.jobs.transform import InstanceOutcome, ObjectFailure, Progress, TransformSpec
 from millrace.names import ObjectPrefix, sagemaker_arn
@@ -296,3 +298,54 @@ def test_attempts_of_instances_are_counted_apart() -> None:
     job, _ = play(transform_job(2), SCHEDULED, started(0), started(1), InstanceLost(at=at(5), index=1, attempt=1))
     assert [(it.index, it.attempt) for it in job.instances] == [(0, 1), (1, 2)]
     assert replace(job, instances=()).status is JobStatus.IN_PROGRESS
+
+
+def processing_job() -> ProcessingJob:
+    return ProcessingJob(
+        name="p",
+        arn=sagemaker_arn("processing-job", "p", region="us-east-1"),
+        status=JobStatus.IN_PROGRESS,
+        created_at=START,
+        modified_at=START,
+        spec=ProcessingSpec(image="i:1", group=InstanceGroup(name="g", instance_type="ml.m5.large", count=2)),
+        instances=(Instance(index=0),),
+    )
+
+
+def processed(**members: str | bool) -> InstanceFinished:
+    outcome = ProcessingOutcome(**members)  # type: ignore[arg-type]
+    return InstanceFinished(at=at(9), index=0, attempt=1, processing=outcome)
+
+
+@pytest.mark.parametrize(
+    ("stop", "members", "status", "reason"),
+    [
+        (False, {}, JobStatus.COMPLETED, None),
+        (False, {"failure_reason": "AlgorithmError: x"}, JobStatus.FAILED, "AlgorithmError: x"),
+        (False, {"stopped": True}, JobStatus.STOPPED, None),
+        (True, {"stopped": True}, JobStatus.STOPPED, None),
+        (True, {"failure_reason": "AlgorithmError: x"}, JobStatus.STOPPED, None),
+        (True, {}, JobStatus.COMPLETED, None),
+    ],
+)
+def test_a_processing_job_ends_as_its_containers_do(
+    stop: bool, members: dict[str, str | bool], status: JobStatus, reason: str | None
+) -> None:
+    """The exit message is told for every end; a container that a stop makes fail does not fail the job."""
+    events: list[Event] = [SCHEDULED, started()]
+    if stop:
+        events.append(StopRequested(at=at(5)))
+    job, commands = play(processing_job(), *events, processed(exit_message="bye", **members))
+    assert isinstance(job, ProcessingJob)
+    assert (job.status, job.failure_reason, job.exit_message) == (status, reason, "bye")
+    assert (job.started_at, job.ended_at) == (at(2), at(9))
+    assert commands == [RemoveWork()]
+
+
+def test_a_lost_processing_job_starts_again() -> None:
+    """Until the attempts are used up."""
+    job, commands = play(processing_job(), SCHEDULED, InstanceLost(at=at(3), index=0, attempt=1))
+    assert commands == [StartInstance(index=0, attempt=2)]
+    job, _ = play(job, *(InstanceLost(at=at(4), index=0, attempt=number) for number in (2, 3)))
+    assert job.status is JobStatus.FAILED
+    assert (job.failure_reason or "").startswith("InternalServerError")
