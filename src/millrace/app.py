@@ -138,8 +138,9 @@ class Server:
 
     def application(self) -> ASGIApp:
         """Return the HTTP application."""
+        handlers = self.handlers()
         return app(
-            self.handlers(),
+            handlers,
             keys=self.keys,
             settings=self._settings,
             clock=self.clock,
@@ -149,6 +150,9 @@ class Server:
                     self.metrics.registry, self.figures.read, token=self._settings.metrics_token
                 ),
             },
+            browsers=s3.Browsers(
+                self.objects, keys=self.keys, put_object=handlers["s3"]["PutObject"], clock=self.clock
+            ),
             on_exchange=[self.metrics.count_exchange, *filter(None, [access_log(self._settings.access_log)])],
         )
 

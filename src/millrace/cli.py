@@ -45,6 +45,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_transform(commands, shared)
     _add_jobs(commands, shared)
     _add_keys(commands, shared)
+    gc = commands.add_parser("gc", parents=[shared], help="remove what nobody needs any more")
+    gc.add_argument("--dry-run", action="store_true", help="only tell what would go")
+    gc.add_argument("--json", action="store_true", help="print JSON")
+    gc.set_defaults(run=_gc)
     doctor = commands.add_parser("doctor", parents=[shared], help="tell what works here and how to get the rest")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -269,6 +273,15 @@ def _keys(options: argparse.Namespace) -> int:
             return keys.list_keys(loaded, as_json=options.json)
         case _:
             return keys.remove_key(loaded, options.key_id)
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from millrace.commands.gc import collect_garbage
+    from millrace.log_format import set_up_logging
+
+    loaded = _settings(options)
+    set_up_logging(loaded.log_level, loaded.log_format)
+    return collect_garbage(loaded, dry_run=options.dry_run, as_json=options.json)
 
 
 def _doctor(options: argparse.Namespace) -> int:

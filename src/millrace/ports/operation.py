@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from millrace.jobs.job import JobKind
 
-__all__ = ["EndedJob", "InstanceProgress", "OperationStore", "StoreFigures"]
+__all__ = ["EndedJob", "InstanceProgress", "OperationStore", "StoreFigures", "UnfinishedJob"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +43,15 @@ class EndedJob:
     ended_at: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnfinishedJob:
+    """A job or endpoint whose folders and logs are in use."""
+
+    id: int
+    kind: JobKind
+    name: str
+
+
 class OperationStore(Protocol):
     """Safe for many processes at a time; every method is one transaction."""
 
@@ -59,11 +68,11 @@ class OperationStore(Protocol):
         ...
 
     async def forget_ended_job(self, job_id: int, before: datetime) -> bool:
-        """Delete the record of a job that ended before a moment, and all about it; False if it is none."""
+        """Delete the record of a job that ended before a moment, its tags and all about it; False if it is none."""
         ...
 
-    async def list_unfinished_ids(self) -> frozenset[int]:
-        """Return the ids of all jobs that the scheduler still has to do with."""
+    async def list_unfinished(self) -> Sequence[UnfinishedJob]:
+        """Return all jobs and endpoints that the scheduler still has to do with."""
         ...
 
     async def count_expired_keys(self, now: datetime) -> int:

@@ -174,6 +174,15 @@ class LogFiles:
         except FileNotFoundError:
             raise NoSuchLogStream(f"{group}: {stream}") from None
 
+    def delete_untouched(self, group: str, stream: str, *, since_ms: int) -> bool:
+        """Remove a stream, unless something was written to it since a moment; return whether it is gone by this."""
+        path = self._stream_path(group, stream)
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime * 1000 < since_ms:
+                path.unlink()
+                return True
+        return False
+
     def _group_path(self, group: str) -> Path:
         return self._root / _file_name(group)
 

@@ -7,8 +7,8 @@ import orjson
 
 from millrace.jobs.job import JobKind
 from millrace.moments import from_micros, to_micros
-from millrace.ports.operation import EndedJob, InstanceProgress, StoreFigures
-from millrace.store.database import Database, queries
+from millrace.ports.operation import EndedJob, InstanceProgress, StoreFigures, UnfinishedJob
+from millrace.store.database import Database, Transaction, queries
 
 __all__ = ["SqlOperationStore"]
 
@@ -59,11 +59,17 @@ class SqlOperationStore:
 
     async def forget_ended_job(self, job_id: int, before: datetime) -> bool:
         row = {"id": job_id, "before": to_micros(before)}
-        return await self._changed("forget_ended_job", row) == 1
 
-    async def list_unfinished_ids(self) -> frozenset[int]:
-        rows = await self._db.all(queries("jobs")["list_unfinished"], {})
-        return frozenset(row["id"] for row in rows)
+        def forget(transaction: Transaction) -> bool:
+            # Tags first: they are found by the job's row. Both or neither.
+            transaction.execute(_Q["forget_tags_of_ended_job"], row)
+            return transaction.execute(_Q["forget_ended_job"], row).rowcount == 1
+
+        return await self._db.write(forget)
+
+    async def list_unfinished(self) -> Sequence[UnfinishedJob]:
+        rows = await self._db.all(_Q["list_unfinished_names"], {})
+        return [UnfinishedJob(id=row["id"], kind=JobKind(row["kind"]), name=row["name"]) for row in rows]
 
     async def count_expired_keys(self, now: datetime) -> int:
         row = await self._db.one(_Q["count_expired_keys"], {"at": to_micros(now)})

@@ -31,6 +31,17 @@ ORDER BY id LIMIT :limit;
 -- Delete one of them; events and agents go with it. The guard is here: it may have been made anew since it was listed.
 DELETE FROM jobs WHERE id = :id AND finished = 1 AND ended_at IS NOT NULL AND ended_at < :before;
 
+-- name: forget_tags_of_ended_job
+-- Delete the tags of a job that is about to be forgotten, by the same guard.
+DELETE FROM documents
+WHERE kind = 'tags' AND name IN (
+    SELECT arn FROM jobs WHERE id = :id AND finished = 1 AND ended_at IS NOT NULL AND ended_at < :before
+);
+
+-- name: list_unfinished_names
+-- What the scheduler still has to do with, by name.
+SELECT id, kind, name FROM jobs WHERE finished = 0 ORDER BY id;
+
 -- name: count_expired_keys
 -- Temporary keys that have had their time.
 SELECT COUNT(*) AS number FROM access_keys WHERE expires_at IS NOT NULL AND expires_at < :at;
