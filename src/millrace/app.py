@@ -24,6 +24,7 @@ from millrace.http.server import serve
 from millrace.metrics import MetricsPage, ServerMetrics, StateFigures
 from millrace.ports.jobs import AgentRecord
 from millrace.protocol.message import Handler, Request, Response
+from millrace.retention import collectors, rules_of, run_daily
 from millrace.scheduler.data_capture import DataCaptureWriter
 from millrace.scheduler.job_ends import JobEnds
 from millrace.scheduler.membership import Membership
@@ -186,12 +187,15 @@ class Server:
         waking = asyncio.create_task(self._wake())
         sweeping = asyncio.create_task(self.objects.sweep())
         capturing = asyncio.create_task(self.capture.run())
+        cleaning = asyncio.create_task(self._clean())
         try:
             yield
         finally:
-            for task in (moving, beating, waking, sweeping, capturing):
+            for task in (moving, beating, waking, sweeping, capturing, cleaning):
                 task.cancel()
-            for outcome in await asyncio.gather(moving, beating, waking, sweeping, capturing, return_exceptions=True):
+            for outcome in await asyncio.gather(
+                moving, beating, waking, sweeping, capturing, cleaning, return_exceptions=True
+            ):
                 if isinstance(outcome, Exception):
                     log.error("background task failed", exc_info=outcome)
             await self._leave(stop_jobs=stop_jobs)
@@ -199,6 +203,20 @@ class Server:
             await self.capture.flush()
             await self.engine.close()
             self.database.close()
+
+    async def _clean(self) -> None:
+        """Run gc when it is due, of all servers of the state on one."""
+        interval = self._settings.gc_interval_hours * 3600
+        if interval:
+            found = collectors(
+                rules_of(self._settings),
+                operation=self.operation,
+                objects=self.objects,
+                logs=self.logs,
+                engine=self.engine,
+                work_dir=self._settings.work_dir,
+            )
+            await run_daily(found, operation=self.operation, clock=self.clock, interval_seconds=interval)
 
     async def _leave(self, *, stop_jobs: bool) -> None:
         try:
