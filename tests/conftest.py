@@ -6,13 +6,25 @@ import pytest
 
 from tests.postgresql import PostgresqlServer, find_binaries, running_server
 
+NOT_INSTALLED = "PostgreSQL is not installed: no initdb in PATH or /usr/lib/postgresql/*/bin"
+
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgresqlServer]:
     """One PostgreSQL server for all tests that don't hurt it."""
     binaries = find_binaries()
     if binaries is None:
-        pytest.skip("PostgreSQL is not installed: no initdb in PATH or /usr/lib/postgresql/*/bin")
+        pytest.skip(NOT_INSTALLED)
+    with running_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fragile_postgresql() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server that tests stop and crash; each leaves it started."""
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip(NOT_INSTALLED)
     with running_server(binaries) as server:
         yield server
 

@@ -11,6 +11,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from botocore.config import Config
 from millrace import settings as settings_module
 from millrace.clock import SystemClock
 from millrace.commands.environment import client_environment
-from millrace.server_addresses import read_addresses
+from millrace.server_addresses import ServerAddress, read_addresses
 from millrace.settings import Settings, as_environment
 from millrace.store.opening import open_database
 from millrace.store.sql_jobs import SqlJobStore
@@ -68,10 +69,13 @@ class Platform:
                 stdout=log,
                 stderr=log,
             )
-        pid = self.process.pid
-        self.address = wait_until(
-            "server start", lambda: next((it for it in read_addresses(self.settings) if it.process_id == pid), None)
-        )
+        process = self.process
+
+        def look() -> ServerAddress | None:
+            assert process.poll() is None, "the server ended: see server.log"
+            return next((it for it in read_addresses(self.settings) if it.process_id == process.pid), None)
+
+        self.address = wait_until("server start", look)
         self._clients.clear()
         return self
 
@@ -198,6 +202,19 @@ class Platform:
         finally:
             database.close()
         return [agent.process_id for agents in found for agent in agents]
+
+    def kill_agent(self, process_id: int) -> None:
+        """SIGKILL an agent; one that ended by itself meanwhile is none the worse."""
+        with suppress(ProcessLookupError):
+            os.kill(process_id, signal.SIGKILL)
+
+    def show(self, name: str) -> dict[str, Any]:
+        """Return what `millrace jobs show` prints."""
+        command = [sys.executable, "-m", "millrace", "jobs", "show", name]
+        environment = {**os.environ, **as_environment(self.settings)}
+        shown = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
+        found: dict[str, Any] = json.loads(shown)
+        return found
 
     def processes(self, word: str) -> list[int]:
         """Return the ids of processes that work below this platform's folder and have a word in their command line."""

@@ -1,6 +1,7 @@
 """A container program as users bring them: standard library only, behaviour chosen by variables and hyperparameters.
 
-serve: MODE=echo|rowsum|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists.
+serve: MODE=echo|rowsum|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists,
+JOURNAL=<file> gets a line with our process id when a request comes and when it is answered.
 train: hyperparameter do=look|fail|ramble|crash|wait|pipe.
 else, as a processor: DO=look|fail|wait|message|links|continuous|pipe; DO_algo_2 says it for one host.
 """
@@ -40,6 +41,13 @@ def serve() -> None:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            note()
+            try:
+                self.predict(body)
+            finally:
+                note()
+
+        def predict(self, body: bytes) -> None:
             gate = os.environ.get("WAIT_FOR")
             while gate and not Path(gate).exists():
                 time.sleep(POLL_SECONDS)
@@ -57,6 +65,11 @@ def serve() -> None:
 
         def log_message(self, format: str, *args: object) -> None:
             print("access", format % args, flush=True)
+
+    def note() -> None:
+        if journal := os.environ.get("JOURNAL"):
+            with Path(journal).open("a") as file:
+                file.write(f"{os.getpid()}\n")
 
     class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         daemon_threads = True

@@ -78,7 +78,11 @@ class PostgresqlDatabase:
         self._connections = Connections(url, statement_seconds=statement_seconds, wait_seconds=wait_seconds)
         if not waits_at_start:
             self._connections.connect().close()
-        self._run(_migrate)
+        try:
+            self._run(_migrate)
+        except BaseException:
+            self._connections.close()
+            raise
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="millrace-db")
         self._changed = asyncio.Event()
         self._listener = ChangeListener(self._connections, self._changed.set)
@@ -118,10 +122,11 @@ class PostgresqlDatabase:
             log.warning("changes by others can't be heard of", extra={"detail": str(exc)})
             await asyncio.sleep(timeout_seconds)
             return True
-        try:
-            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
-        except TimeoutError:
-            return False
+        if not self._changed.is_set():
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+            except TimeoutError:
+                return False
         self._changed.clear()
         return True
 
@@ -196,12 +201,27 @@ def _roll_back(connection: Connection) -> None:
 
 def _migrate(connection: Connection) -> None:
     """Bring the schema up to date, in one transaction, one process at a time."""
-    steps = migrations()
-    if _version(connection) == len(steps):
+    if _version(connection) == len(migrations()):
         return
-    connection.execute(b"BEGIN")
-    connection.execute(b"SELECT pg_advisory_xact_lock(%(key)s)", {"key": MIGRATION_LOCK})
-    version = _version(connection)  # READ COMMITTED: what the one before us has done is seen
+    lock = {"key": MIGRATION_LOCK}
+    # The lock is the session's, not the transaction's: one that begins with the lock in hand sees what the process
+    # before has made, while in one that waited for it the tables may still be known as missing.
+    connection.execute(b"SELECT pg_advisory_lock(%(key)s)", lock)
+    try:
+        connection.execute(b"BEGIN")
+        _bring_up_to_date(connection)
+        connection.execute(b"COMMIT")
+    except BaseException:
+        _roll_back(connection)
+        raise
+    finally:
+        if not connection.closed:
+            connection.execute(b"SELECT pg_advisory_unlock(%(key)s)", lock)
+
+
+def _bring_up_to_date(connection: Connection) -> None:
+    steps = migrations()
+    version = _version(connection)
     if version > len(steps):
         raise StoreUnavailable(f"schema version {version} is newer than this release's {len(steps)}")
     for step in steps[version:]:
@@ -209,7 +229,6 @@ def _migrate(connection: Connection) -> None:
     connection.execute(b"CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
     connection.execute(b"DELETE FROM schema_version")
     connection.execute(b"INSERT INTO schema_version VALUES (%(version)s)", {"version": len(steps)})
-    connection.execute(b"COMMIT")
 
 
 def _version(connection: Connection) -> int:
