@@ -10,11 +10,14 @@ from typing import Any
 from millrace.clock import Clock
 from millrace.errors import ApiError, S3Error
 from millrace.http.bodies import Receive, ReceivedBody, Send
+from millrace.http.browser_requests import BrowserService, answer_browser, cross_origin_headers
 from millrace.http.exchange import OWN_SERVICE, UNKNOWN, Exchange, OnExchange
 from millrace.http.sending import send_response
 from millrace.http.stages import (
+    Addressed,
     Handlers,
     assign_request_id,
+    base_url,
     check_account,
     find_handler,
     find_operation,
@@ -24,10 +27,11 @@ from millrace.http.stages import (
     serialize,
     verify,
 )
+from millrace.names import DEFAULT_REGION
 from millrace.ports.keys import KeyStore
 from millrace.protocol.dispatch import guess_protocol
 from millrace.protocol.faults import InternalError, Speaker, fault_response, wire_fault
-from millrace.protocol.message import Request, Response
+from millrace.protocol.message import Context, Request, Response
 from millrace.protocol.models import WireProtocol
 from millrace.settings import Settings
 
@@ -55,6 +59,7 @@ def app(
     settings: Settings,
     clock: Clock,
     extra: Mapping[str, PlainHandler] | None = None,
+    browsers: BrowserService | None = None,
     on_exchange: Sequence[OnExchange] = (),
 ) -> ASGIApp:
     """Return the application.
@@ -65,10 +70,11 @@ def app(
         settings: Its account, clock skew and limit of bodies in memory are used.
         clock: Tells whether signatures are current.
         extra: Handlers of raw paths below /_millrace/, unsigned; one that ends in a slash takes all below it.
+        browsers: Answers what only browsers send to S3.
         on_exchange: Told of each request when its answer is sent; must be quick.
     """
     own = {path.encode(): handler for path, handler in (extra or {}).items()}
-    return _App(handlers, keys, settings, clock, own, on_exchange)
+    return _App(handlers, keys, settings, clock, own, browsers, on_exchange)
 
 
 class _App:
@@ -79,6 +85,7 @@ class _App:
         settings: Settings,
         clock: Clock,
         extra: Mapping[bytes, PlainHandler],
+        browsers: BrowserService | None,
         on_exchange: Sequence[OnExchange],
     ) -> None:
         self._handlers = handlers
@@ -86,6 +93,7 @@ class _App:
         self._settings = settings
         self._clock = clock
         self._extra = extra
+        self._browsers = browsers
         self._on_exchange = on_exchange
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
@@ -123,6 +131,7 @@ class _App:
         speaker = Speaker(protocol=WireProtocol.REST_JSON)
         service = called = UNKNOWN
         labels = _NO_LABELS
+        addressed: Addressed | None = None
         try:
             if request.path.startswith(OWN_PREFIX) or _is_scrape(request):
                 service = OWN_SERVICE
@@ -131,6 +140,11 @@ class _App:
             limit = self._settings.max_body_bytes
             addressed = await find_service(request, self._handlers, limit)
             speaker = addressed.speaker
+            if self._browsers is not None:
+                answered = await answer_browser(addressed, self._browsers, self._browser_context(request_id))
+                if answered is not None:
+                    response = await self._finish(answered, addressed, speaker, request_id)
+                    return response, addressed.service.name, called, labels
             operation, named = find_operation(addressed)
             if operation.name in self._handlers[operation.service]:
                 service, called = operation.service, operation.name
@@ -144,7 +158,8 @@ class _App:
             )
             check_account(operation, verified, self._settings.account)
             handler = find_handler(operation, self._handlers)
-            labels = named  # told to others only now: nobody unknown fills their memory with names
+            if verified.principal is not None:
+                labels = named  # told to others only now: nobody unknown fills their memory with names
             params = await parse(addressed, operation, named, verified)
             operation.validate(params)
             context = make_context(addressed, operation, verified, request_id, self._settings.account)
@@ -156,8 +171,28 @@ class _App:
             # The last stop: whatever a handler raises becomes a 500, its traceback goes to the log.
             log.exception("request failed", extra={"request_id": request_id, "path": request.path, "speaker": speaker})
             response = _refuse(_internal(request_id), speaker, request, request_id)
-        response = replace(response, headers=(*response.headers, *_identify(speaker, request_id)))
-        return response, service, called, labels
+        return await self._finish(response, addressed, speaker, request_id), service, called, labels
+
+    async def _finish(
+        self, response: Response, addressed: Addressed | None, speaker: Speaker, request_id: str
+    ) -> Response:
+        """Add the headers that every answer has."""
+        headers = (*response.headers, *_identify(speaker, request_id))
+        if addressed is not None and self._browsers is not None and addressed.request.method != "OPTIONS":
+            headers += await cross_origin_headers(addressed, self._browsers)
+        return replace(response, headers=headers)
+
+    def _browser_context(self, request_id: str) -> Callable[[Addressed, str], Context]:
+        return lambda addressed, operation: Context(
+            request_id=request_id,
+            service=addressed.service.name,
+            operation=operation,
+            region=addressed.destination.region or DEFAULT_REGION,
+            account=self._settings.account,
+            principal=None,
+            base_url=base_url(addressed.request),
+            request=addressed.request,
+        )
 
     async def _own(self, request: Request) -> Response:
         path = SCRAPE_TARGET if request.path == SCRAPE_PATH else request.path

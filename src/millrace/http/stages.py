@@ -37,6 +37,7 @@ __all__ = [
     "Handlers",
     "Verified",
     "assign_request_id",
+    "base_url",
     "check_account",
     "find_handler",
     "find_operation",
@@ -286,10 +287,10 @@ def _verify_s3(addressed: Addressed, signature: Signature, secret: str) -> Body:
 
 def _decoded(addressed: Addressed, body: Body, signatures: ChunkSignatures | None) -> Body:
     headers = addressed.headers
-    encoded = "aws-chunked" in headers.get("content-encoding", "")
-    if not encoded and not is_chunked_hash(headers.get("x-amz-content-sha256")):
-        return body
     stated = headers.get("x-amz-decoded-content-length")
+    encoded = "aws-chunked" in headers.get("content-encoding", "") and stated is not None
+    if not encoded and not is_chunked_hash(headers.get("x-amz-content-sha256")):
+        return body  # even if it says aws-chunked: some clients have copied that from an object's headers
     if stated is None:
         raise S3Error("MissingContentLength", "You must provide the x-amz-decoded-content-length header", status=411)
     if not (stated.isascii() and stated.isdigit() and len(stated) < 16):
@@ -386,12 +387,13 @@ def make_context(
         region=addressed.destination.region or DEFAULT_REGION,
         account=account,
         principal=verified.principal,
-        base_url=_base_url(request),
+        base_url=base_url(request),
         request=request,
     )
 
 
-def _base_url(request: Request) -> str:
+def base_url(request: Request) -> str:
+    """Return scheme, host and port as the client used them."""
     host = request.header("host") or "localhost"
     # AWS's own names reach us only by way of the CONNECT proxy, which has taken the TLS off.
     scheme = "https" if is_aws_host(host) else request.scheme

@@ -108,6 +108,8 @@ class ObjectInfo:
     meta: ObjectMeta = field(default_factory=ObjectMeta)
     part_sizes: Sequence[int] = ()
     """Sizes of the parts of a completed multipart upload, in order; empty where the store does not keep them."""
+    part_checksums: Sequence[str] = ()
+    """Their checksums, by the algorithm of the object's; empty where the upload named none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -241,14 +243,14 @@ class ObjectStore(Protocol):
         chunks: AsyncIterable[bytes],
         meta: ObjectMeta | None = None,
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
         expect_md5: bytes | None = None,
         checksum_algorithms: Sequence[str] = (),
     ) -> ObjectInfo:
         """Store an object whose ETag is its MD5.
 
-        `if_none_match` refuses an existing key, `if_match` another ETag (PreconditionFailed); `expect_md5` and the
+        `if_none_match` refuses this ETag, `if_match` another one (PreconditionFailed); "*" stands for any; `expect_md5` and the
         values already in `meta.checksums` are verified against the bytes (BadDigest); `checksum_algorithms` are
         computed and stored. `meta.checksums` is read after the last chunk: a value that comes as a trailer of the body
         may be added while the chunks are taken, if its algorithm is among `checksum_algorithms`.
@@ -268,7 +270,7 @@ class ObjectStore(Protocol):
         target: ObjectRef,
         meta: ObjectMeta | None = None,
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
     ) -> ObjectInfo:
         """Copy an object on the store's side; `meta` None keeps the source's. The conditions are on the target."""
@@ -319,7 +321,7 @@ class ObjectStore(Protocol):
         upload_id: str,
         parts: Sequence[tuple[int, str]],
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
         checksums: Mapping[str, str] | None = None,
     ) -> ObjectInfo:

@@ -8,7 +8,7 @@ from xml.parsers import expat
 from millrace.protocol.timestamps import TimestampFormat
 from millrace.protocol.wire_values import BadValue, Reader, text_reader, text_writer
 
-__all__ = ["MAX_DEPTH", "Node", "Write", "XmlReaders", "XmlWriters", "escape", "parse_document"]
+__all__ = ["DECLARATION", "MAX_DEPTH", "Node", "Write", "XmlReaders", "XmlWriters", "escape", "parse_document"]
 
 MAX_DEPTH = 100
 """Nesting of elements beyond which a document is refused; no shape that we serve comes near it."""

@@ -44,6 +44,8 @@ class Facts:
     meta: ObjectMeta = field(default_factory=ObjectMeta)
     part_sizes: Sequence[int] = ()
     """Sizes of the parts of a multipart upload, in order; empty for an object that was put at once."""
+    part_checksums: Sequence[str] = ()
+    """Their checksums, if the upload was to have some."""
     upload_id: str = ""
     """The multipart upload that made the object, so that its completion can be asked for twice."""
 
@@ -60,6 +62,8 @@ class Facts:
                 document[letter] = dict(value)
         if self.part_sizes:
             document["p"] = list(self.part_sizes)
+        if self.part_checksums:
+            document["k"] = list(self.part_checksums)
         if self.upload_id:
             document["i"] = self.upload_id
         if self.meta.checksum_type != "FULL_OBJECT":
@@ -94,7 +98,13 @@ class Facts:
                 owner=owner,
                 acl=acl,
             )
-            return cls(etag=document["e"], meta=meta, part_sizes=document.get("p", ()), upload_id=document.get("i", ""))
+            return cls(
+                etag=document["e"],
+                meta=meta,
+                part_sizes=document.get("p", ()),
+                part_checksums=document.get("k", ()),
+                upload_id=document.get("i", ""),
+            )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"expected facts about an object, got {text[:80]!r}") from error
 

@@ -214,7 +214,7 @@ class FilesystemObjects:
         chunks: AsyncIterable[bytes],
         meta: ObjectMeta | None = None,
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
         expect_md5: bytes | None = None,
         checksum_algorithms: Sequence[str] = (),
@@ -256,7 +256,7 @@ class FilesystemObjects:
         target: ObjectRef,
         meta: ObjectMeta | None = None,
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
     ) -> ObjectInfo:
         """Copy an object within the file system: same bytes, same ETag. `meta` None keeps the source's."""
@@ -285,7 +285,7 @@ class FilesystemObjects:
         if not ref.key:
             return False
         # In a thread: a file system takes long to free the blocks of a large file.
-        guard = self._guard(bucket, ref, if_none_match=False, if_match=if_match)
+        guard = self._guard(bucket, ref, if_none_match=None, if_match=if_match)
         return await asyncio.to_thread(bucket.remove, _key(ref), guard=guard)
 
     async def list_objects(
@@ -345,7 +345,7 @@ class FilesystemObjects:
         upload_id: str,
         parts: Sequence[tuple[int, str]],
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
         checksums: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
@@ -422,9 +422,9 @@ class FilesystemObjects:
         return file
 
     def _guard(
-        self, bucket: BucketFolder, ref: ObjectRef, *, if_none_match: bool, if_match: str | None
+        self, bucket: BucketFolder, ref: ObjectRef, *, if_none_match: str | None, if_match: str | None
     ) -> Callable[[], None]:
-        if not if_none_match and if_match is None:
+        if if_none_match is None and if_match is None:
             return _no_guard
 
         def check() -> None:
@@ -437,9 +437,9 @@ class FilesystemObjects:
                 etag = bucket.facts.read(file.descriptor, file.stat).etag
             finally:
                 os.close(file.descriptor)
-            if if_none_match:
-                raise PreconditionFailed(ref, "it exists")
-            if etag != if_match:
+            if if_none_match in ("*", etag):
+                raise PreconditionFailed(ref, "it exists" if if_none_match == "*" else f"its ETag is {etag}")
+            if if_match not in (None, "*", etag):
                 raise PreconditionFailed(ref, f"its ETag is {etag}, not {if_match}")
 
         return check

@@ -164,6 +164,7 @@ class Uploads:
             etag=multipart_etag([bytes.fromhex(part.etag) for part in parts]),
             meta=replace(upload.meta, checksums=_object_checksum(upload, parts)),
             part_sizes=[part.size for part in parts],
+            part_checksums=_part_checksums(upload, parts),
             upload_id=upload_id,
         )
         for algorithm, value in expected.items():
@@ -265,6 +266,13 @@ def _object_checksum(upload: UploadInfo, parts: Sequence[PartInfo]) -> dict[str,
     if upload.meta.checksum_type == "FULL_OBJECT" and algorithm in JOINABLE:
         return {algorithm: join_full_object(algorithm, [(part.checksums[algorithm], part.size) for part in parts])}
     return {algorithm: composite(algorithm, [part.checksums[algorithm] for part in parts])}
+
+
+def _part_checksums(upload: UploadInfo, parts: Sequence[PartInfo]) -> Sequence[str]:
+    algorithm = upload.checksum_algorithm
+    if algorithm is None or not all(algorithm in part.checksums for part in parts):
+        return ()
+    return [part.checksums[algorithm] for part in parts]
 
 
 def _part(number: int, stat: os.stat_result, facts: Facts) -> PartInfo:

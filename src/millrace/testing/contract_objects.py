@@ -272,9 +272,9 @@ class ObjectStoreContract:
         ref = ObjectRef(bucket, "k")
         with pytest.raises(NoSuchKey):
             await store.put(ref, chunks_of(b"0"), if_match="0" * 32)
-        first = await store.put(ref, chunks_of(b"1"), if_none_match=True)
+        first = await store.put(ref, chunks_of(b"1"), if_none_match="*")
         with pytest.raises(PreconditionFailed):
-            await store.put(ref, chunks_of(b"2"), if_none_match=True)
+            await store.put(ref, chunks_of(b"2"), if_none_match="*")
         with pytest.raises(PreconditionFailed):
             await store.put(ref, chunks_of(b"2"), if_match="0" * 32)
         await store.put(ref, chunks_of(b"3"), if_match=first.etag)
@@ -289,7 +289,7 @@ class ObjectStoreContract:
             await store.put(ref, chunks_of(b"theirs"))
 
         with pytest.raises(PreconditionFailed):
-            await store.put(ref, slow(), if_none_match=True)
+            await store.put(ref, slow(), if_none_match="*")
         assert await read_all(store, ref) == b"theirs"
 
     async def test_attachments_change_without_the_bytes(self, store: ObjectStore, bucket: str) -> None:
@@ -525,7 +525,7 @@ class ObjectStoreContract:
             await store.complete_upload(ref, upload, [(1, one.etag), (2, two.etag)])
         await store.put(ref, chunks_of(b"there"))
         with pytest.raises(PreconditionFailed):
-            await store.complete_upload(ref, upload, [(2, two.etag)], if_none_match=True)
+            await store.complete_upload(ref, upload, [(2, two.etag)], if_none_match="*")
         await store.complete_upload(ref, upload, [(2, f'"{two.etag}"')])
         assert await read_all(store, ref) == b"end"
 

@@ -141,7 +141,7 @@ class MemoryObjects:
         chunks: AsyncIterable[bytes],
         meta: ObjectMeta | None = None,
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
         expect_md5: bytes | None = None,
         checksum_algorithms: Sequence[str] = (),
@@ -163,7 +163,7 @@ class MemoryObjects:
         target: ObjectRef,
         meta: ObjectMeta | None = None,
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
     ) -> ObjectInfo:
         info, data = self._find(source)
@@ -173,7 +173,7 @@ class MemoryObjects:
 
     async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> bool:
         self._check_ref(ref)
-        self._check_conditions(ref, if_none_match=False, if_match=if_match)
+        self._check_conditions(ref, if_none_match=None, if_match=if_match)
         return self._objects.pop(ref, None) is not None
 
     async def list_objects(
@@ -263,7 +263,7 @@ class MemoryObjects:
         upload_id: str,
         parts: Sequence[tuple[int, str]],
         *,
-        if_none_match: bool = False,
+        if_none_match: str | None = None,
         if_match: str | None = None,
         checksums: Mapping[str, str] | None = None,
     ) -> ObjectInfo:
@@ -326,14 +326,14 @@ class MemoryObjects:
         if not 1 <= len(ref.key.encode()) <= 1024:
             raise ValueError(f"a key must have 1 to 1024 bytes of UTF-8, got {len(ref.key.encode())}")
 
-    def _check_conditions(self, ref: ObjectRef, *, if_none_match: bool, if_match: str | None) -> None:
+    def _check_conditions(self, ref: ObjectRef, *, if_none_match: str | None, if_match: str | None) -> None:
         found = self._objects.get(ref)
-        if if_none_match and found is not None:
+        if found is not None and if_none_match in ("*", found[0].etag):
             raise PreconditionFailed(ref, "If-None-Match")
         if if_match is not None:
             if found is None:
                 raise NoSuchKey(ref)
-            if found[0].etag != if_match:
+            if if_match not in ("*", found[0].etag):
                 raise PreconditionFailed(ref, "If-Match")
 
 

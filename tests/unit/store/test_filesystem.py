@@ -245,7 +245,7 @@ async def test_only_one_of_many_writers_is_first(store: FilesystemObjects, tmp_p
     """Of several stores that put "only if there is none" at a time, exactly one wins."""
     stores = [FilesystemObjects(tmp_path / "objects") for _ in range(8)]
     ref = ObjectRef("box", "once")
-    puts = [each.put(ref, chunks_of(str(n).encode()), if_none_match=True) for n, each in enumerate(stores)]
+    puts = [each.put(ref, chunks_of(str(n).encode()), if_none_match="*") for n, each in enumerate(stores)]
     results = await asyncio.gather(*puts, return_exceptions=True)
     assert sum(isinstance(result, PreconditionFailed) for result in results) == 7
     winner = next(n for n, result in enumerate(results) if not isinstance(result, BaseException))
@@ -378,7 +378,7 @@ async def test_a_local_folder_takes_outputs(tmp_path: Path) -> None:
     await writer.write(b"0.5\n")
     assert await listed(store, "out") == []
     await writer.commit()
-    await store.put(ObjectRef("out", "two"), chunks_of(b"2"), if_none_match=True)
+    await store.put(ObjectRef("out", "two"), chunks_of(b"2"), if_none_match="*")
     assert await listed(store, "out") == ["a/one.csv.out", "two"]
     store.close()
     assert sorted(path.name for path in folder.rglob("*")) == ["a", "one.csv.out", "two"]

@@ -8,6 +8,7 @@ from millrace.ports.objects import ObjectStore
 from millrace.protocol.message import Context, Handler, Params, Reply, Result
 from millrace.services.s3.access import Access, OneAccount
 from millrace.services.s3.acl_operations import AclHandlers
+from millrace.services.s3.browsers import Browsers
 from millrace.services.s3.bucket_rules import NewBuckets
 from millrace.services.s3.bucket_settings import BucketSettingHandlers
 from millrace.services.s3.buckets import BucketHandlers
@@ -17,7 +18,7 @@ from millrace.services.s3.listings import ListingHandlers
 from millrace.services.s3.multipart import MultipartHandlers
 from millrace.services.s3.objects import ObjectHandlers
 
-__all__ = ["NewBuckets", "handlers"]
+__all__ = ["Browsers", "NewBuckets", "handlers"]
 
 
 def handlers(

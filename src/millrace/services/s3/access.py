@@ -24,9 +24,6 @@ from millrace.services.s3.request_facts import request_facts, subject_of
 
 __all__ = ["Access", "OneAccount"]
 
-_OWNERS_ACLS = frozenset({"private", "bucket-owner-read", "bucket-owner-full-control"})
-"""Canned ACLs that give nobody but the owner of everything a right."""
-
 _NEVER_DENIED_TO_OWNERS = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
 """An account can always take back a policy that locks it out, as its root user can."""
 
@@ -119,7 +116,7 @@ class Access:
             allowed = (
                 owns_bucket
                 or _acl_permits(rules, rules.acl, caller_id, listing)
-                or await self._policy_effect(ctx, rules, listing, None, {}, None) is Effect.ALLOW
+                or await self._policy_effect(ctx, rules, listing, None, {"Prefix": key}, None) is Effect.ALLOW
             )
         else:
             allowed = caller == object_owner(rules, info) or _acl_permits(
@@ -141,7 +138,7 @@ class Access:
         if info is None and key and need.names_key:
             info = await self._find(rules, key)
         tags: Mapping[str, str] = {} if info is None else info.meta.tags
-        facts = request_facts(ctx, params, now=self._clock.now(), existing_tags=tags)
+        facts = request_facts(ctx, params, need.action, now=self._clock.now(), existing_tags=tags)
         effect = policy.evaluate(subject, need.action, resource, facts)
         if effect is Effect.DENY and owns_bucket and need.action in _NEVER_DENIED_TO_OWNERS:
             return Effect.NOTHING
@@ -192,8 +189,14 @@ class Access:
         return canned_acl(params["ACL"], owner=owner, bucket_owner=bucket_owner)
 
     def refuse_acls(self, params: Params) -> None:
-        """Raise AccessControlListNotSupported if a request would give others a right where ACLs are off."""
-        if (params.get("ACL") or "private") not in _OWNERS_ACLS or any(name.startswith("Grant") for name in params):
+        """Raise AccessControlListNotSupported if a request sets an ACL where ACLs are off.
+
+        Source:
+            S3 user guide, "Disabling ACLs": only "PUT requests that don't specify an ACL or specify bucket owner full
+            control ACLs" succeed.
+        """
+        asked = params.get("ACL") or "bucket-owner-full-control"
+        if asked != "bucket-owner-full-control" or any(name.startswith("Grant") for name in params):
             raise fault("AccessControlListNotSupported")
 
     def check_public(self, rules: BucketRules, acl: Acl | None) -> None:

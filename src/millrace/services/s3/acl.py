@@ -190,7 +190,8 @@ def grant_members(acl: Acl, accounts: Sequence[Account]) -> list[dict[str, Any]]
     """Return an ACL as the Grants of an answer."""
     names = {account.canonical_id: account.name for account in accounts}
     members = []
-    for grant in acl:
+    # Groups first: clients of all ages take any order, and some of them sort by what groups have not.
+    for grant in sorted(acl, key=lambda grant: not grant.grantee.startswith(_GROUPS)):
         if grant.grantee.startswith(_GROUPS):
             grantee = {"URI": grant.grantee, "Type": "Group"}
         else:

@@ -83,6 +83,7 @@ class AclHandlers:
         if acl is None:
             raise fault("MissingSecurityHeader")
         if not rules.acls_count:
+            self._access.refuse_acls(params)
             if any(grant.grantee != rules.owner_id for grant in acl):
                 raise fault("AccessControlListNotSupported")
             return None

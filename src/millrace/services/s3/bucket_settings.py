@@ -15,10 +15,12 @@ from typing import Any
 import orjson
 
 from millrace.ports.objects import ObjectStore
-from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.protocol.message import Context, Handler, Params, Reply, Result
 from millrace.services.s3.access import Access
+from millrace.services.s3.acl import is_public
 from millrace.services.s3.bucket_policy import parse_policy
 from millrace.services.s3.bucket_rules import REMOVED, BucketRules, Ownership, initial_document
+from millrace.services.s3.cors import check_cors
 from millrace.services.s3.faults import fault
 from millrace.services.s3.object_meta import tags_of
 
@@ -189,7 +191,7 @@ class BucketSettingHandlers:
         return get
 
     def _putter(self, setting: Setting) -> Handler:
-        async def put(ctx: Context, params: Params) -> None:
+        async def put(ctx: Context, params: Params) -> Reply:
             document = params.get(setting.payload)
             if document is None:
                 raise fault("MalformedXML")
@@ -201,6 +203,7 @@ class BucketSettingHandlers:
             if setting.kind == "policy":
                 document = _text(document)
             await self._objects.put_bucket_document(params["Bucket"], setting.kind, _encode(document))
+            return Reply(status=204 if setting.kind == "policy" else None)  # which the model does not say
 
         return put
 
@@ -220,11 +223,11 @@ class BucketSettingHandlers:
         return deny
 
     async def get_bucket_policy_status(self, ctx: Context, params: Params) -> Result:
-        """Tell whether the policy lets in anybody."""
+        """Tell whether policy or ACL let in anybody."""
         rules = await self._access.rules(params["Bucket"])
-        if rules.policy is None:
-            raise fault("NoSuchBucketPolicy", BucketName=params["Bucket"])
-        return {"PolicyStatus": {"IsPublic": rules.policy.is_public and not rules.block.restrict}}
+        by_policy = rules.policy is not None and rules.policy.is_public and not rules.block.restrict
+        by_acl = rules.acls_count and is_public(rules.acl) and not rules.block.ignore_acls
+        return {"PolicyStatus": {"IsPublic": by_policy or by_acl}}
 
 
 def _check_policy(rules: BucketRules, document: str | bytes) -> None:
@@ -242,7 +245,12 @@ def _check_ownership(rules: BucketRules, document: Mapping[str, Any]) -> None:
         raise fault("InvalidBucketAclWithObjectOwnership")
 
 
+def _check_cors(rules: BucketRules, document: Mapping[str, Any]) -> None:
+    check_cors(document)
+
+
 _CHECKS: Mapping[str, Callable[[BucketRules, Any], None]] = {
+    "cors": _check_cors,
     "ownership-controls": _check_ownership,
     "policy": _check_policy,
 }

@@ -59,6 +59,8 @@ class BucketHandlers:
             # "If you re-create an existing bucket that you already own in us-east-1, Amazon S3 returns 200 OK"
             if not there.region == region == DEFAULT_REGION:
                 raise fault("BucketAlreadyOwnedByYou", BucketName=name) from None
+            # "... and resets the bucket access control lists (ACLs)"
+            await self._objects.put_bucket_document(name, "acl", documents.get("acl"))
         else:
             for kind, text in documents.items():
                 await self._objects.put_bucket_document(name, kind, text)

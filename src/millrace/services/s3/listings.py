@@ -40,7 +40,7 @@ class ListingHandlers:
     async def list_objects_v2(self, ctx: Context, params: Params) -> Result:
         """List with continuation tokens."""
         token = params.get("ContinuationToken")
-        after = _decode_token(token) if token is not None else params.get("StartAfter") or ""
+        after = _decode_token(token) if token else params.get("StartAfter") or ""
         page, limit = await self._page(params, after)
         encode = url_encoder(params)
         entries = await self._entries(page, params, with_owner=bool(params.get("FetchOwner")))
@@ -100,7 +100,7 @@ class ListingHandlers:
         return {
             "Name": params["Bucket"],
             "Prefix": encode(params.get("Prefix") or ""),
-            "Delimiter": encode(params.get("Delimiter")),
+            "Delimiter": encode(params.get("Delimiter") or None),
             "EncodingType": params.get("EncodingType"),
             "IsTruncated": page.next_after is not None,
             "Contents": [_entry(info, encode(info.ref.key), owners) for info in page.objects],

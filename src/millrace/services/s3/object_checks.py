@@ -30,14 +30,13 @@ def check_version(params: Mapping[str, Any]) -> None:
         raise fault("NoSuchVersion", VersionId=version)
 
 
-def target_conditions(params: Params) -> tuple[bool, str | None]:
-    """Return a write's conditions: only if there is no object, and only if it has this ETag.
-
-    S3 knows no other form: "the If-None-Match header expects the * character".
-    """
+def target_conditions(params: Params) -> tuple[str | None, str | None]:
+    """Return a write's conditions, If-None-Match and If-Match: an ETag without quotes, "*" for any, or None."""
     none_match, match = params.get("IfNoneMatch"), params.get("IfMatch")
-    if none_match is not None and none_match.strip() != "*":
-        raise fault("NotImplemented", f"If-None-Match of a write must be *, got {none_match!r}", Header="If-None-Match")
     if none_match is not None and match is not None:
         raise fault("InvalidRequest", "If-Match and If-None-Match exclude each other")
-    return none_match is not None, None if match is None else match.strip().strip('"')
+    return _bare(none_match), _bare(match)
+
+
+def _bare(condition: str | None) -> str | None:
+    return None if condition is None else condition.strip().strip('"')

@@ -10,9 +10,10 @@ from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectStore
 from millrace.protocol.message import Context, FileRegion, Handler, Params, Reply, Result
 from millrace.services.s3.access import Access
-from millrace.services.s3.checksum_params import body_digests, checksum_members
+from millrace.services.s3.checksum_params import CHECKSUMS, body_digests, checksum_members
 from millrace.services.s3.conditions import Decision, Verdict, decide, told_time
 from millrace.services.s3.faults import fault, store_errors
+from millrace.services.s3.listings import page_limit
 from millrace.services.s3.object_checks import check_version, object_ref, target_conditions
 from millrace.services.s3.object_meta import described, encryption_members, object_meta, tag_set, tags_of
 from millrace.services.s3.permissions import NEEDS
@@ -102,10 +103,7 @@ class ObjectHandlers:
         if condition is None:
             await self._objects.delete(ref)
             return
-        info = await self._objects.get(ref)
-        await self._objects.delete(
-            ref, if_match=info.etag if condition.strip() == "*" else condition.strip().strip('"')
-        )
+        await self._objects.delete(ref, if_match=condition.strip().strip('"'))
 
     async def delete_objects(self, ctx: Context, params: Params) -> Result:
         """Delete up to a thousand objects; what fails is told key by key."""
@@ -145,7 +143,7 @@ class ObjectHandlers:
         if "Checksum" in asked and info.meta.checksums:
             result["Checksum"] = checksum_members(info.meta)
         if "ObjectParts" in asked and info.part_sizes:
-            result["ObjectParts"] = {"TotalPartsCount": len(info.part_sizes)}
+            result["ObjectParts"] = _parts_page(params, info)
         return result
 
     async def get_object_tagging(self, ctx: Context, params: Params) -> Result:
@@ -165,6 +163,26 @@ class ObjectHandlers:
     async def _put_tags(self, params: Params, tags: Mapping[str, str]) -> None:
         check_version(params)
         await self._objects.update_meta(object_ref(params), lambda meta: replace(meta, tags=tags))
+
+
+def _parts_page(params: Params, info: ObjectInfo) -> dict[str, Any]:
+    """Return the parts of an object that the client asks for, after a marker."""
+    limit, marker = page_limit(params, "MaxParts"), params.get("PartNumberMarker") or 0
+    count = len(info.part_sizes)
+    numbers = range(marker + 1, min(count, marker + limit) + 1)
+    algorithm = next(iter(info.meta.checksums), None)
+    parts: list[dict[str, Any]] = [{"PartNumber": number, "Size": info.part_sizes[number - 1]} for number in numbers]
+    if algorithm is not None and info.part_checksums:
+        for part in parts:
+            part[CHECKSUMS[algorithm][0]] = info.part_checksums[part["PartNumber"] - 1]
+    return {
+        "TotalPartsCount": count,
+        "PartNumberMarker": marker,
+        "NextPartNumberMarker": numbers[-1] if numbers else 0,
+        "MaxParts": limit,
+        "IsTruncated": bool(numbers) and numbers[-1] < count,
+        "Parts": parts,
+    }
 
 
 def _choose(params: Params, info: ObjectInfo) -> ByteRange | Reply:
@@ -210,9 +228,14 @@ def _part_reply(params: Params, info: ObjectInfo, chosen: ByteRange, body: Any) 
     partial = (params.get("PartNumber") is not None or chosen.length < info.size or _asks_range(params)) and info.size
     if params.get("PartNumber") is not None and info.part_sizes:
         result["PartsCount"] = len(info.part_sizes)
-    # A checksum is the whole object's: the client would compare it with the range.
-    if params.get("ChecksumMode") == "ENABLED" and chosen.length == info.size:
-        result |= checksum_members(info.meta)
+    # Else a checksum is the whole object's: the client would compare it with the range.
+    if params.get("ChecksumMode") == "ENABLED":
+        if chosen.length == info.size:
+            result |= checksum_members(info.meta)
+        elif params.get("PartNumber") is not None and info.part_checksums:
+            algorithm = next(iter(info.meta.checksums))
+            value = info.part_checksums[params["PartNumber"] - 1]
+            result |= {CHECKSUMS[algorithm][0]: value, "ChecksumType": info.meta.checksum_type}
     if not partial:
         return result
     return Reply(result={**result, "ContentRange": str(chosen)}, status=206)

@@ -22,7 +22,9 @@ def subject_of(ctx: Context, canonical_id: str | None) -> Subject:
     return Subject(account=principal.account, arns=(principal.arn, principal.role_arn), canonical_id=canonical_id)
 
 
-def request_facts(ctx: Context, params: Params, *, now: datetime, existing_tags: Mapping[str, str]) -> Facts:
+def request_facts(
+    ctx: Context, params: Params, action: str, *, now: datetime, existing_tags: Mapping[str, str]
+) -> Facts:
     """Return the values of all condition keys that the request has."""
     facts: dict[str, tuple[str, ...]] = {
         "aws:currenttime": (now.isoformat(),),
@@ -41,7 +43,7 @@ def request_facts(ctx: Context, params: Params, *, now: datetime, existing_tags:
     if ctx.principal is not None:
         facts["aws:principalaccount"] = (ctx.principal.account,)
         facts["aws:principalarn"] = (ctx.principal.role_arn,)
-    if ctx.operation in ("ListObjects", "ListObjectsV2", "ListObjectVersions"):
+    if action in ("s3:ListBucket", "s3:ListBucketVersions"):
         facts |= {key: (str(params[member]),) for member, key in _LISTING.items() if params.get(member) is not None}
     facts |= {f"s3:existingobjecttag/{name}": (value,) for name, value in existing_tags.items()}
     tags = _request_tags(params.get("Tagging"))

@@ -368,7 +368,9 @@ async def test_writes_may_have_conditions(call: Call, bucket: str) -> None:
     etag = (await call("PutObject", **put, IfNoneMatch="*"))["ETag"]
     await refused("PreconditionFailed", 412, call("PutObject", **put, IfNoneMatch="*"))
     await refused("PreconditionFailed", 412, call("PutObject", **put, IfMatch='"0"'))
-    await refused("NotImplemented", 501, call("PutObject", **put, IfNoneMatch=etag))
+    await refused("PreconditionFailed", 412, call("PutObject", **put, IfNoneMatch=etag))
+    await call("PutObject", **put, IfNoneMatch='"another"')
+    await call("PutObject", **put, IfMatch="*")
     await call("PutObject", **put, IfMatch=etag)
     await refused("PreconditionFailed", 412, call("DeleteObject", Bucket=bucket, Key="k", IfMatch='"0"'))
     await call("DeleteObject", Bucket=bucket, Key="k", IfMatch=etag)
@@ -578,7 +580,16 @@ async def test_an_upload_in_parts(call: Call, bucket: str) -> None:
     assert second["ContentRange"] == f"bytes {FIVE}-{FIVE + 2}/{FIVE + 3}"
     await refused("InvalidPartNumber", 416, call("GetObject", **target, PartNumber=3))
     attributes = await call("GetObjectAttributes", **target, ObjectAttributes=["ObjectParts"])
-    assert attributes["ObjectParts"] == {"TotalPartsCount": 2}
+    told = attributes["ObjectParts"]
+    assert (told["TotalPartsCount"], told["IsTruncated"]) == (2, False)
+    assert [(part["PartNumber"], part["Size"], part["ChecksumCRC32"]) for part in told["Parts"]] == [
+        (1, FIVE, crc(contents[0])),
+        (2, 3, crc(contents[1])),
+    ]
+    paged = await call("GetObjectAttributes", **target, ObjectAttributes=["ObjectParts"], MaxParts=1)
+    assert (paged["ObjectParts"]["IsTruncated"], paged["ObjectParts"]["NextPartNumberMarker"]) == (True, 1)
+    first = await call("GetObject", **target, PartNumber=1, ChecksumMode="ENABLED")
+    assert (first["ChecksumCRC32"], first["ChecksumType"]) == (crc(contents[0]), "COMPOSITE")
 
 
 async def test_a_full_object_checksum_follows_from_the_parts(call: Call, bucket: str) -> None:
