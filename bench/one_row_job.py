@@ -9,24 +9,28 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
+from bench import goals
 from bench.case import Case, Options
+from bench.environments import RAY
 from bench.inputs import csv_text
 from bench.machine import cpu_seconds, versions
+from bench.peer_jobs import run_script
 from bench.platform import Platform, serve
 from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
 
 __all__ = ["CASE"]
 
-ROWS, COLUMNS = 1000, 10
+ROWS, COLUMNS, K = 1000, 10, 5
 TURNS_PER_ROUND = 5
 KEY = "rows/one.csv"
 PING_SECONDS = 0.002
+JOB, BARE, NOTHING, RAY_DATA = "millrace job", "bare model server", "python -c pass", "Ray Data"
 
 
 def cases(options: Options) -> Iterator[Outcome]:
@@ -39,7 +43,7 @@ def cases(options: Options) -> Iterator[Outcome]:
         model = platform.train(
             "knn",
             {"train": labelled},
-            k="5",
+            k=str(K),
             sample_size=str(ROWS),
             predictor_type="classifier",
             feature_dim=str(COLUMNS),
@@ -63,17 +67,21 @@ def cases(options: Options) -> Iterator[Outcome]:
             )
 
         server.first_answer()
+        contenders: dict[str, Callable[[], Sample]] = {JOB: job, BARE: server.first_answer, NOTHING: _bare_interpreter}
+        absence = RAY.absence() if options.peers else "make bench-peers has it"
+        if absence is None:
+            peer = _Ray(options.folder / "ray", labelled, one_row, server.answer)
+            contenders[RAY_DATA] = peer.first_row
         yield run(
             Comparison(
                 title="One row through built-in k-NN, warm server: CreateTransformJob to Completed",
                 unit="jobs",
-                contenders={
-                    "millrace job": job,
-                    "bare model server": server.first_answer,
-                    "python -c pass": _bare_interpreter,
-                },
-                references=("bare model server", "python -c pass"),
-                turns_per_round=1 if options.quick else TURNS_PER_ROUND,
+                contenders=contenders,
+                references=tuple(name for name in contenders if name != JOB),
+                turns_per_round=1 if options.quick or absence is None else TURNS_PER_ROUND,
+                goals=(goals.seconds(JOB, 0.5), goals.speed(JOB, RAY_DATA, 12)),
+                absent={} if absence is None else {RAY_DATA: absence},
+                sides="Ray Data is told from the start of its process until its row is written, labelled by numpy.",
             ),
             options.rounds,
         )
@@ -138,6 +146,31 @@ class _ModelServer:
         return body
 
 
+class _Ray:
+    """Ray Data from nothing to the row written."""
+
+    def __init__(self, folder: Path, labelled: bytes, row: bytes, answer: bytes) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._answer = answer
+        self._turns = itertools.count()
+        (folder / "labelled.csv").write_bytes(labelled)
+        (folder / "row.csv").write_bytes(row)
+
+    def first_row(self) -> Sample:
+        """Return the time of the whole process."""
+        target = self._folder / f"out-{next(self._turns)}"
+        sources = [str(self._folder / "labelled.csv"), str(self._folder / "row.csv")]
+        before = cpu_seconds(children=True)
+        started = time.perf_counter()
+        run_script(RAY, "ray_one_row.py", [*sources, str(target), str(K)])
+        seconds = time.perf_counter() - started
+        written = b"".join([path.read_bytes().partition(b"\n")[2] for path in target.glob("*.csv")])
+        if float(written) != float(self._answer):
+            raise OutputDiffers(f"{RAY_DATA}: expected {self._answer!r}, got {written!r}")
+        return Sample(seconds=seconds, cpu_seconds=cpu_seconds(children=True) - before)
+
+
 def _bare_interpreter() -> Sample:
     before = cpu_seconds(children=True)
     started = time.perf_counter()
@@ -150,5 +183,6 @@ CASE = Case(
     name="one_row_job",
     question="what does a job cost that has nothing to do?",
     run=cases,
-    versions=lambda: versions("millrace", "numpy", "faiss-cpu", "boto3"),
+    versions=lambda: f"{versions('millrace', 'numpy', 'faiss-cpu', 'boto3')}; peers: {RAY.versions()}",
+    has_peers=True,
 )

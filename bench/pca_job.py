@@ -1,6 +1,7 @@
 """A whole PCA job through the server, against copying the file and against the shortest program that could do it."""
 
 import itertools
+import json
 import mmap
 import subprocess
 import tarfile
@@ -14,9 +15,12 @@ import numpy as np
 import orjson
 import simdjson
 
+from bench import goals
 from bench.case import Case, Options
+from bench.environments import DAFT, RAY, SPARK
 from bench.inputs import FloatArray, csv_text, numbers_of
 from bench.machine import cpu_seconds, versions
+from bench.peer_jobs import PcaPeer, pca_peers
 from bench.platform import Platform, serve
 from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
 from millrace_algorithms import mxnet_arrays
@@ -25,6 +29,9 @@ __all__ = ["CASE", "COLUMNS", "COMPONENTS", "ROWS", "TOLERANCE", "recipe", "requ
 
 ROWS, COLUMNS, COMPONENTS, TRAINING_ROWS = 100_000, 100, 10, 20_000
 TOLERANCE = 1e-4
+"""For what is computed in float32, as SageMaker's PCA does."""
+PEER_TOLERANCE = 1e-9
+JOB, RECIPE, CAT = "millrace job", "recipe, one process", "cat in > out"
 KEY = "rows/data.csv"
 CUT_BYTES = 500_000
 
@@ -42,11 +49,15 @@ def recipe(text: bytes | mmap.mmap, directions: FloatArray, offset: FloatArray) 
         start = end
 
 
-def require_close(name: str, got: bytes, wanted: FloatArray) -> None:
-    """Raise OutputDiffers unless the printed numbers are those wanted."""
+def require_close(
+    name: str, got: bytes, wanted: FloatArray, tolerance: float = TOLERANCE, *, in_order: bool = True
+) -> None:
+    """Raise OutputDiffers unless the printed numbers are those wanted, and in that order if it matters."""
     found = numbers_of(got, COMPONENTS)
-    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=0, atol=TOLERANCE):
-        raise OutputDiffers(f"{name}: expected {wanted.shape} numbers within {TOLERANCE}, got {found.shape} others")
+    if not in_order:
+        found, wanted = found[np.argsort(found[:, 0])], wanted[np.argsort(wanted[:, 0])]
+    if found.shape != wanted.shape or not np.allclose(found, wanted, rtol=tolerance, atol=tolerance):
+        raise OutputDiffers(f"{name}: expected {wanted.shape} numbers within {tolerance}, got {found.shape} others")
 
 
 def cases(options: Options) -> Iterator[Outcome]:
@@ -72,7 +83,7 @@ def cases(options: Options) -> Iterator[Outcome]:
         def job() -> Sample:
             name = f"pca-{next(numbers)}"
             ended = platform.transform(name, model, KEY)
-            outputs["millrace job"] = lambda: platform.get(f"out/{name}/{KEY.rpartition('/')[2]}.out")
+            outputs[JOB] = lambda: platform.get(f"out/{name}/{KEY.rpartition('/')[2]}.out")
             return Sample(
                 seconds=ended.seconds,
                 cpu_seconds=ended.cpu_seconds,
@@ -85,28 +96,59 @@ def cases(options: Options) -> Iterator[Outcome]:
             )
 
         def shortest() -> Sample:
-            outputs["recipe, one process"] = target.read_bytes
+            outputs[RECIPE] = target.read_bytes
             return _timed(len(text), lambda: _run_recipe(source, target, directions, offset))
+
+        peers = _peers(options, text, directions, offset)
 
         def check() -> None:
             for name, read in outputs.items():
                 require_close(name, read(), wanted)
+            for peer in peers:
+                for rows in peer.rows():
+                    require_close(peer.name, rows, wanted, PEER_TOLERANCE, in_order=peer.keeps_order)
 
+        contenders: dict[str, Callable[[], Sample]] = {
+            JOB: job,
+            RECIPE: shortest,
+            CAT: lambda: _cat(source, options.folder / "copy.csv"),
+        }
+        for peer in peers:
+            contenders |= peer.contenders()
         yield run(
             Comparison(
                 title=f"PCA {COLUMNS} to {COMPONENTS} over {len(text) / 1e6:.1f} MB of CSV",
                 unit="MB",
-                contenders={
-                    "millrace job": job,
-                    "recipe, one process": shortest,
-                    "cat in > out": lambda: _cat(source, options.folder / "copy.csv"),
-                },
-                references=("recipe, one process", "cat in > out"),
+                contenders=contenders,
+                references=(RECIPE, CAT, *(name for peer in peers for name in peer.contenders())),
                 check=check,
+                goals=(
+                    goals.speed(JOB, CAT, 1 / 12),
+                    *(goals.speed(JOB, peer.name, 15) for peer in pca_peers(options.folder)),
+                ),
+                absent={
+                    peer.name: (peer.absence() or "left out") if options.peers else "make bench-peers has it"
+                    for peer in pca_peers(options.folder)
+                    if peer.name not in contenders
+                },
+                sides="The job is told from CreateTransformJob to Completed: it starts its agent and its model server, "
+                "and has its output on disk. The peers' sessions are up before their time begins; their outputs are "
+                "in the page cache. They use both cores. Daft does not keep the order of rows, the others do.",
             ),
             options.rounds,
         )
         check()
+
+
+def _peers(options: Options, text: bytes, directions: FloatArray, offset: FloatArray) -> list[PcaPeer]:
+    """Return the peers that take part, their input and model written."""
+    peers = [peer for peer in pca_peers(options.folder) if options.peers and peer.absence() is None]
+    if peers:
+        header = ",".join(f"c{number}" for number in range(COLUMNS)).encode() + b"\n"
+        (options.folder / "header.csv").write_bytes(header + text)
+        model = json.dumps({"directions": directions.tolist(), "offset": offset.tolist()})
+        (options.folder / "model.json").write_text(model, "utf-8")
+    return peers
 
 
 def _projection(platform: Platform) -> tuple[FloatArray, FloatArray]:
@@ -148,5 +190,11 @@ CASE = Case(
     name="pca_job",
     question="what does a whole batch transform cost over its computation?",
     run=cases,
-    versions=lambda: versions("millrace", "numpy", "pysimdjson", "orjson", "boto3"),
+    versions=lambda: "; ".join(
+        [
+            versions("millrace", "numpy", "pysimdjson", "orjson", "boto3"),
+            *(f"peers: {environment.versions()}" for environment in (RAY, SPARK, DAFT) if environment.versions()),
+        ]
+    ),
+    has_peers=True,
 )
