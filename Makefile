@@ -7,14 +7,23 @@ EXTRAS := algorithms
 
 .PHONY: setup dev sdk demo test lint types imports check bench bench-peers format clean
 
-setup: $(VENV)/.installed            ## .venv with .venv/bin/millrace
-dev: $(VENV)/.installed-dev          ## what tests and checks need on top
+setup: $(VENV)/.installed $(VENV)/.sandbox-programs   ## .venv with .venv/bin/millrace, and what the sandbox runs on
+dev: $(VENV)/.installed-dev $(VENV)/.sandbox-programs   ## what tests and checks need on top
 sdk: $(SDK_VENV)/.installed          ## the unmodified SageMaker SDK, in a virtual environment of its own
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
+
+# Tried once: without them, and without the right to install them, all but brought images works; doctor tells.
+APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=10
+$(VENV)/.sandbox-programs: $(VENV)/.installed
+	@if ! { command -v bwrap && command -v slirp4netns; } && command -v apt-get && test "$$(id -u)" = 0; then \
+		install="$(APT) install -y --no-install-recommends bubblewrap slirp4netns"; \
+		sh -c "$$install" || { sh -c "$(APT) update" && sh -c "$$install"; } || true; \
+	fi >/dev/null 2>&1
+	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[$(EXTRAS),postgresql,dev]'

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from millrace import __version__
+from millrace.runtimes.choice import RuntimeChoice
 from millrace.runtimes.process import ProcessRuntime
+from millrace.runtimes.sandbox_network import Egress, egress_obstacle
+from millrace.runtimes.sandbox_probe import probe_sandbox
 from millrace.server_addresses import read_addresses
 from millrace.settings import Settings
 
@@ -27,6 +30,7 @@ class _Finding:
     works: bool
     subject: str
     detail: str
+    needed: bool = True
 
 
 def examine(settings: Settings) -> int:
@@ -35,7 +39,7 @@ def examine(settings: Settings) -> int:
     print(f"millrace {__version__}, {platform.platform()}")
     for finding in findings:
         print(f"{'ok     ' if finding.works else 'missing'} {finding.subject}: {finding.detail}")
-    return 0 if all(finding.works for finding in findings) else 1
+    return 0 if all(finding.works or not finding.needed for finding in findings) else 1
 
 
 def _findings(settings: Settings) -> Iterator[_Finding]:
@@ -43,6 +47,7 @@ def _findings(settings: Settings) -> Iterator[_Finding]:
     yield _Finding(enough, "python", platform.python_version() + ("" if enough else ": 3.11 or newer is needed"))
     report = asyncio.run(ProcessRuntime(os.environ).probe())
     yield _Finding(report.works, f"runtime {report.name}", report.detail)
+    yield from _sandbox(settings)
     for extra, (modules, advice) in _MODULES.items():
         absent = [name for name in modules if importlib.util.find_spec(name) is None]
         detail = "all installed" if not absent else f"{', '.join(absent)} not installed: {advice}"
@@ -52,6 +57,22 @@ def _findings(settings: Settings) -> Iterator[_Finding]:
     addresses = [address.url for address in read_addresses(settings)]
     detail = f"runs on {' and '.join(addresses)}" if addresses else "none runs on this data directory"
     yield _Finding(True, "server", detail)
+
+
+def _sandbox(settings: Settings) -> Iterator[_Finding]:
+    """Tell whether brought images run; all else works without."""
+    if settings.runtime == RuntimeChoice.PROCESS.value:
+        yield _Finding(True, "runtime sandbox", "switched off by MILLRACE_RUNTIME=process; brought images are refused")
+        return
+    finding = probe_sandbox(settings.sandbox_dir)
+    needed = settings.runtime == RuntimeChoice.SANDBOX.value
+    yield _Finding(finding.works, "runtime sandbox", finding.detail, needed=needed)
+    if settings.sandbox_egress == Egress.NONE.value:
+        yield _Finding(True, "sandbox egress", "switched off by MILLRACE_SANDBOX_EGRESS=none")
+        return
+    obstacle = egress_obstacle()
+    detail = "slirp4netns carries connections of containers to other networks"
+    yield _Finding(obstacle is None, "sandbox egress", obstacle or detail, needed=False)
 
 
 def _data_dir(settings: Settings) -> _Finding:

@@ -335,7 +335,9 @@ async def open_connection(address: Address) -> Connection:
         else:
             _, connection = await loop.create_connection(Connection, address.host, address.port)
     except OSError as exc:
-        raise ConnectionFailed(f"cannot connect to {address}: {exc}", absent=True) from exc
+        # Its owner reads it, and knows the container's port but not our folders.
+        place = "port 8080 of the container" if address.handed is not None else address
+        raise ConnectionFailed(f"cannot connect to {place}: {exc}", absent=True) from exc
     return connection
 
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from millrace.errors import RuntimeUnavailable
+from millrace.folder_removal import remove_folder
 from millrace.ports.runtime import Address, ExitStatus
 from millrace.process_groups import ProcessGroup, oldest_child
 from millrace.runtimes.descriptors import read_to_end
@@ -86,6 +87,7 @@ class SandboxContainer:
         self._init_handle = -1
         self._limit: str | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._removal: asyncio.Task[None] | None = None
         self._groups: list[tuple[ProcessGroup, Path]] = []
         self._note(self._pid, folder)
 
@@ -155,11 +157,19 @@ class SandboxContainer:
         code = await asyncio.shield(self._lines.ended)
         await asyncio.wait({self._lines.drained}, timeout=self._drain_seconds)
         self._transport.close()
+        # What it wrote beside /opt/ml is of no use; seldom is this more than a few milliseconds.
+        await asyncio.shield(self._remove_root())
         if self._limit is not None:
             return ExitStatus(KILLED, self._limit)
         if self._said.is_not_started:
             return ExitStatus(NOT_STARTED)
         return ExitStatus(128 - code if code < 0 else code)
+
+    def _remove_root(self) -> "asyncio.Task[None]":
+        if self._removal is None:
+            removal = asyncio.to_thread(remove_folder, self._folder / SANDBOX_FOLDER)
+            self._removal = asyncio.create_task(removal)
+        return self._removal
 
     async def stop(self, grace_seconds: float) -> ExitStatus:
         """Send SIGTERM to the program, after the grace SIGKILL to all."""

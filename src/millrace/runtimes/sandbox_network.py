@@ -82,9 +82,9 @@ def can_make_interfaces() -> bool:
 def egress_obstacle() -> str | None:
     """Return why containers reach no other places than the platform, or None if they do."""
     if shutil.which(SLIRP) is None:
-        return f"{SLIRP} is not installed"
+        return f"{SLIRP} is not installed: `apt-get install {SLIRP}` (or `dnf install {SLIRP}`)"
     if not can_make_interfaces():
-        return "/dev/net/tun is not there or not for this user"
+        return "/dev/net/tun is not there or not for this user: `modprobe tun; chmod 666 /dev/net/tun` as root"
     return None
 
 
