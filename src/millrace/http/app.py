@@ -180,7 +180,7 @@ class _App:
         headers = (*response.headers, *_identify(speaker, request_id))
         if addressed is not None and self._browsers is not None and addressed.request.method != "OPTIONS":
             headers += await cross_origin_headers(addressed, self._browsers)
-        return replace(response, headers=headers)
+        return Response(status=response.status, headers=headers, body=response.body)
 
     def _browser_context(self, request_id: str) -> Callable[[Addressed, str], Context]:
         return lambda addressed, operation: Context(

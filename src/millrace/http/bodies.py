@@ -71,6 +71,11 @@ class ReceivedBody:
             raise IncompleteBody(f"the body must have {self.length} bytes as Content-Length says, got {size}")
 
     async def read(self, limit: int) -> bytes:
+        if self._first is None and self.length is not None and 0 < self.length <= limit:
+            chunk = await self._next()
+            if self._finished and len(chunk) == self.length:  # most requests: the whole body in one message
+                return chunk
+            self._first = chunk
         return await read_all(self, limit)
 
     async def wait_disconnect(self) -> None:

@@ -39,15 +39,20 @@ async def send_response(response: Response, *, method: str, body: ReceivedBody, 
 
 
 def _headers(response: Response, *, keep_length: bool) -> list[tuple[bytes, bytes]]:
-    headers = [(name.encode("latin-1", "replace"), _value(value)) for name, value in response.headers]
+    headers = []
+    stated = None
+    for name, value in response.headers:
+        if len(name) == 14 and name.lower() == "content-length":
+            stated = _value(value)
+        else:
+            headers.append((name.encode("latin-1", "replace"), _value(value)))
     if response.status in _NO_BODY:
-        return [header for header in headers if header[0].lower() != b"content-length"]
-    length = _length(response.body)
-    stated = any(name.lower() == b"content-length" for name, _ in headers)
-    if length is None or (keep_length and stated):
         return headers
-    if stated:
-        headers = [header for header in headers if header[0].lower() != b"content-length"]
+    length = _length(response.body)
+    if length is None or (keep_length and stated is not None):
+        if stated is not None:
+            headers.append((b"content-length", stated))
+        return headers
     headers.append((b"content-length", b"%d" % length))
     return headers
 

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from random import getrandbits
 from typing import Any
-from uuid import uuid4
 
 from millrace.errors import AccessDenied, S3Error, UnknownOperation
 from millrace.http.bodies import ReceivedBody
@@ -85,8 +85,9 @@ class Verified:
 
 
 def assign_request_id() -> str:
-    """Return a new request id."""
-    return str(uuid4())
+    """Return a new request id, of the form of a random UUID."""
+    digits = f"{getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
 
 
 async def find_service(request: Request, handlers: Handlers, limit: int) -> Addressed:

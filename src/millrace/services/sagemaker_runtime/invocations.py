@@ -41,10 +41,11 @@ def read_invocation(region: str, params: Params) -> Invocation:
     Raises:
         ValidationError: A member is given that makes no sense for the endpoints we have.
     """
-    for member, why in _REFUSED.items():
-        if member in params:
+    for member in params:
+        if member in _REFUSED:
             raise ValidationError(
-                f"Endpoint {params['EndpointName']} {why}: {member} must not be given, got {params[member]!r}."
+                f"Endpoint {params['EndpointName']} {_REFUSED[member]}: {member} must not be given, got "
+                f"{params[member]!r}."
             )
     return Invocation(
         region=region,
