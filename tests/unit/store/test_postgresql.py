@@ -1,6 +1,7 @@
 """The PostgreSQL database: what collides, what breaks, what waits, and what is never told."""
 
 import asyncio
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,13 +12,16 @@ import psycopg
 import pytest
 from tests.postgresql import PostgresqlServer
 
+from millrace import store
 from millrace.clock import SystemClock
 from millrace.errors import StoreUnavailable
-from millrace.store.database import Transaction, migrations
+from millrace.store.database import Transaction, migrations, queries
+from millrace.store.dialect import statement_for_postgresql
 from millrace.store.postgresql import PostgresqlDatabase
 from millrace.store.sql_documents import SqlDocumentStore
 from millrace.store.sqlite import SqliteDatabase
 
+QUERIES = Path(store.__file__).parent / "queries"
 COUNT = "SELECT count(*) AS number FROM documents"
 
 
@@ -62,6 +66,17 @@ def test_both_engines_have_the_same_tables(database_url: str, tmp_path: Path) ->
         query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
         there = set(postgresql.execute(query).fetchall())
     assert there - {("schema_version", "version")} == here
+
+
+@pytest.mark.parametrize("file", sorted(path.stem for path in QUERIES.glob("*.sql")))
+def test_every_query_is_understood(database_url: str, file: str) -> None:
+    """The server plans each of them, with the tables as the migrations made them."""
+    with psycopg.connect(database_url) as connection:
+        for name, statement in queries(file).items():
+            query = statement_for_postgresql(statement)
+            parameters = dict.fromkeys(re.findall(r"%\((\w+)\)s", query.decode()))
+            plan = connection.execute(b"EXPLAIN " + query.strip(), parameters).fetchall()
+            assert plan, name
 
 
 def test_servers_that_start_together_migrate_once(postgresql: PostgresqlServer) -> None:
