@@ -49,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     gc.add_argument("--dry-run", action="store_true", help="only tell what would go")
     gc.add_argument("--json", action="store_true", help="print JSON")
     gc.set_defaults(run=_gc)
+    backup = commands.add_parser("backup", parents=[shared], help="copy the data directory while the server runs")
+    backup.add_argument("folder", type=Path, metavar="FOLDER", help="the copy; must not exist yet")
+    backup.add_argument("--json", action="store_true", help="print JSON")
+    backup.set_defaults(run=_backup)
     doctor = commands.add_parser("doctor", parents=[shared], help="tell what works here and how to get the rest")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -282,6 +286,12 @@ def _gc(options: argparse.Namespace) -> int:
     loaded = _settings(options)
     set_up_logging(loaded.log_level, loaded.log_format)
     return collect_garbage(loaded, dry_run=options.dry_run, as_json=options.json)
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from millrace.commands.backup import back_up
+
+    return back_up(_settings(options), options.folder, as_json=options.json)
 
 
 def _doctor(options: argparse.Namespace) -> int:
