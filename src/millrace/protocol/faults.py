@@ -39,6 +39,7 @@ class AuthProblem(StrEnum):
     EXPIRED_TOKEN = "expired token"
     BAD_TOKEN = "bad token"
     MALFORMED = "malformed"
+    MALFORMED_QUERY = "malformed query"
     BAD_HASH = "bad hash"
 
 
@@ -143,6 +144,12 @@ _AUTH_CODES: dict[AuthProblem, dict[WireProtocol, tuple[str, int]]] = {
         (
             AuthProblem.MALFORMED,
             ("AuthorizationHeaderMalformed", 400),
+            "IncompleteSignatureException",
+            "IncompleteSignature",
+        ),
+        (
+            AuthProblem.MALFORMED_QUERY,
+            ("AuthorizationQueryParametersError", 400),
             "IncompleteSignatureException",
             "IncompleteSignature",
         ),

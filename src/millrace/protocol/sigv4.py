@@ -95,6 +95,10 @@ def _malformed(text: str) -> AuthFailure:
     return AuthFailure(AuthProblem.MALFORMED, text)
 
 
+def _malformed_query(text: str) -> AuthFailure:
+    return AuthFailure(AuthProblem.MALFORMED_QUERY, text)
+
+
 def _from_header(request: Request, header: str) -> Signature:
     stated, _, value = header.rpartition("Signature=")
     if not stated or "," in value or len(stated) > _REMEMBERED_CHARACTERS:
@@ -181,9 +185,9 @@ def _checked_timestamp(text: str) -> str:
 def _from_query(request: Request, query: dict[str, str]) -> Signature:
     for name in ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Signature"):
         if not query.get(name):
-            raise _malformed(f"the query string must contain {name}")
+            raise _malformed_query(f"the query string must contain {name}")
     if query["X-Amz-Algorithm"] != ALGORITHM:
-        raise _malformed(f"X-Amz-Algorithm must be {ALGORITHM}, got {query['X-Amz-Algorithm'][:50]!r}")
+        raise _malformed_query(f"X-Amz-Algorithm must be {ALGORITHM}, got {query['X-Amz-Algorithm'][:50]!r}")
     access_key, date, region, service = _credential(query["X-Amz-Credential"])
     return Signature(
         access_key=access_key,
@@ -207,7 +211,7 @@ def _moment(text: str) -> datetime:
 
 def _expires(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= MAX_EXPIRES_SECONDS):
-        raise _malformed(f"X-Amz-Expires must be between 1 and {MAX_EXPIRES_SECONDS} seconds, got {text[:50]!r}")
+        raise _malformed_query(f"X-Amz-Expires must be between 1 and {MAX_EXPIRES_SECONDS} seconds, got {text[:50]!r}")
     return int(text)
 
 

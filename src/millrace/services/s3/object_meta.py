@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from millrace.ports.objects import ObjectInfo, ObjectMeta
 from millrace.services.s3.conditions import told_time
 from millrace.services.s3.faults import fault
+from millrace.services.s3.header_text import received_value, told_value
 
 __all__ = ["described", "encryption_members", "object_meta", "parse_tagging", "refuse_unkept", "tag_set", "tags_of"]
 
@@ -49,7 +50,7 @@ def object_meta(params: Mapping[str, Any]) -> ObjectMeta:
         headers["expires"] = _http_date(params["Expires"])
     if params.get("BucketKeyEnabled") is not None:
         headers[_BUCKET_KEY] = "true" if params["BucketKeyEnabled"] else "false"
-    user = {name.lower(): value for name, value in (params.get("Metadata") or {}).items()}
+    user = {name.lower(): received_value(value) for name, value in (params.get("Metadata") or {}).items()}
     size = sum(len(name.encode()) + len(value.encode()) for name, value in user.items())
     if size > _MAX_USER_BYTES:
         raise fault("MetadataTooLarge", Size=str(size), MaxSizeAllowed=str(_MAX_USER_BYTES))
@@ -87,7 +88,7 @@ def tags_of(tagging: Mapping[str, Any], *, limit: int = _MAX_TAGS) -> dict[str, 
 
 def tag_set(tags: Mapping[str, str]) -> list[dict[str, str]]:
     """Return tags as a TagSet."""
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
 def _tags(pairs: list[tuple[str, str]], *, limit: int = _MAX_TAGS) -> dict[str, str]:
@@ -113,7 +114,7 @@ def described(info: ObjectInfo) -> dict[str, Any]:
         "ETag": f'"{info.etag}"',
         "LastModified": told_time(info.modified_at),
         "ContentType": DEFAULT_CONTENT_TYPE,
-        "Metadata": dict(info.meta.user),
+        "Metadata": {name: told_value(value) for name, value in info.meta.user.items()},
         "TagCount": len(info.meta.tags) or None,
         "ContentEncoding": headers.get("content-encoding"),
         **{member: headers[name] for member, name in _HEADERS.items() if name in headers},
