@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,7 @@ def _comparison(
 
     def check() -> None:
         answers = {
-            name: _comparable(_ask(platform, url, headers, body))
+            name: _comparable(json.loads(wrk.once(url, platform.signed("sagemaker", "POST", "/", headers, body))))
             for name, (url, _) in servers.items()
             if name != UVICORN
         }
@@ -158,22 +157,6 @@ async def _seed(platform: Platform, count: int) -> None:
             await jobs.add(JobKind.TRANSFORM, job, {**REQUEST, "TransformJobName": job.name})
     finally:
         database.close()
-
-
-def _ask(platform: Platform, url: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
-    request = platform.signed("sagemaker", "POST", "/", headers, body)
-    lines = request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
-    connection = HTTPConnection(url.removeprefix("http://"))
-    try:
-        connection.request("POST", "/", body, dict(line.split(": ", 1) for line in lines))
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            raise OutputDiffers(f"{url} answered {answer.status}: {text[:500]!r}")
-        found: dict[str, Any] = json.loads(text)
-        return found
-    finally:
-        connection.close()
 
 
 def _comparable(answer: dict[str, Any]) -> list[Any]:

@@ -226,7 +226,7 @@ class _Sink:
 
 @contextmanager
 def echo_server() -> Iterator[Address]:
-    command = [sys.executable, str(Path(__file__).with_name("echo_server.py"))]
+    command = [sys.executable, str(Path(__file__).with_name("programs") / "echo_server.py")]
     with subprocess.Popen(pinned(command, SERVER_CORE), stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None, "it is a pipe"
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bench.turns import Outcome
 
-__all__ = ["Goal", "fact", "fact_difference", "fact_ratio", "seconds", "speed"]
+__all__ = ["Goal", "fact", "fact_difference", "fact_ratio", "seconds", "speed", "told_speed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,8 +21,10 @@ class Goal:
     at_least: float | None = None
     at_most: float | None = None
 
-    def is_met(self, value: float) -> bool:
-        """Return whether a value, the median over turns, is within the bounds."""
+    def is_met(self, value: float) -> bool | None:
+        """Return whether a value, the median over turns, is within the bounds; None if it is only to be told."""
+        if self.at_least is None and self.at_most is None:
+            return None
         return (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
 
 
@@ -33,6 +35,15 @@ def speed(contender: str, reference: str, at_least: float) -> Goal:
         needs=(contender, reference),
         values=lambda outcome: outcome.ratios(contender, reference),
         at_least=at_least,
+    )
+
+
+def told_speed(contender: str, reference: str) -> Goal:
+    """Have a ratio of rates told, without a bound."""
+    return Goal(
+        text=f"{contender}: times the rate of {reference}",
+        needs=(contender, reference),
+        values=lambda outcome: outcome.ratios(contender, reference),
     )
 
 

@@ -71,13 +71,15 @@ def _row(cells: list[str]) -> str:
 
 
 def _measured(goal: dict[str, Any]) -> str:
-    if goal["met"] is None:
+    if "why" in goal:
         return str(goal["why"])
     return f"{goal['median']:.3g} ({goal['low']:.3g} to {goal['high']:.3g})"
 
 
 def _mark(goal: dict[str, Any]) -> str:
-    return {True: "met", False: "**not met**", None: "not judged"}[goal["met"]]
+    if "why" in goal:
+        return "not judged"
+    return {True: "met", False: "**not met**", None: "told"}[goal["met"]]
 
 
 def _capital(text: str) -> str:

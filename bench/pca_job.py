@@ -20,7 +20,7 @@ from bench.case import Case, Options
 from bench.environments import DAFT, RAY, SPARK
 from bench.inputs import FloatArray, csv_text, numbers_of
 from bench.machine import cpu_seconds, versions
-from bench.peer_jobs import PcaPeer, pca_peers
+from bench.peer_jobs import SECOND, PcaPeer, pca_peers
 from bench.platform import Platform, serve
 from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
 from millrace_algorithms import mxnet_arrays
@@ -120,11 +120,12 @@ def cases(options: Options) -> Iterator[Outcome]:
                 title=f"PCA {COLUMNS} to {COMPONENTS} over {len(text) / 1e6:.1f} MB of CSV",
                 unit="MB",
                 contenders=contenders,
-                references=(RECIPE, CAT, *(name for peer in peers for name in peer.contenders())),
+                references=(RECIPE, CAT),
                 check=check,
                 goals=(
                     goals.speed(JOB, CAT, 1 / 12),
                     *(goals.speed(JOB, peer.name, 15) for peer in pca_peers(options.folder)),
+                    *(goals.told_speed(JOB, f"{peer.name}{SECOND}") for peer in peers),
                 ),
                 absent={
                     peer.name: (peer.absence() or "left out") if options.peers else "make bench-peers has it"

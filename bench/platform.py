@@ -28,7 +28,7 @@ from millrace.commands.environment import client_environment
 from millrace.names import DEFAULT_ACCOUNT, DEFAULT_REGION
 from millrace.settings import Settings, as_environment
 
-__all__ = ["BUCKET", "EndedJob", "Platform", "built_in_image", "serve"]
+__all__ = ["BUCKET", "ROLE", "EndedJob", "Platform", "built_in_image", "serve"]
 
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT}:role/MillraceExecutionRole"
 BUCKET = "bench"
@@ -127,8 +127,8 @@ class Platform:
         )
         return algorithm
 
-    def transform(self, name: str, model: str, key: str) -> EndedJob:
-        """Run one transform job over lines of CSV from CreateTransformJob to its end.
+    def transform(self, name: str, model: str, key: str, *, media_type: str = "text/csv", **members: Any) -> EndedJob:
+        """Run one transform job over lines from CreateTransformJob, which gets the further members, to its end.
 
         Raises:
             OutputDiffers: It was not completed.
@@ -142,11 +142,12 @@ class Platform:
             BatchStrategy="MultiRecord",
             TransformInput={
                 "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/{key}"}},
-                "ContentType": "text/csv",
+                "ContentType": media_type,
                 "SplitType": "Line",
             },
-            TransformOutput={"S3OutputPath": f"s3://{BUCKET}/out/{name}", "Accept": "text/csv"},
+            TransformOutput={"S3OutputPath": f"s3://{BUCKET}/out/{name}", "Accept": media_type},
             TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+            **members,
         )
         found = self._wait_for_end("TransformJob", name, clock)
         seconds = time.perf_counter() - started

@@ -45,6 +45,7 @@ def _spread(ratio: dict[str, float]) -> str:
 
 
 def _verdict(goal: dict[str, Any]) -> str:
-    if goal["met"] is None:
+    if "why" in goal:
         return f"not judged, {goal['why']}"
-    return f"{'met' if goal['met'] else 'NOT MET'}, {goal['median']:.4g} ({goal['low']:.4g} to {goal['high']:.4g})"
+    figures = f"{goal['median']:.4g} ({goal['low']:.4g} to {goal['high']:.4g})"
+    return figures if goal["met"] is None else f"{'met' if goal['met'] else 'NOT MET'}, {figures}"

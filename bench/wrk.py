@@ -1,5 +1,6 @@
 """Run wrk, the fastest HTTP client around, as the limit of what a client can reach."""
 
+import http.client
 import os
 import re
 import shutil
@@ -9,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.machine import cpu_seconds, pinned
-from bench.turns import Sample
+from bench.turns import OutputDiffers, Sample
 
-__all__ = ["ensure_installed", "post", "raw_request", "replay", "version"]
+__all__ = ["ensure_installed", "once", "post", "raw_request", "replay", "version"]
 
 _SCRIPT = """
 local file = io.open("{body}", "rb")
@@ -96,6 +97,27 @@ def replay(url: str, requests: Sequence[bytes], *, connections: int, seconds: in
                 file.write(b"%d\n%b" % (len(request), request))
         script.write_text(_REPLAY.format(requests=stored), "utf-8")
         return _run(url, script, connections=connections, seconds=seconds, core=core)
+
+
+def once(url: str, request: bytes) -> bytes:
+    """Send a finished request as wrk does, but once, and return the body of the answer.
+
+    Raises:
+        OutputDiffers: The answer was not 200.
+    """
+    head, _, body = request.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    method, path, _ = first.split(" ")
+    connection = http.client.HTTPConnection(url.removeprefix("http://"))
+    try:
+        connection.request(method, path, body, dict(line.split(": ", 1) for line in lines))
+        answer = connection.getresponse()
+        text = answer.read()
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise OutputDiffers(f"{url}{path} answered {answer.status}: {text[:500]!r}")
+    return text
 
 
 def _run(url: str, script: Path, *, connections: int, seconds: int, core: int) -> Sample:

@@ -1,12 +1,13 @@
 """A model that costs nothing: GET /ping, POST /invocations echoes or gives a constant; one process, uvloop, httptools.
 
-    python bench/echo_server.py [--port 0 | --unix PATH] [--constant TEXT] [--delay-ms N]
+    python bench/programs/echo_server.py [--port 0 | --unix PATH] [--constant TEXT] [--delay-ms N] [serve]
 
-Prints its address once it listens.
+Prints its address once it listens. It is a container for jobs too, which say `serve` and tell the port by variable.
 """
 
 import argparse
 import asyncio
+import os
 import sys
 from typing import cast
 
@@ -89,7 +90,8 @@ async def serve(arguments: argparse.Namespace) -> None:
 def main() -> int:
     """Parse the arguments and serve."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("command", nargs="?", choices=["serve"])
+    parser.add_argument("--port", type=int, default=int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "0")))
     parser.add_argument("--unix")
     parser.add_argument("--constant")
     parser.add_argument("--delay-ms", type=float, default=0.0)

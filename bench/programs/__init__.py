@@ -1,0 +1,1 @@
+"""Model servers that the cases run as processes of their own; nothing here imports Millrace."""
