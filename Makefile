@@ -25,6 +25,17 @@ $(VENV)/.sandbox-programs: $(VENV)/.installed
 	fi >/dev/null 2>&1
 	@touch $@
 
+# Tests start a PostgreSQL server of their own, so no cluster is made; without the programs, those tests are skipped.
+$(VENV)/.postgresql-programs: $(VENV)/.installed
+	@if ! { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } && command -v apt-get && test "$$(id -u)" = 0; then \
+		mkdir -p /etc/postgresql-common; \
+		test -e /etc/postgresql-common/createcluster.conf || \
+			echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf; \
+		install="$(APT) -o Dpkg::Options::=--force-confold install -y --no-install-recommends postgresql"; \
+		sh -c "$$install" || { sh -c "$(APT) update" && sh -c "$$install"; } || true; \
+	fi >/dev/null 2>&1
+	@touch $@
+
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[$(EXTRAS),postgresql,dev]'
 	touch $@
@@ -37,7 +48,7 @@ $(SDK_VENV)/.installed: examples/requirements.txt
 demo: setup sdk                      ## the main job end to end with the unmodified SDK; exit 0 only if results were checked
 	$(BIN)/python examples/demo.py --millrace $(BIN)/millrace --sdk-python $(SDK_VENV)/bin/python
 
-test: dev sdk                        ## all tests
+test: dev sdk $(VENV)/.postgresql-programs   ## all tests
 	MILLRACE_SDK_PYTHON=$(CURDIR)/$(SDK_VENV)/bin/python $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 lint: dev
