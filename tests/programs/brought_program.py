@@ -2,7 +2,7 @@
 
 serve: MODE=echo|rowsum|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists,
 JOURNAL=<file> gets a line with our process id when a request comes and when it is answered.
-train: hyperparameter do=look|fail|ramble|crash|wait|pipe.
+train: hyperparameter do=look|fail|ramble|crash|wait|pipe|environment.
 else, as a processor: DO=look|fail|wait|message|links|continuous|pipe; DO_algo_2 says it for one host.
 """
 
@@ -85,6 +85,9 @@ def train() -> None:
     host = json.loads((config / "resourceconfig.json").read_text())["current_host"]
     do = hyperparameters.get("do", "look")
     print("training on", host, "do", do, flush=True)
+    if do == "environment":
+        print("environment", *sorted(os.environ), flush=True)
+        return
     if do == "fail":
         (BASE / "output" / "failure").write_text("the data smells")
         sys.exit(3)

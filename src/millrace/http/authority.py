@@ -1,7 +1,10 @@
 """The certificate authority of the CONNECT proxy: it can vouch for AWS names only."""
 
+import fcntl
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,16 +49,21 @@ class CertificateAuthority:
         self.certificate_path = directory / "ca.pem"
         self.bundle_path = directory / "ca-bundle.pem"
         self._key_path = directory / "ca.key"
+        with _alone_in(directory):  # servers that start together must not mix their keys and certificates
+            self._open()
+        # One key for all certificates of this process: it proves nothing that the authority's does not.
+        self._leaf_key = ec.generate_private_key(ec.SECP256R1())
+
+    def _open(self) -> None:
+        """Read key and certificate, making them first if there are none or they soon expire."""
         if not (self._key_path.exists() and self.certificate_path.exists()):
             self._create()
         self._key = _load_key(self._key_path)
         self._certificate = x509.load_pem_x509_certificate(self.certificate_path.read_bytes())
-        if self._certificate.not_valid_after_utc < clock.now() + timedelta(days=LEAF_DAYS):
+        if self._certificate.not_valid_after_utc < self._clock.now() + timedelta(days=LEAF_DAYS):
             self._create()
             self._key = _load_key(self._key_path)
             self._certificate = x509.load_pem_x509_certificate(self.certificate_path.read_bytes())
-        # One key for all certificates of this process: it proves nothing that the authority's does not.
-        self._leaf_key = ec.generate_private_key(ec.SECP256R1())
         self._write_bundle()
 
     def _create(self) -> None:
@@ -122,6 +130,17 @@ class CertificateAuthority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Hold a lock on a directory; the kernel drops it with the process."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _builder(
