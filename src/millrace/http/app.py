@@ -115,6 +115,9 @@ class _App:
         )
         request_id = assign_request_id()
         response, service, operation, labels = await self._answer(request, request_id)
+        if body.untouched and request.header("expect") is not None:
+            # The client won't send its body now, and nobody could tell that from its next request.
+            response = replace(response, headers=(*response.headers, ("connection", "close")))
         try:
             await send_response(response, method=request.method, body=body, send=send)
         finally:

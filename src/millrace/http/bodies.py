@@ -28,11 +28,12 @@ _RWF_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)
 class ReceivedBody:
     """The body of one ASGI request. Nothing is received before it is asked for, so a slow reader slows the client."""
 
-    __slots__ = ("_finished", "_first", "_receive", "length", "trailers")
+    __slots__ = ("_begun", "_finished", "_first", "_receive", "length", "trailers")
 
     def __init__(self, receive: Receive, length: int | None) -> None:
         self._receive = receive
         self._first: bytes | None = None
+        self._begun = False
         self._finished = length == 0
         self.length = length
         self.trailers: dict[str, str] = {}
@@ -42,12 +43,18 @@ class ReceivedBody:
         """Whether everything that the client sent has been received."""
         return self._finished
 
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing of a body was asked for: who waits for `100 Continue` was not told to go on."""
+        return not self._begun and not self._finished
+
     async def prefetch(self) -> None:
         """Receive the first bytes now: a client that waits for `100 Continue` is told to go on."""
         if not self._finished and self._first is None:
             self._first = await self._next()
 
     async def _next(self) -> bytes:
+        self._begun = True
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise IncompleteBody("the client closed the connection before it had sent the whole body")

@@ -419,6 +419,10 @@ def test_expect_100_continue_is_answered_at_once(live: Live, recorder: Recorder)
         live, b"PUT /b/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
     )
     assert refused.startswith(b"HTTP/1.1 403")
+    # The body never comes, so the connection can't be used for another request.
+    closed = _raw(live, b"PUT /b/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+    assert closed.startswith(b"HTTP/1.1 403")
+    assert b"connection: close" in closed
     client(live, "s3").put_object(Bucket="b", Key="expected", Body=io.BytesIO(b"hello"))
     assert recorder.objects["expected"] == b"hello"
 
