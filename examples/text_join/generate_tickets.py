@@ -10,6 +10,8 @@ the keyboard, words of other topics.
 import json
 import random
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 TOPICS = {
     "billing": (
@@ -48,7 +50,7 @@ TAILS = [
 ]
 
 
-def tickets(count, seed=7):
+def tickets(count: int, seed: int = 7) -> Iterator[dict[str, Any]]:
     """Yield that many messages."""
     draw = random.Random(seed)
     every = [word for words, _ in TOPICS.values() for word in words.split()]
@@ -63,7 +65,7 @@ def tickets(count, seed=7):
         yield {"id": f"T{number:06}", "customer": customer, "topic": topic, "text": text}
 
 
-def slip(word, draw):
+def slip(word: str, draw: random.Random) -> str:
     """Return a word with two letters exchanged."""
     place = draw.randrange(len(word) - 1)
     return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
