@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 SDK_VENV := .venv-sdk
+DATA_VENV := .venv-data
 BIN := $(VENV)/bin
 EXTRAS := algorithms
 
-.PHONY: setup dev sdk demo test lint types imports check bench bench-peers format clean
+.PHONY: setup dev sdk data-clients demo test lint types imports check bench bench-peers format clean
 
 setup: $(VENV)/.installed $(VENV)/.sandbox-programs   ## .venv with .venv/bin/millrace, and what the sandbox runs on
 dev: $(VENV)/.installed-dev $(VENV)/.sandbox-programs   ## what tests and checks need on top
@@ -45,10 +46,17 @@ $(SDK_VENV)/.installed: examples/requirements.txt
 	$(SDK_VENV)/bin/pip install --quiet --requirement examples/requirements.txt
 	touch $@
 
+data-clients: $(DATA_VENV)/.installed   ## data libraries with S3 clients of their own, in one too
+
+$(DATA_VENV)/.installed: tests/requirements/data-clients.txt
+	test -x $(DATA_VENV)/bin/python || $(PYTHON) -m venv $(DATA_VENV)
+	$(DATA_VENV)/bin/pip install --quiet --requirement tests/requirements/data-clients.txt
+	touch $@
+
 demo: setup sdk                      ## the main job end to end with the unmodified SDK; exit 0 only if results were checked
 	$(BIN)/python examples/demo.py --millrace $(BIN)/millrace --sdk-python $(SDK_VENV)/bin/python
 
-test: dev sdk $(VENV)/.postgresql-programs   ## all tests
+test: dev sdk data-clients $(VENV)/.postgresql-programs   ## all tests
 	MILLRACE_SDK_PYTHON=$(CURDIR)/$(SDK_VENV)/bin/python $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 lint: dev
@@ -81,4 +89,4 @@ bench-peers: dev .venv-bench/.installed $(PEERS)  ## the same with the peers tha
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SDK_VENV) .venv-bench .venv-peers-* demo-output bench/out
+	rm -rf $(VENV) $(SDK_VENV) $(DATA_VENV) .venv-bench .venv-peers-* demo-output bench/out

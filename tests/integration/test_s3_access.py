@@ -115,7 +115,7 @@ def test_a_removed_key_is_refused(platform: Platform) -> None:
         try:
             client.list_buckets()
         except ClientError as error:
-            return error.response["Error"]["Code"] == "InvalidAccessKeyId"
+            return bool(error.response["Error"]["Code"] == "InvalidAccessKeyId")
         return False
 
     assert wait_until("the key is forgotten", refused)
