@@ -4,6 +4,7 @@ A field is what was given as `extra`, and what the process as a whole is about. 
 traceback holds all the same, such as the query of a presigned URL, are blanked in the finished line.
 """
 
+import json
 import logging
 import re
 import sys
@@ -73,7 +74,7 @@ class JsonFormatter(logging.Formatter):
             entry["exception"] = self.formatException(record.exc_info)
         if record.stack_info:
             entry["stack"] = self.formatStack(record.stack_info)
-        return blank_secrets(orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        return blank_secrets(_dump(entry))
 
 
 def set_up_logging(level: str, layout: str = "text", *, about: Mapping[str, object] = _NO_FIELDS) -> None:
@@ -89,6 +90,13 @@ def set_up_logging(level: str, layout: str = "text", *, about: Mapping[str, obje
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
+
+
+def _dump(entry: Mapping[str, object]) -> str:
+    try:
+        return orjson.dumps(entry).decode()
+    except TypeError:  # names of files that are no UTF-8, integers of more than 64 bits: no line is lost for them
+        return json.dumps(entry)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

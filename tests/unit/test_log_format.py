@@ -7,6 +7,8 @@ import sys
 from datetime import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millrace.log_format import JsonFormatter, TextFormatter, blank_secrets
 
@@ -57,6 +59,20 @@ def test_a_text_line_ends_with_its_fields() -> None:
     """For people: what the process is about before the message, fields as name=value behind it."""
     line = TextFormatter({"job_id": 3, "instance": 0, "attempt": 2}).format(_record(detail="x y"))
     assert line.endswith("INFO millrace.x: job 3 instance 0 attempt 2: job claimed detail=x y")
+
+
+NAMES = st.from_regex(r"[a-z_]{1,9}", fullmatch=True)
+
+
+@given(st.text(st.characters(exclude_categories=())), st.dictionaries(NAMES, st.none() | st.integers() | st.floats() | st.binary()))
+def test_whatever_is_logged_is_one_line_of_json(message: str, fields: dict[str, object]) -> None:
+    """No text, number or bytes break the form or lose the line."""
+    record = _record("%s")
+    record.args = (message,)
+    vars(record).update({f"x_{name}": value for name, value in fields.items()})
+    line = JsonFormatter().format(record)
+    assert "\n" not in line
+    assert {f"x_{name}" for name in fields} <= json.loads(line).keys()
 
 
 @pytest.mark.parametrize(

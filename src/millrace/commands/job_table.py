@@ -7,6 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from millrace.commands.job_view import InstanceView, JobView
 
@@ -64,7 +65,7 @@ def _table(views: Sequence[JobView]) -> Table:
             for instance in view.instances:
                 table.add_row(*_instance_row(instance), style="dim")
         if view.failure_reason:
-            table.add_row(f"  {view.failure_reason[:100]}", style="red")
+            table.add_row(Text(f"  {view.failure_reason[:100]}"), style="red")
     return table
 
 
