@@ -13,6 +13,7 @@ from threading import Lock
 from millrace.ports.objects import BadDigest
 from millrace.store.bucket_folder import BucketFolder
 from millrace.store.checksums import Digests
+from millrace.store.large_file import LargeFile
 
 __all__ = ["Draft", "copy_bytes", "receive", "verify_digests"]
 
@@ -23,10 +24,21 @@ _INLINE_BYTES = 64 * 1024
 
 
 class Draft:
-    """A file being written, in the bucket's private folder. Closing it removes it, unless it was installed."""
+    """A file being written, in the bucket's private folder. Closing it removes it, unless it was installed.
 
-    def __init__(self, bucket: BucketFolder, digests: Digests | None = None, *, folder: Path | None = None) -> None:
+    With `cached_bytes` it is written past the page cache from there on, and complete only after `finish`.
+    """
+
+    def __init__(
+        self,
+        bucket: BucketFolder,
+        digests: Digests | None = None,
+        *,
+        folder: Path | None = None,
+        cached_bytes: int | None = None,
+    ) -> None:
         self.descriptor, self.path = bucket.temporary(folder)
+        self._large = None if cached_bytes is None else LargeFile(self.descriptor, cached_bytes=cached_bytes)
         self.size = 0
         self.digests = digests
         self._lock = Lock()
@@ -42,8 +54,22 @@ class Draft:
                 if self.digests is not None:
                     self.digests.update(view)
                 self.size += len(view)
+                if self._large is not None:
+                    self._large.append(view)
+                    continue
                 while view:
                     view = view[os.write(self.descriptor, view) :]
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether `finish` has bytes to write."""
+        return self._large is not None and self._large.held > 0
+
+    def finish(self) -> None:
+        """Write what is held back; nothing is appended any more. May run in a thread."""
+        with self._lock:
+            if self._open and self._large is not None:
+                self._large.finish()
 
     def stat(self) -> os.stat_result:
         """Return the file's size and time."""
@@ -55,6 +81,8 @@ class Draft:
             if not self._open:
                 return
             self._open = False
+            if self._large is not None:
+                self._large.forget()
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
             os.close(self.descriptor)

@@ -42,6 +42,8 @@ from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
 from millrace.store.facts import Facts
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
 from millrace.store.leftovers import LeftoverFile, list_leftovers, remove_leftover
+from millrace.store.page_cache import is_cached
+from millrace.store.listed_facts import ListedFacts
 from millrace.store.uninterrupted import run_uninterrupted
 from millrace.store.uploads import Uploads
 
@@ -67,8 +69,11 @@ class FilesystemObjects:
         durable: Wait until a written object would survive a power failure. Deletions are not waited for.
         use_attributes: Keep facts in extended attributes where the file system has them, rather than in sidecar files.
         min_part_bytes: Least size of every part but the last of a multipart upload.
+        cached_output_bytes: Bytes of a job's output object that pass through the page cache, a multiple of 1 MiB; what
+            follows is written past it.
         max_cached_names: File names that are kept, over all folders, to continue listings quickly (about 100 bytes
             each).
+        max_cached_facts: Files whose facts are kept, over all folders, to list them again quickly (about 1 kB each).
         aliases: Buckets that are folders elsewhere, such as a user's input folder. Symlinks to files are objects there.
         scratch: Private folders of aliases, by bucket, each on the file system of its alias; by default
             `.millrace-tmp` in the folder, removed at close() if nothing is left in it.
@@ -85,7 +90,9 @@ class FilesystemObjects:
         durable: bool = True,
         use_attributes: bool = True,
         min_part_bytes: int = 5 * 1024 * 1024,
+        cached_output_bytes: int = 64 * 1024 * 1024,
         max_cached_names: int = 500_000,
+        max_cached_facts: int = 20_000,
         aliases: Mapping[str, Path] = MappingProxyType({}),
         scratch: Mapping[str, Path] = MappingProxyType({}),
         account: str = DEFAULT_ACCOUNT,
@@ -95,10 +102,12 @@ class FilesystemObjects:
         self._chunk_bytes = chunk_bytes
         self._copy_bytes = copy_bytes_at_a_time
         self._durable = durable
+        self._cached_output_bytes = cached_output_bytes
         self._use_attributes = use_attributes
         self._clock = clock or SystemClock()
         self._records = BucketRecords(default_owner=account, write=self._write_document)
         self._names = FolderNames(max_cached_names)
+        self._listed = ListedFacts(max_cached_facts)
         # Only paths are remembered, which depend on nothing but the name.
         self._folder = lru_cache(maxsize=_MAX_FOLDERS)(self._new_folder)
         self._aliases = {name: self._alias(name, folder, scratch.get(name)) for name, folder in aliases.items()}
@@ -180,7 +189,7 @@ class FilesystemObjects:
             end = file.stat.st_size if length is None else min(file.stat.st_size, start + length)
             while start < end:
                 size = min(self._chunk_bytes, end - start)
-                if size <= _INLINE_READ_BYTES:
+                if size <= _INLINE_READ_BYTES or is_cached(file.descriptor, start, size):
                     chunk = os.pread(file.descriptor, size, start)
                 else:
                     chunk = await asyncio.to_thread(os.pread, file.descriptor, size, start)
@@ -206,7 +215,8 @@ class FilesystemObjects:
         """Start an object for the output of a job. Its ETag is random, in the form of a multipart upload's."""
         _require_key(ref)
         bucket = self._existing(ref.bucket)
-        return FileWriter(self, bucket, ref, meta or _NO_META, self._chunk_bytes)
+        draft = Draft(bucket, cached_bytes=self._cached_output_bytes)
+        return FileWriter(self, bucket, draft, ref, meta or _NO_META, self._chunk_bytes)
 
     async def put(
         self,
@@ -496,11 +506,15 @@ class FilesystemObjects:
             assert place.path is not None, "a folder's key ends with the delimiter, so it was folded"
             try:
                 stat = os.stat(place.path, follow_symlinks=bucket.follow_file_links)
-                facts = bucket.facts.read(place.path, stat)
+                info = self._listed.find(place.path, stat)
+                if info is None:
+                    facts = bucket.facts.read(place.path, stat)
+                    info = _info(ObjectRef(bucket.name, key.decode()), stat, facts)
+                    self._listed.keep(place.path, stat, info)
             except FileNotFoundError:
                 continue  # deleted since its name was read
-            given = key.decode()
-            objects.append(_info(ObjectRef(bucket.name, given), stat, facts))
+            given = info.ref.key
+            objects.append(info)
         return ListPage(objects=objects, common_prefixes=common)
 
     def _write_document(self, bucket: BucketFolder, path: Path, text: bytes) -> None:
@@ -519,14 +533,20 @@ class FileWriter:
     """An ObjectWriter: gathers small writes, and writes one batch in a thread while the next is gathered."""
 
     def __init__(
-        self, store: FilesystemObjects, bucket: BucketFolder, ref: ObjectRef, meta: ObjectMeta, chunk_bytes: int
+        self,
+        store: FilesystemObjects,
+        bucket: BucketFolder,
+        draft: Draft,
+        ref: ObjectRef,
+        meta: ObjectMeta,
+        chunk_bytes: int,
     ) -> None:
         self._store = store
         self._bucket = bucket
         self._ref = ref
         self._meta = meta
         self._chunk_bytes = chunk_bytes
-        self._draft = Draft(bucket)
+        self._draft = draft
         self._gathered: list[bytes | bytearray] = []
         self._gathered_bytes = 0
         self._writing: asyncio.Future[None] | None = None
@@ -560,14 +580,18 @@ class FileWriter:
         """Make the object visible at once and durable, replacing an older one."""
         try:
             await self._await_batch()
-            if self._gathered_bytes > _INLINE_WRITE_BYTES:
-                await asyncio.to_thread(self._draft.append, self._take_batch())
+            if self._gathered_bytes > _INLINE_WRITE_BYTES or self._draft.holds_back:
+                await asyncio.to_thread(self._finish_draft, self._take_batch())
             else:
-                self._draft.append(self._take_batch())
+                self._finish_draft(self._take_batch())
             facts = Facts(etag=f"{os.urandom(16).hex()}-1", meta=self._meta)
             return await self._store._install(self._bucket, self._draft, self._ref, facts, _no_guard)
         finally:
             self._draft.close()
+
+    def _finish_draft(self, batch: list[bytes | bytearray]) -> None:
+        self._draft.append(batch)
+        self._draft.finish()
 
     async def abort(self) -> None:
         """Forget what was written; harmless after commit or a second time."""
