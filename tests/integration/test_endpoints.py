@@ -299,8 +299,62 @@ def test_the_containers_log_is_the_endpoint_s(platform: Platform, endpoint: str)
 
 def test_a_body_over_the_limit_is_refused_without_repeating_it(platform: Platform, endpoint: str) -> None:
     """Six megabytes are the service's limit; the error tells the size, not the bytes."""
-    with pytest.raises(ClientError, match=r"ValidationError.*Value of 6291457 bytes at 'body'"):
+    with pytest.raises(ClientError, match=r"ValidationError.*Value of 6291457 bytes at 'body'") as raised:
         ask(platform, endpoint, b"x" * 6291457)
+    assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
+
+
+def test_bad_targets_and_roll_outs_are_refused(platform: Platform, endpoint: str) -> None:
+    """Rather than done in another way than asked for."""
+    for member in ("TargetModel", "TargetContainerHostname", "InferenceComponentName"):
+        with pytest.raises(ClientError, match=f"ValidationError.*{member} must not be given"):
+            ask(platform, endpoint, **{member: "x"})
+    canary = {"TrafficRoutingConfiguration": {"Type": "CANARY", "WaitIntervalInSeconds": 1}}
+    with pytest.raises(ClientError, match=r"ValidationException.*must be ALL_AT_ONCE"):
+        platform.client("sagemaker").update_endpoint(
+            EndpointName=endpoint,
+            EndpointConfigName=endpoint,
+            DeploymentConfig={"BlueGreenUpdatePolicy": canary},
+        )
+
+
+def test_a_request_without_any_weight_names_a_variant(platform: Platform, models: dict[str, str]) -> None:
+    """All weights 0: nobody can be drawn, but a variant can be named."""
+    create(platform, "weightless", variant("v", models["red"], InitialVariantWeight=0.0))
+    with pytest.raises(ClientError, match=r"ValidationError.*weight 0"):
+        ask(platform, "weightless")
+    assert ask(platform, "weightless", TargetVariant="v")[0] == b"red"
+    delete(platform, "weightless")
+
+
+def test_variants_keep_their_counts_over_an_update_if_asked(platform: Platform, models: dict[str, str]) -> None:
+    """RetainAllVariantProperties takes the weights and counts of now, not those of the new configuration."""
+    sagemaker = platform.client("sagemaker")
+    create(platform, "retained", variant("v", models["red"], InitialInstanceCount=2))
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="retained-2", ProductionVariants=[variant("v", models["green"], InitialInstanceCount=1)]
+    )
+    sagemaker.update_endpoint(EndpointName="retained", EndpointConfigName="retained-2", RetainAllVariantProperties=True)
+    assert settled(platform, "retained")["ProductionVariants"][0]["CurrentInstanceCount"] == 2
+    assert {ask(platform, "retained")[0] for _ in range(4)} == {b"green"}
+    sagemaker.delete_endpoint_config(EndpointConfigName="retained-2")
+    delete(platform, "retained")
+
+
+def test_a_container_that_dies_in_service_is_started_again_and_its_log_says_why(platform: Platform) -> None:
+    """Meanwhile calls are refused in a way that clients repeat."""
+    model = platform.model("mortal", MODE="die")
+    create(platform, "mortal", variant("v", model))
+    runtime = platform.client("sagemaker-runtime")
+    with pytest.raises(runtime.exceptions.ModelError, match="dropped the connection"):
+        ask(platform, "mortal")
+    group = "/aws/sagemaker/Endpoints/mortal"
+    wait_until(
+        "the log", lambda: any("exited with status 7 while it was in service" in it for it in platform.log(group, "v/"))
+    )
+    wait_until("the next one", lambda: sum("serving die" in it for it in platform.log(group, "v/")) == 2)
+    assert settled(platform, "mortal")["EndpointStatus"] == "InService"
+    delete(platform, "mortal")
 
 
 def test_weights_of_a_failed_endpoint_are_refused(platform: Platform) -> None:
