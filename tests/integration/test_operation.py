@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import sqlite3
@@ -320,3 +321,24 @@ def test_wrong_choices_are_told_with_the_others() -> None:
     assert "MILLRACE_LOG_FORMAT must be one of text, json, got 'xml'" in str(refused.value)
     assert "MILLRACE_ACCESS_LOG must be one of none, errors, all, got 'some'" in str(refused.value)
     assert "MILLRACE_KEEP_DRAFTS_HOURS must be at least 1" in str(refused.value)
+
+
+def test_on_a_terminal_watching_draws_a_table(platform: Platform) -> None:
+    """The same command shows a table where there is a terminal, and leaves its last state there."""
+    model = platform.model("drawn", MODE="rowsum")
+    platform.transform("drawn-job", model, "s3://shop/in/")
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        words = ("jobs", "watch", "drawn-job", "--data-dir", str(platform.settings.data_dir))
+        environment = {**os.environ, "COLUMNS": "160", "TERM": "xterm"}
+        process = subprocess.Popen([sys.executable, "-m", "millrace", *words], stdout=theirs, env=environment)
+        os.close(theirs)
+        drawn = b""
+        with contextlib.suppress(OSError):  # how a terminal tells that nobody has it open any more
+            while piece := screen.read(4096):
+                drawn += piece
+    assert process.wait(60) == 0
+    last = drawn.decode().rpartition("records/s")[2]
+    assert "transform-job/drawn-job" in last
+    assert "Completed" in last
+    assert "2/2" in last
