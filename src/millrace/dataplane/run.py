@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from millrace.clock import Clock
@@ -31,8 +32,6 @@ from millrace.dataplane.client import (
     Client,
     Connection,
     ConnectionFailed,
-    InvocationTimeout,
-    StreamedAnswer,
     open_connection,
     request_head,
 )
@@ -52,6 +51,7 @@ from millrace.dataplane.retry import (
     retry_after_seconds,
     retry_delay,
 )
+from millrace.dataplane.streamed import StreamedAttempt
 from millrace.jobs.transform import (
     MIB,
     AssembleWith,
@@ -831,122 +831,44 @@ class _Run:
 
     async def _stream_object(self, lane: Lane, slots: asyncio.Semaphore) -> None:
         """Send an object as one chunked request and its answer straight to the output; read it again for a retry."""
+        attempt = StreamedAttempt(
+            path=PATH,
+            headers=self._headers,
+            timeout_seconds=self._spec.invocation_timeout_seconds,
+            counts_lines=self._splits,
+            line_after=self._line_after_each,
+            kept_bytes=4 * self._limits.answer_snippet_chars,
+            clock=self._clock,
+            counters=self._counters,
+        )
+        open_writer, commit = partial(self._open_writer, lane), partial(self._commit, lane)
         try:
             async with slots, Client(self._address) as client:
                 attempts = 0
                 while lane.failure is None:
                     self._counters.in_flight += 1
                     try:
-                        trouble = await self._stream_once(lane, client)
+                        failed = await attempt.make(client, self._chunks(lane), open_writer, commit)
                     finally:
                         self._counters.in_flight -= 1
-                    if trouble is None:
+                    if failed is None:
                         break
                     attempts += 1
-                    failure, answer, retry_after = trouble
-                    if failure.may_retry and attempts <= self._spec.invocation_max_retries:
+                    if failed.failure.may_retry and attempts <= self._spec.invocation_max_retries:
                         self._counters.retries += 1
-                        await self._clock.sleep(self._retry_delay(attempts, retry_after))
+                        await self._clock.sleep(self._retry_delay(attempts, failed.retry_after))
                     else:
                         payload = Payload(b"", 0, 1, 0, 1)
                         payload.failed_attempts = self._spec.invocation_max_retries
                         self._counters.in_flight += 1
                         self._outstanding += 1
-                        self._attempt_failed(lane, payload, failure, answer=answer)
+                        self._attempt_failed(lane, payload, failed.failure, answer=failed.answer)
         except _NoOutputBucket as exc:
             self._fail_writing(lane, exc)
         except _UNREADABLE as exc:
             self._fail_reading(lane, exc)
         finally:
             self._close_lane(lane)
-
-    async def _counted(
-        self, head: bytes, rest: AsyncGenerator[bytes, None], sent: "_Sent"
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield all chunks and count their records."""
-        if not self._splits:
-            sent.records = 1
-            yield head
-            async for chunk in rest:
-                yield chunk
-            return
-        chunk = head
-        sent.records = chunk.count(b"\n")
-        yield chunk
-        async for chunk in rest:
-            sent.records += chunk.count(b"\n")
-            yield chunk
-        if not chunk.endswith(b"\n"):
-            sent.records += 1
-
-    async def _stream_once(
-        self, lane: Lane, client: Client
-    ) -> tuple[AttemptFailure, bytes | None, float | None] | None:
-        """Make one attempt; return why it failed, what the container said and how long it asked to wait.
-
-        Records and bytes of the answer are counted once it was committed: those of a broken attempt come again.
-        """
-        sent = _Sent()
-        written = 0
-        writer: ObjectWriter | None = None
-        timeout = self._spec.invocation_timeout_seconds
-        started = self._monotonic()
-        try:
-            async with aclosing(self._chunks(lane)) as chunks:
-                head = await anext(chunks, None)
-                if head is not None:
-                    self._counters.requests += 1
-                    async with client.stream(
-                        "POST", PATH, self._headers, self._counted(head, chunks, sent), timeout_seconds=timeout
-                    ) as answer:
-                        failure = failure_of_status(answer.status)
-                        if failure is not None:
-                            retry_after = dict(answer.headers).get("retry-after", "").encode() or None
-                            said = await _first_bytes(answer, 4 * self._limits.answer_snippet_chars)
-                            return failure, said, retry_after_seconds(retry_after, self._clock.now())
-                        writer = await self._open_writer(lane)
-                        async for piece in answer:
-                            await writer.write(piece)
-                            written += len(piece)
-                    self._counters.latency.add(self._monotonic() - started)
-                    if writer is not None and self._line_after_each:
-                        await writer.write(b"\n")
-                        written += 1
-            if writer is None:
-                writer = await self._open_writer(lane)
-            if await self._commit(lane, writer):
-                writer = None
-                self._counters.records += sent.records
-                self._counters.bytes_out += written
-        except InvocationTimeout:
-            return failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=timeout), None, None
-        except ConnectionFailed:
-            return failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=timeout), None, None
-        finally:
-            if writer is not None:
-                await writer.abort()
-        return None
-
-
-class _Sent:
-    """What has been sent of a streamed object in one attempt."""
-
-    __slots__ = ("records",)
-
-    def __init__(self) -> None:
-        self.records = 0
-
-
-async def _first_bytes(answer: StreamedAnswer, limit: int) -> bytes:
-    """Return the beginning of a failing answer, as much as is shown."""
-    pieces = []
-    size = 0
-    async for piece in answer:
-        pieces.append(piece)
-        size += len(piece)
-        if size >= limit:
-            break
-    return b"".join(pieces)[:limit]
 
 
 def _joined(answer: bytes | list[bytes]) -> bytes:

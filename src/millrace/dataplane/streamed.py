@@ -1,0 +1,150 @@
+"""Send one object of any size as one chunked request, its answer straight into the draft of its output.
+
+This is what a payload without a limit needs: nothing of the object is held but what is on its way. An attempt reads the
+object from its beginning, and leaves nothing behind if it fails.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from millrace.clock import Clock
+from millrace.dataplane.client import Client, ConnectionFailed, Headers, InvocationTimeout, StreamedAnswer
+from millrace.dataplane.progress import Counters
+from millrace.dataplane.retry import (
+    AttemptFailure,
+    Trouble,
+    failure_of_status,
+    failure_of_trouble,
+    retry_after_seconds,
+)
+from millrace.ports.objects import ObjectWriter
+
+__all__ = ["FailedAttempt", "StreamedAttempt"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedAttempt:
+    """Why an attempt failed, what the container said, and how long it asked to wait."""
+
+    failure: AttemptFailure
+    answer: bytes | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamedAttempt:
+    """What all attempts of a run have in common.
+
+    Records and bytes of an answer are counted once it was committed: those of a broken attempt come again.
+    """
+
+    path: str
+    headers: Headers
+    timeout_seconds: float
+    counts_lines: bool
+    """Whether a record is a line; else the object is one."""
+    line_after: bool
+    """Whether a line feed follows the answer."""
+    kept_bytes: int
+    """Of a failing answer, as much is kept to be shown."""
+    clock: Clock
+    counters: Counters
+
+    async def make(
+        self,
+        client: Client,
+        chunks: AsyncGenerator[bytes, None],
+        open_writer: Callable[[], Awaitable[ObjectWriter]],
+        commit: Callable[[ObjectWriter], Awaitable[bool]],
+    ) -> FailedAttempt | None:
+        """Make one attempt and commit its output; return why it failed, or None. What `chunks` raises passes."""
+        writer: ObjectWriter | None = None
+        sent = _Sent()
+        written = 0
+        started = self.clock.monotonic()
+        try:
+            async with aclosing(chunks):
+                head = await anext(chunks, None)
+                if head is not None:
+                    self.counters.requests += 1
+                    async with client.stream(
+                        "POST",
+                        self.path,
+                        self.headers,
+                        self._counted(head, chunks, sent),
+                        timeout_seconds=self.timeout_seconds,
+                    ) as answer:
+                        failure = failure_of_status(answer.status)
+                        if failure is not None:
+                            return await self._refused(failure, answer)
+                        writer = await open_writer()
+                        async for piece in answer:
+                            await writer.write(piece)
+                            written += len(piece)
+                    self.counters.latency.add(self.clock.monotonic() - started)
+                    if self.line_after:
+                        await writer.write(b"\n")
+                        written += 1
+            if writer is None:
+                writer = await open_writer()
+            if await commit(writer):
+                writer = None
+                self.counters.records += sent.records
+                self.counters.bytes_out += written
+        except InvocationTimeout:
+            return FailedAttempt(failure=failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=self.timeout_seconds))
+        except ConnectionFailed:
+            return FailedAttempt(failure=failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self.timeout_seconds))
+        finally:
+            if writer is not None:
+                await writer.abort()
+        return None
+
+    async def _refused(self, failure: AttemptFailure, answer: StreamedAnswer) -> FailedAttempt:
+        retry_after = dict(answer.headers).get("retry-after", "").encode() or None
+        return FailedAttempt(
+            failure=failure,
+            answer=await _first_bytes(answer, self.kept_bytes),
+            retry_after=retry_after_seconds(retry_after, self.clock.now()),
+        )
+
+    async def _counted(
+        self, head: bytes, rest: AsyncGenerator[bytes, None], sent: "_Sent"
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield all chunks and count their records."""
+        if not self.counts_lines:
+            sent.records = 1
+            yield head
+            async for chunk in rest:
+                yield chunk
+            return
+        chunk = head
+        sent.records = chunk.count(b"\n")
+        yield chunk
+        async for chunk in rest:
+            sent.records += chunk.count(b"\n")
+            yield chunk
+        if not chunk.endswith(b"\n"):
+            sent.records += 1
+
+
+class _Sent:
+    """What has been sent of an object in one attempt."""
+
+    __slots__ = ("records",)
+
+    def __init__(self) -> None:
+        self.records = 0
+
+
+async def _first_bytes(answer: StreamedAnswer, limit: int) -> bytes:
+    """Return the beginning of a failing answer, as much as is shown."""
+    pieces = []
+    size = 0
+    async for piece in answer:
+        pieces.append(piece)
+        size += len(piece)
+        if size >= limit:
+            break
+    return b"".join(pieces)[:limit]
