@@ -213,7 +213,16 @@ def _transform(options: argparse.Namespace) -> int:
         max_retries=options.invocations_max_retries,
         environment=_variables(options.env),
     )
-    return transform(_settings(options), request)
+    loaded = _settings(options)
+    _log_warnings(loaded)
+    return transform(loaded, request)
+
+
+def _log_warnings(loaded: Settings) -> None:
+    """Log as the settings say; what is only for information does not mix with what a command prints."""
+    from millrace.log_format import set_up_logging
+
+    set_up_logging("warning" if loaded.log_level == "info" else loaded.log_level, loaded.log_format)
 
 
 def _variables(pairs: Sequence[str]) -> Mapping[str, str]:
@@ -281,10 +290,9 @@ def _keys(options: argparse.Namespace) -> int:
 
 def _gc(options: argparse.Namespace) -> int:
     from millrace.commands.gc import collect_garbage
-    from millrace.log_format import set_up_logging
 
     loaded = _settings(options)
-    set_up_logging(loaded.log_level, loaded.log_format)
+    _log_warnings(loaded)
     return collect_garbage(loaded, dry_run=options.dry_run, as_json=options.json)
 
 
