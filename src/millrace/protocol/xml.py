@@ -206,6 +206,10 @@ def _structure_reader(plan: list[tuple[str, Reader]]) -> Reader:
     return read
 
 
+_NEVER_SPECIAL = frozenset({"boolean", "double", "float", "integer", "long", "timestamp"})
+"""Kinds of scalars whose text has nothing to escape."""
+
+
 class XmlWriters:
     """Builds, once per shape, the function that writes a result as XML; unknown members and None are left out."""
 
@@ -220,11 +224,15 @@ class XmlWriters:
         if shape.type_name in ("structure", "list", "map"):
             return self._container(shape, start, end)
         scalar = text_writer(shape, self._timestamps)
+        start += ">"
 
         def write(value: Any, out: list[str]) -> None:
-            out.append(f"{start}>{escape(scalar(value))}{end}")
+            out.append(f"{start}{escape(scalar(value))}{end}")
 
-        return write
+        def write_plain(value: Any, out: list[str]) -> None:
+            out.append(f"{start}{scalar(value)}{end}")
+
+        return write_plain if shape.type_name in _NEVER_SPECIAL else write
 
     def members(self, shape: Any, names: Collection[str]) -> Write:
         """Return a writer of some members of a structure, without an element around them."""
@@ -320,7 +328,7 @@ def _repeat(element: Write) -> Write:
 def _members_writer(plan: dict[str, Write]) -> Write:
     def write(value: Any, out: list[str]) -> None:
         for name, entry in value.items():
-            if entry is not None and name in plan:
-                plan[name](entry, out)
+            if entry is not None and (writer := plan.get(name)) is not None:
+                writer(entry, out)
 
     return write

@@ -56,7 +56,7 @@ class BucketRecords:
     def get(self, bucket: BucketFolder) -> BucketState:
         """Return the records of a bucket that exists: the same object for as long as nothing changes."""
         # Looked at before reading: what is written meanwhile makes the next look differ.
-        stamps = _stamp(_facts_path(bucket)), _stamp(_documents_path(bucket))
+        stamps = _stamp(f"{bucket.private}/bucket.json"), _stamp(f"{bucket.private}/config")
         kept = self._kept.get(bucket.private)
         if kept is not None and kept.stamps == stamps:
             return kept.state
@@ -112,9 +112,9 @@ def _documents_path(bucket: BucketFolder) -> Path:
     return bucket.private / "config"
 
 
-def _stamp(path: Path) -> Stamp | None:
+def _stamp(path: str) -> Stamp | None:
     try:
-        stat = os.stat(path)  # noqa: PTH116  # on the way of every request
+        stat = os.stat(path)  # noqa: PTH116  # on the way of every request: no Path for nothing
     except OSError:
         return None
     return stat.st_dev, stat.st_ino, stat.st_mtime_ns

@@ -18,6 +18,7 @@ import errno
 import hashlib
 import os
 import secrets
+import stat as stat_bits
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -150,6 +151,8 @@ class FactsStore:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(text)
         temporary.replace(place)
+        # Who remembers facts until the inode changes (listed_facts) has to see this change, too.
+        os.fchmod(descriptor, stat_bits.S_IMODE(stat.st_mode))
         if self._use_attributes:  # the sidecar holds from here on: the attribute would be read first
             with suppress(OSError):
                 os.removexattr(descriptor, ATTRIBUTE)

@@ -42,8 +42,8 @@ from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
 from millrace.store.facts import Facts
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
 from millrace.store.leftovers import LeftoverFile, list_leftovers, remove_leftover
-from millrace.store.page_cache import is_cached
 from millrace.store.listed_facts import ListedFacts
+from millrace.store.page_cache import is_cached
 from millrace.store.uninterrupted import run_uninterrupted
 from millrace.store.uploads import Uploads
 

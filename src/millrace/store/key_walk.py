@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Lock
 from time import time_ns
+from typing import NamedTuple
 
 from millrace.store.key_paths import escape, unescape
 
@@ -31,8 +32,7 @@ _STILL_NS = 50_000_000
 """Longer than the coarsest tick of a file system's clock in use (10 ms), several times over."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Place(NamedTuple):  # a thousand are made per page, in a third of a dataclass's time
     """A key and its file; or, with no file, a folder's key that ends with a slash and stands for all keys in it."""
 
     key: bytes
