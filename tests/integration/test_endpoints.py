@@ -308,7 +308,7 @@ def test_bad_targets_and_roll_outs_are_refused(platform: Platform, endpoint: str
     """Rather than done in another way than asked for."""
     for member in ("TargetModel", "TargetContainerHostname", "InferenceComponentName"):
         with pytest.raises(ClientError, match=f"ValidationError.*{member} must not be given"):
-            ask(platform, endpoint, **{member: "x"})
+            ask(platform, endpoint, b"x", **{member: "x"})
     canary = {"TrafficRoutingConfiguration": {"Type": "CANARY", "WaitIntervalInSeconds": 1}}
     with pytest.raises(ClientError, match=r"ValidationException.*must be ALL_AT_ONCE"):
         platform.client("sagemaker").update_endpoint(
