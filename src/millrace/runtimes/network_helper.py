@@ -34,6 +34,7 @@ _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 _TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
 _IFF_UP, _IFF_TAP, _IFF_NO_PI = 1, 2, 0x1000
 _BACKLOG = 128
+_CONNECT_MILLISECONDS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +157,7 @@ def _hand_out(door: socket.socket) -> None:
 
 
 def _connect() -> socket.socket:
-    """Connect to the server as far as that goes at once; a full queue of its own lets a connection wait."""
+    """Connect to the server; where its queue is full the connection goes on by itself and is handed out as it is."""
     refused: OSError | None = None
     for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
@@ -165,7 +166,11 @@ def _connect() -> socket.socket:
             refused = refused or exc
             continue
         code = server.connect_ex((host, CONTAINER_PORT))
-        if code in (0, errno.EINPROGRESS):
+        if code == errno.EINPROGRESS:
+            poll = select.poll()
+            poll.register(server, select.POLLOUT)
+            code = server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if poll.poll(_CONNECT_MILLISECONDS) else 0
+        if code == 0:
             return server
         server.close()
         refused = refused or OSError(code, os.strerror(code))

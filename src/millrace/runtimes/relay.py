@@ -4,24 +4,52 @@ import asyncio
 import socket
 from typing import cast
 
-__all__ = ["open_relay"]
+__all__ = ["Relay"]
 
 
-async def open_relay(listening: socket.socket, host: str, port: int) -> asyncio.Server:
-    """Serve a listening socket: each connection is carried to an address, until the server is closed.
+class Relay:
+    """Carries each connection that comes in to an address; one that can't be carried is closed."""
 
-    A connection that can't be carried is closed; bytes wait in the kernel where the other side is slow.
-    """
-    listening.setblocking(False)
-    return await asyncio.get_running_loop().create_server(lambda: _Caller(host, port), sock=listening)
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._callers: set[_Caller] = set()
+
+    async def open(self, listening: socket.socket) -> None:
+        """Serve a listening socket, which is the relay's from now on."""
+        listening.setblocking(False)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Caller(self), sock=listening)
+
+    def close(self) -> None:
+        """Stop listening and end all connections."""
+        if self._server is not None:
+            self._server.close()
+        for caller in list(self._callers):
+            caller.end()
+
+    async def connect(self) -> "_Half":
+        """Return a connection to the address; raises OSError."""
+        _, onward = await asyncio.get_running_loop().create_connection(_Half, self._host, self._port)
+        return onward
+
+    def add(self, caller: "_Caller") -> None:
+        """Know of a connection, to end it with the relay."""
+        self._callers.add(caller)
+
+    def discard(self, caller: "_Caller") -> None:
+        """Forget a connection that has ended."""
+        self._callers.discard(caller)
 
 
 class _Half(asyncio.Protocol):
-    """One of two connections that get each other's bytes."""
+    """One of two connections that get each other's bytes; those that the other can't take yet wait in the kernel."""
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.other: _Half | None = None
+        self.has_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -31,9 +59,15 @@ class _Half(asyncio.Protocol):
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        if self.other is not None and self.other.transport is not None and self.other.transport.can_write_eof():
-            self.other.transport.write_eof()
-        return True  # the other direction may go on
+        """Hand the end on; the other direction may go on until it has ended too."""
+        self.has_ended = True
+        if self.other is None or self.other.transport is None:
+            return False
+        if self.other.has_ended:
+            self.other.transport.close()
+            return False
+        self.other.transport.write_eof()
+        return True
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -44,37 +78,45 @@ class _Half(asyncio.Protocol):
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        other, self.other = self.other, None
-        self.transport = None
+        other, self.other, self.transport = self.other, None, None
         if other is not None and other.transport is not None:
             other.transport.close()
+
+    def end(self) -> None:
+        """End both directions at once."""
+        if self.transport is not None:
+            self.transport.abort()
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.abort()
 
 
 class _Caller(_Half):
     """The side that came in; it connects onward before it reads."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, relay: Relay) -> None:
         super().__init__()
-        self._host = host
-        self._port = port
+        self._relay = relay
         self._connecting: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._relay.add(self)
         assert self.transport is not None
         self.transport.pause_reading()
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
     async def _connect(self) -> None:
         try:
-            _, onward = await asyncio.get_running_loop().create_connection(_Half, self._host, self._port)
+            onward = await self._relay.connect()
         except OSError:
-            if self.transport is not None:
-                self.transport.abort()
+            self.end()
             return
         if self.transport is None:  # the caller did not wait
-            assert onward.transport is not None
-            onward.transport.close()
+            onward.end()
             return
         self.other, onward.other = onward, self
         self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._relay.discard(self)
+        super().connection_lost(exc)

@@ -37,7 +37,7 @@ KILLED = 128 + signal.SIGKILL
 NOT_STARTED = 127
 """The status of a program that is not there; Docker's and the shell's."""
 
-_NOT_STARTED = "bwrap: execvp "
+_EXEC_FAILED, _CHDIR_FAILED = "bwrap: execvp ", "bwrap: Can't chdir to "
 
 
 class FirstWords:
@@ -50,15 +50,18 @@ class FirstWords:
     def __call__(self, timestamp_ms: int, line: str) -> None:
         if self.first is None:
             self.first = line
-            if self.is_not_started:
-                program, _, why = line.removeprefix(_NOT_STARTED).partition(": ")
+            if line.startswith(_EXEC_FAILED):
+                program, _, why = line.removeprefix(_EXEC_FAILED).partition(": ")
                 line = f"the image has no program {program!r} that could be started: {why}"
+            elif line.startswith(_CHDIR_FAILED):
+                folder, _, why = line.removeprefix(_CHDIR_FAILED).partition(": ")
+                line = f"the image has no working directory {folder!r}: {why}"
         self._on_line(timestamp_ms, line)
 
     @property
     def is_not_started(self) -> bool:
         """Whether bubblewrap said that it can't become the program."""
-        return self.first is not None and self.first.startswith(_NOT_STARTED)
+        return self.first is not None and self.first.startswith((_EXEC_FAILED, _CHDIR_FAILED))
 
 
 class SandboxContainer:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from millrace.errors import RuntimeUnavailable
 from millrace.runtimes.descriptors import readable
 from millrace.runtimes.network_helper import CONTAINER_PORT, READY, NetworkWish, run_helper
-from millrace.runtimes.relay import open_relay
+from millrace.runtimes.relay import Relay
 from millrace.runtimes.syscalls import Namespace, die_with_parent, setns
 
 __all__ = ["Egress", "PlatformAddress", "SandboxNetwork", "can_make_interfaces", "egress_obstacle"]
@@ -97,8 +98,8 @@ class SandboxNetwork:
         self._process = os.pidfd_open(helper)
         self._user = -1
         self._network = -1
-        self._relay: asyncio.Server | None = None
-        self._slirp: asyncio.subprocess.Process | None = None
+        self._relay: Relay | None = None
+        self._slirp: subprocess.Popen[bytes] | None = None
         self._slirp_hold = -1
         self._asking = asyncio.Lock()
         self.has_egress = False
@@ -122,7 +123,8 @@ class SandboxNetwork:
             listening = await network._await_ready()
             if listening is not None:
                 assert platform is not None
-                network._relay = await open_relay(listening, platform.host, platform.port)
+                network._relay = Relay(platform.host, platform.port)
+                await network._relay.open(listening)
             if wants_egress:
                 await network._open_egress()
         except BaseException:
@@ -158,19 +160,8 @@ class SandboxNetwork:
         """Start slirp4netns; without it the network goes on."""
         ready, says_ready = os.pipe()
         hold, self._slirp_hold = os.pipe()  # it ends when our end is closed, as by our own end
-        prefix = f"/proc/{self._helper}/ns"
         try:
-            self._slirp = await asyncio.create_subprocess_exec(
-                *(SLIRP, "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox"),
-                *(f"--ready-fd={says_ready}", f"--exit-fd={hold}"),
-                *(f"--userns-path={prefix}/user", "--netns-type=path", f"{prefix}/net", INTERFACE),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                pass_fds=(says_ready, hold),
-                start_new_session=True,
-                preexec_fn=die_with_parent(os.getpid()),
-            )
+            self._slirp = self._start_slirp(says_ready, hold)
             os.close(says_ready)
             says_ready = -1
             with suppress(TimeoutError):
@@ -183,6 +174,22 @@ class SandboxNetwork:
             for descriptor in (ready, says_ready, hold):
                 if descriptor >= 0:
                     os.close(descriptor)
+
+    def _start_slirp(self, says_ready: int, hold: int) -> "subprocess.Popen[bytes]":
+        prefix = f"/proc/{self._helper}/ns"
+        return subprocess.Popen(
+            [
+                *(SLIRP, "--configure", "--mtu=65520", "--disable-host-loopback", "--enable-sandbox"),
+                *(f"--ready-fd={says_ready}", f"--exit-fd={hold}"),
+                *(f"--userns-path={prefix}/user", "--netns-type=path", f"{prefix}/net", INTERFACE),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(says_ready, hold),
+            start_new_session=True,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
 
     @property
     def name_servers(self) -> tuple[str, ...]:
@@ -216,8 +223,8 @@ class SandboxNetwork:
         with suppress(ChildProcessError):
             os.waitpid(self._helper, 0)
         if self._slirp is not None:
-            with suppress(ProcessLookupError):
-                self._slirp.kill()
+            self._slirp.kill()
+            self._slirp.wait()
         for descriptor in (self._process, self._user, self._network, self._slirp_hold):
             if descriptor >= 0:
                 os.close(descriptor)
