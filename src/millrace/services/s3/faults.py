@@ -1,5 +1,6 @@
 """S3's errors by code, and the object store's own errors in these terms."""
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -101,6 +102,10 @@ _FAULTS: Mapping[str, tuple[int, str]] = {
     "ObjectLockConfigurationNotFoundError": (404, "Object Lock configuration does not exist for this bucket"),
     "OwnershipControlsNotFoundError": (404, "The bucket ownership controls were not found"),
     "PreconditionFailed": (412, "At least one of the pre-conditions you specified did not hold"),
+    "ServiceUnavailable": (
+        503,
+        "There is no room for the object on the disk of the server. Nothing was stored, what was there is unchanged.",
+    ),
     "UnresolvableGrantByEmailAddress": (
         400,
         "The e-mail address you provided does not match any account on record.",
@@ -111,6 +116,9 @@ _FAULTS: Mapping[str, tuple[int, str]] = {
         "The server side encryption configuration was not found",
     ),
 }
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def fault(code: str, message: str | None = None, **members: Any) -> S3Error:
@@ -126,6 +134,10 @@ def store_errors() -> Iterator[None]:
         yield
     except ObjectStoreError as error:
         raise _translated(error) from error
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise fault("ServiceUnavailable") from error
+        raise
 
 
 def _translated(error: ObjectStoreError) -> S3Error | ObjectStoreError:
