@@ -51,6 +51,7 @@ def millrace(settings: Settings, *words: str, **environment: str) -> subprocess.
         (("keys", "list"), "millrace"),
         (("env",), "AWS_ENDPOINT_URL"),
         (("doctor",), "runs on http://127.0.0.1:"),
+        (("doctor",), "ok      state: the PostgreSQL database"),
         (("gc", "--dry-run"), "would remove"),
         (("exec", "--", "printenv", "AWS_ENDPOINT_URL"), "http://127.0.0.1:"),
     ],
@@ -96,6 +97,15 @@ def test_a_database_that_is_not_there_is_named(server: Platform, tmp_path: Path)
     assert "PostgreSQL database 'shop'" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert PASSWORD not in ended.stderr
+
+
+def test_doctor_tells_what_is_wrong_with_the_database(server: Platform, tmp_path: Path) -> None:
+    """As a fault, by its name, without the password."""
+    url = f"postgresql://someone:{PASSWORD}@/shop?host={tmp_path}"
+    ended = millrace(server.settings, "doctor", MILLRACE_DATABASE_URL=url)
+    assert ended.returncode == 1
+    assert "missing state: PostgreSQL database 'shop'" in ended.stdout
+    assert PASSWORD not in ended.stdout + ended.stderr
 
 
 def test_a_server_with_a_state_file_stays_out(server: Platform) -> None:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from millrace import __version__
+from millrace.errors import StoreUnavailable
 from millrace.runtimes.choice import RuntimeChoice
 from millrace.runtimes.process import ProcessRuntime
 from millrace.runtimes.sandbox_network import Egress, egress_obstacle
 from millrace.runtimes.sandbox_probe import probe_sandbox
 from millrace.server_addresses import read_addresses
 from millrace.settings import Settings
+from millrace.store.opening import open_database
 
 __all__ = ["examine"]
 
@@ -53,6 +55,8 @@ def _findings(settings: Settings) -> Iterator[_Finding]:
         detail = "all installed" if not absent else f"{', '.join(absent)} not installed: {advice}"
         yield _Finding(not absent, f"extra {extra}", detail)
     yield _data_dir(settings)
+    if settings.database_url:
+        yield _database(settings)
     yield _attributes(settings)
     addresses = [address.url for address in read_addresses(settings)]
     detail = f"runs on {' and '.join(addresses)}" if addresses else "none runs on this data directory"
@@ -86,6 +90,17 @@ def _data_dir(settings: Settings) -> _Finding:
         return _Finding(False, "data directory", f"{folder} can't be written; choose another with --data-dir")
     advice = "" if free > LOW_DISK_BYTES else ": too little, make room or choose another with --data-dir"
     return _Finding(free > LOW_DISK_BYTES, "data directory", f"{folder}, {free / 1e9:.1f} GB free{advice}")
+
+
+def _database(settings: Settings) -> _Finding:
+    """Tell whether the PostgreSQL database answers, by its host and name only."""
+    try:
+        open_database(settings).close()
+    except StoreUnavailable as exc:
+        return _Finding(False, "state", str(exc).strip())
+    return _Finding(
+        True, "state", "the PostgreSQL database answers, its tables are up to date"
+    )
 
 
 def _attributes(settings: Settings) -> _Finding:

@@ -4,14 +4,17 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from millrace.errors import UsageError
-from millrace.store.database import Transaction
+from millrace.ports.servers import ServerRecord
+from millrace.store.database import Transaction, migrations
+from millrace.store.sql_servers import SqlServerStore
 from millrace.store.sqlite import SqliteDatabase
+from millrace.testing.clock import ManualClock
 
 
 def mode(path: Path) -> int:
@@ -85,5 +88,32 @@ async def test_a_commit_that_fails_is_undone(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
             await database.write(dangling)
         assert await database.write(count) == 0
+    finally:
+        database.close()
+
+
+async def test_jobs_from_before_there_were_owners_are_adopted(tmp_path: Path) -> None:
+    """A state file of an older release is brought up to date, and its open jobs go to the server that comes."""
+    path = tmp_path / "state.db"
+    before = next(number for number, step in enumerate(migrations()) if "ADD COLUMN owner" in step)
+    with closing(sqlite3.connect(path)) as older:
+        for step in migrations()[:before]:
+            older.executescript(step)
+        for name, finished in (("running", 0), ("over", 1)):
+            older.execute(
+                "INSERT INTO jobs (kind, region, name, arn, status, finished, created_at, modified_at, body, request)"
+                " VALUES ('training-job', 'r', ?, 'arn', 'InProgress', ?, 0, 0, '{}', '{}')",
+                (name, finished),
+            )
+        older.execute(f"PRAGMA user_version = {before}")
+        older.commit()
+    database, clock = SqliteDatabase(path), ManualClock()
+    try:
+        server = ServerRecord(
+            id="new", machine="m", process_id=1, process_start=1, joined_at=clock.now(), heartbeat_at=clock.now()
+        )
+        await SqlServerStore(database, clock=clock).join(server, alone=True)
+        rows = await database.all("SELECT name, owner FROM jobs ORDER BY name", {})
+        assert [(row["name"], row["owner"]) for row in rows] == [("over", None), ("running", "new")]
     finally:
         database.close()
