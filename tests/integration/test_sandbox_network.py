@@ -187,6 +187,14 @@ async def test_other_networks_are_reached_but_not_the_host_s_own_ports(tmp_path:
     assert lines == ["nameserver 10.0.2.3", "refused"]
 
 
+@pytest.mark.parametrize("egress", [Egress.NONE, Egress.AUTO])
+async def test_there_is_an_interface_to_bind_to_by_name(tmp_path: Path, egress: Egress) -> None:
+    """The one that resourceconfig.json names, with or without a way out."""
+    rig = Rig(tmp_path, egress=egress)
+    rig.file("/srv/p.py", "import socket; print(dict((n, i) for i, n in socket.if_nameindex()).keys())")
+    assert await rig.run(f"{PYTHON} /srv/p.py") == ["dict_keys(['lo', 'eth0'])"]
+
+
 @pytest.mark.spec("C §12 C-09")
 async def test_hosts_of_one_job_find_and_reach_each_other(rig: Rig) -> None:
     """They share a network, with a name and an address each, and nothing else."""

@@ -31,8 +31,11 @@ FIRST_PROCESS_IDS = range(300, 30_000)
 """Out of these a container's first program gets its process id."""
 
 _SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
-_TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
-_IFF_UP, _IFF_TAP, _IFF_NO_PI = 1, 2, 0x1000
+_IFF_UP = 1
+_NETLINK_ROUTE, _RTM_NEWLINK, _CREATE = 0, 16, 0x605
+"""Route messages (rtnetlink(7)); request, acknowledge, create, exclusively."""
+
+_IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
 _BACKLOG = 128
 _CONNECT_MILLISECONDS = 50
 
@@ -102,19 +105,24 @@ def _set_up(wish: NetworkWish) -> socket.socket | None:
 
 
 def _make_interface(probe: socket.socket, name: str, address: str) -> None:
-    """Make a TAP device that nobody reads; without the right to, there is none."""
-    try:
-        device = os.open("/dev/net/tun", os.O_RDWR)
-    except OSError:
-        return
+    """Make an interface that leads nowhere; a kernel without this kind has none."""
     label = name.encode()
-    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", label, _IFF_TAP | _IFF_NO_PI))
-    fcntl.ioctl(device, _TUNSETPERSIST, 1)
+    kind = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, b"dummy"))
+    body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, 0, _IFF_UP, _IFF_UP)
+    body += _attribute(_IFLA_IFNAME, label + b"\0") + kind
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as route:
+        route.send(struct.pack("IHHII", 16 + len(body), _RTM_NEWLINK, _CREATE, 1, 0) + body)
+        (code,) = struct.unpack_from("i", route.recv(4096), 16)
+    if code != 0:
+        return
     for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, "255.255.255.0")):
         packed = struct.pack("16sHH4s8x", label, socket.AF_INET, 0, socket.inet_aton(value))
         fcntl.ioctl(probe, request, packed)
-    fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", label, _IFF_UP))
-    os.close(device)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    """Return an attribute of a netlink message, padded."""
+    return struct.pack("HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _serve(control: socket.socket, door: socket.socket | None) -> None:

@@ -23,7 +23,7 @@ from millrace.runtimes.network_helper import CONTAINER_PORT, READY, NetworkWish,
 from millrace.runtimes.relay import Relay
 from millrace.runtimes.syscalls import Namespace, die_with_parent, setns
 
-__all__ = ["Egress", "PlatformAddress", "SandboxNetwork", "can_make_interfaces", "egress_obstacle"]
+__all__ = ["Egress", "PlatformAddress", "SandboxNetwork", "egress_obstacle"]
 
 INTERFACE = "eth0"
 SLIRP = "slirp4netns"
@@ -75,16 +75,11 @@ class PlatformAddress:
         return {name: inner if value == self.url else value for name, value in environment.items()}
 
 
-def can_make_interfaces() -> bool:
-    """Whether containers get an eth0."""
-    return os.access("/dev/net/tun", os.R_OK | os.W_OK)
-
-
 def egress_obstacle() -> str | None:
     """Return why containers reach no other places than the platform, or None if they do."""
     if shutil.which(SLIRP) is None:
         return f"{SLIRP} is not installed: `apt-get install {SLIRP}` (or `dnf install {SLIRP}`)"
-    if not can_make_interfaces():
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         return "/dev/net/tun is not there or not for this user: `modprobe tun; chmod 666 /dev/net/tun` as root"
     return None
 
