@@ -1,14 +1,13 @@
 """Count line feeds the way that is quicker for lines of this length. Pure."""
 
-import io
-
 __all__ = ["LineCounter"]
 
-LONG_LINE_BYTES = 192
-"""From lines of this length on, walking from one line feed to the next is quicker than looking at every byte.
+LONG_LINE_BYTES = 48
+"""From lines of this length on, going from one line feed to the next is quicker than looking at every byte.
 
-Measured per MiB: looking at every byte takes 0.35 ms, walking 50 ns a line and 0.03 ms. At 450 bytes a line that is a
-third, and counting was a quarter of the work of sending large payloads.
+Measured per MiB: looking at every byte takes 0.25 ms; leaving the line feeds out of a copy, which is the interpreter's
+quickest way from one to the next, takes 15 ns a line and 0.02 ms. At 450 bytes a line that is a sixth, and counting was
+a quarter of the work of sending large payloads.
 """
 
 
@@ -23,10 +22,8 @@ class LineCounter:
     def count(self, chunk: bytes, start: int, end: int) -> int:
         """Return the number of line feeds from `start` to before `end`."""
         if self._long:
-            lines = io.BytesIO(chunk if end - start == len(chunk) else memoryview(chunk)[start:end])
-            found = sum(1 for _ in lines)
-            if found and chunk[end - 1] != 10:
-                found -= 1  # what follows the last line feed
+            piece = chunk[start:end]  # no copy if it is the whole chunk
+            found = len(piece) - len(piece.replace(b"\n", b""))
         else:
             found = chunk.count(b"\n", start, end)
         self._long = end - start >= LONG_LINE_BYTES * found

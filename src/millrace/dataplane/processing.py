@@ -87,6 +87,8 @@ class Processing:
     @staticmethod
     def _drop_blank_lines(payload: Payload) -> None:
         body = payload.joined()
+        if 1 < body.find(b"\n") == len(body) - 1:  # one line, and more than a carriage return in it
+            return
         starts_blank = body.startswith((b"\n", b"\r\n")) or body == b"\r"
         if not starts_blank and b"\n\n" not in body and b"\n\r\n" not in body:
             return

@@ -24,6 +24,8 @@ class RowError(ValueError):
 def nonblank_lines(body: bytes) -> list[bytes]:
     """Return the lines that are not empty, without LF or CR LF."""
     if b"\r" not in body:
+        if 0 < body.find(b"\n") == len(body) - 1:  # one line: what a job of one record a request has
+            return [body[:-1]]
         return [line for line in body.split(b"\n") if line]
     lines = (line[:-1] if line.endswith(b"\r") else line for line in body.split(b"\n"))
     return [line for line in lines if line]
