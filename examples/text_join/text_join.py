@@ -74,14 +74,9 @@ manifest = [{"prefix": f"{root}/inbox/"}, *names]
 S3Uploader.upload_string_as_file_body(json.dumps(manifest), manifest_uri, sagemaker_session=session)
 print(f"{LEARNED} messages to learn from, {SORTED} to sort in {OBJECTS} objects", flush=True)
 
-# %% The own container: its repository, then its image, as the notebook's cell with build_and_push.sh does
-ecr = boto3.client("ecr")
-repository = "ticket-classifier"
-try:
-    found = ecr.describe_repositories(repositoryNames=[repository])["repositories"][0]
-except ecr.exceptions.RepositoryNotFoundException:
-    found = ecr.create_repository(repositoryName=repository)["repository"]
-image = f"{found['repositoryUri']}:latest"
+# %% The own container, as the notebooks' cell with build_and_push.sh builds it
+account = boto3.client("sts").get_caller_identity()["Account"]
+image = f"{account}.dkr.ecr.{session.boto_region_name}.amazonaws.com/ticket-classifier:latest"
 program = Path(__file__).parent / "ticket_classifier"
 subprocess.run([word.format(tag=image, dir=program) for word in shlex.split(IMAGE_BUILD)], check=True)
 

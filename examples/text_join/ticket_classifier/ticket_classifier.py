@@ -13,6 +13,7 @@ default 1.0).
 import gzip
 import json
 import math
+import os
 import re
 import signal
 import sys
@@ -20,9 +21,10 @@ from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-ML = Path("/opt/ml")
+# The variables of SageMaker's own toolkits: so the program can also be tried without a container.
+ML = Path(os.environ.get("SAGEMAKER_BASE_DIR", "/"), "opt/ml")
 MODEL = ML / "model" / "topics.json"
-PORT = 8080
+PORT = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", 8080))
 WORD = re.compile(r"\w+")
 
 
