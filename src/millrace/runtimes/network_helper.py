@@ -35,6 +35,7 @@ _IFF_UP = 1
 _NETLINK_ROUTE, _RTM_NEWLINK, _CREATE = 0, 16, 0x605
 """Route messages (rtnetlink(7)); request, acknowledge, create, exclusively."""
 
+_KINDS = (b"dummy", b"bridge", b"veth")
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
 _BACKLOG = 128
 _CONNECT_MILLISECONDS = 50
@@ -105,19 +106,23 @@ def _set_up(wish: NetworkWish) -> socket.socket | None:
 
 
 def _make_interface(probe: socket.socket, name: str, address: str) -> None:
-    """Make an interface that leads nowhere; a kernel without this kind has none."""
+    """Make an interface that leads nowhere, of the first kind that this kernel has; without any there is none."""
     label = name.encode()
-    kind = _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, b"dummy"))
-    body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, 0, _IFF_UP, _IFF_UP)
-    body += _attribute(_IFLA_IFNAME, label + b"\0") + kind
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as route:
-        route.send(struct.pack("IHHII", 16 + len(body), _RTM_NEWLINK, _CREATE, 1, 0) + body)
-        (code,) = struct.unpack_from("i", route.recv(4096), 16)
-    if code != 0:
+    if not any(_add_link(label, kind) for kind in _KINDS):
         return
     for request, value in ((_SIOCSIFADDR, address), (_SIOCSIFNETMASK, "255.255.255.0")):
         packed = struct.pack("16sHH4s8x", label, socket.AF_INET, 0, socket.inet_aton(value))
         fcntl.ioctl(probe, request, packed)
+
+
+def _add_link(label: bytes, kind: bytes) -> bool:
+    body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, 0, _IFF_UP, _IFF_UP)
+    body += _attribute(_IFLA_IFNAME, label + b"\0")
+    body += _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, kind))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as route:
+        route.send(struct.pack("IHHII", 16 + len(body), _RTM_NEWLINK, _CREATE, 1, 0) + body)
+        (code,) = struct.unpack_from("i", route.recv(4096), 16)
+    return bool(code == 0)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
