@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from millrace.dataplane import client
 from millrace.dataplane.client import ClientError, ConnectionFailed, InvocationTimeout, OpenAnswer
 from millrace.jobs.captured_calls import CapturedCall
-from millrace.jobs.job import EndpointJob, Job, JobKind
+from millrace.jobs.job import EndpointJob, Job, JobKind, JobStatus
 from millrace.ports.endpoints import AnswerTooLarge, Invocation, InvocationAnswer, NoSuchEndpoint
 from millrace.ports.jobs import JobStore, NoSuchJob
 from millrace.scheduler.data_capture import DataCaptureWriter
@@ -139,10 +139,14 @@ class StoreRouter:
         if isinstance(job, EndpointJob):
             self._moves += 1
             route = self._routes.get((job.region, job.name))
-            if route is not None:
-                route.checked_at = float("-inf")
-                if self._capture is not None and route.capture is not None:
-                    self._capture.flush_soon()
+            if route is None:
+                return
+            route.checked_at = float("-inf")
+            if job.status is JobStatus.DELETING:
+                del self._routes[job.region, job.name]
+                self._retire(route.all_targets())
+            if self._capture is not None and route.capture is not None:
+                self._capture.flush_soon()
 
     def close(self) -> None:
         """Drop all connections."""

@@ -154,6 +154,31 @@ async def test_an_instance_is_busy_until_its_last_request_is_answered(jobs: SqlJ
         router.close()
 
 
+async def test_an_endpoint_that_is_deleted_answers_what_it_has_and_no_more(jobs: SqlJobStore) -> None:
+    """Its connections are closed with the last answer."""
+    gate = asyncio.Event()
+
+    async def wait(request: ModelRequest) -> ModelReply:
+        await gate.wait()
+        return ModelReply(body=b"last")
+
+    async with ModelServer(wait) as server:
+        job = await jobs.add(JobKind.ENDPOINT, endpoint(str(server.address)), {})
+        router = StoreRouter(jobs)
+        asked = asyncio.create_task(router.invoke(invocation()))
+        await server.received(1)
+        deleting = replace(job, status=JobStatus.DELETING)
+        await jobs.save(deleting)
+        router.forget(deleting)
+        with pytest.raises(EndpointNotReady, match="Deleting"):
+            await router.invoke(invocation())
+        assert router.is_busy(str(server.address))
+        gate.set()
+        assert (await asked).body == b"last"
+        assert not router.is_busy(str(server.address))
+        router.close()
+
+
 async def test_a_session_goes_back_to_the_instance_that_opened_it(jobs: SqlJobStore) -> None:
     """The container names the session in its answer."""
 
