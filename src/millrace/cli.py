@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_environment(commands, shared)
     _add_transform(commands, shared)
     _add_jobs(commands, shared)
+    _add_image(commands, shared)
     _add_keys(commands, shared)
     gc = commands.add_parser("gc", parents=[shared], help="remove what nobody needs any more")
     gc.add_argument("--dry-run", action="store_true", help="only tell what would go")
@@ -125,6 +126,28 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
         if action == "logs":
             named.add_argument("-f", "--follow", action="store_true", help="go on with lines to come until the end")
     jobs.set_defaults(run=_jobs)
+
+
+def _add_image(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
+    image = commands.add_parser("image", help="build images, and look at those that are there")
+    actions = image.add_subparsers(dest="action", required=True, metavar="ACTION")
+    build = actions.add_parser("build", parents=[shared], help="build an image from a Dockerfile")
+    build.add_argument("context", type=Path, metavar="DIR", help="folder of what COPY and ADD take")
+    build.add_argument("--tag", "-t", action="append", required=True, metavar="NAME", help="name of the image (repeat)")
+    build.add_argument("--file", "-f", type=Path, metavar="PATH", help="the Dockerfile (default: DIR/Dockerfile)")
+    build.add_argument("--build-arg", action="append", default=[], metavar="K=V", help="value of an ARG (repeat)")
+    build.add_argument("--target", metavar="STAGE", help="the stage that becomes the image (default: the last)")
+    build.add_argument("--builder", choices=["auto", "native", "podman", "docker"], default="auto")
+    build.add_argument("--no-cache", action="store_true", help="run all RUN instructions again")
+    build.add_argument("--quiet", "-q", action="store_true", help="print only the digest")
+    listing = actions.add_parser("list", parents=[shared], help="all tags")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    show = actions.add_parser("show", parents=[shared], help="one image: configuration, layers, history, as JSON")
+    show.add_argument("name", metavar="NAME")
+    remove = actions.add_parser("rm", parents=[shared], help="remove tags, and the layers that nothing needs then")
+    remove.add_argument("names", nargs="+", metavar="NAME")
+    remove.add_argument("--force", action="store_true", help="also tags of images that jobs or endpoints run")
+    image.set_defaults(run=_image)
 
 
 def _add_keys(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
@@ -273,6 +296,47 @@ def _jobs(options: argparse.Namespace) -> int:
             return jobs.show_logs(loaded, options.name, region=options.region, follow=options.follow)
         case _:
             return jobs.stop_job(loaded, options.name, region=options.region)
+
+
+def _image(options: argparse.Namespace) -> int:
+    from millrace.commands import image
+
+    loaded = _settings(options)
+    match options.action:
+        case "build":
+            return image.build_image(
+                loaded,
+                image.BuildOptions(
+                    context=options.context,
+                    tags=options.tag,
+                    file=options.file,
+                    arguments=_build_arguments(options.build_arg),
+                    target=options.target,
+                    builder=options.builder,
+                    use_cache=not options.no_cache,
+                    quiet=options.quiet,
+                ),
+            )
+        case "list":
+            return image.list_images(loaded, as_json=options.json)
+        case "show":
+            return image.show_image(loaded, options.name)
+        case _:
+            return image.remove_images(loaded, options.names, in_use=frozenset(), force=options.force)
+
+
+def _build_arguments(words: Sequence[str]) -> Mapping[str, str]:
+    """Return --build-arg values; one without `=` is taken from the environment, as Docker does."""
+    values = {}
+    for word in words:
+        name, separator, value = word.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg must be NAME=VALUE or NAME, got {word!r}")
+        if separator:
+            values[name] = value
+        elif name in os.environ:
+            values[name] = os.environ[name]
+    return values
 
 
 def _keys(options: argparse.Namespace) -> int:

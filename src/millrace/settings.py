@@ -236,6 +236,11 @@ class Settings:
         return self.data_dir / "run"
 
     @property
+    def images_dir(self) -> Path:
+        """Images that users brought."""
+        return self.data_dir / "images"
+
+    @property
     def sandbox_dir(self) -> Path:
         """What the sandbox keeps of the machine for all containers."""
         return self.data_dir / "sandbox"
