@@ -89,8 +89,10 @@ def canned_acl(name: str, *, owner: str, bucket_owner: str) -> Acl:
     Source:
         S3 user guide, "Canned ACL".
     """
+    if name == "aws-exec-read":  # for images of EC2
+        raise fault("NotImplemented", "The canned ACL 'aws-exec-read' is not implemented.", Header="x-amz-acl")
     if name not in _GROUP_GRANTS:
-        raise fault("NotImplemented", f"The canned ACL {name!r} is not implemented.", Header="x-amz-acl")
+        raise fault("InvalidArgument", f"x-amz-acl must be the name of a canned ACL, got {name[:50]!r}")
     grants = [Grant(grantee, permission) for grantee, permission in _GROUP_GRANTS[name]]
     grants.append(Grant(owner, Permission.FULL_CONTROL))
     if name in _BUCKET_OWNER_GRANTS and bucket_owner != owner:
