@@ -11,13 +11,16 @@ from millrace.runtimes.sandbox import SandboxRuntime
 from millrace.runtimes.sandbox_limits import SandboxLimits
 from millrace.runtimes.sandbox_network import Egress
 from millrace.settings import Settings
+from millrace.store.image_files import ImageFiles
 
 __all__ = ["all_images", "container_runtime", "runnable_images"]
 
 
 def all_images(settings: Settings) -> ImageCatalog:
     """Return the catalog of all images that a data directory has."""
-    return HostImages(settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in)
+    return HostImages(
+        settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in, brought=ImageFiles(settings.images_dir)
+    )
 
 
 def runnable_images(settings: Settings) -> RunnableImages:

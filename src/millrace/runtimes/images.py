@@ -1,4 +1,4 @@
-"""Which image answers to a URI: built-in algorithms, and host images that the operator names in a file.
+"""Which image answers to a URI: host images that the operator names in a file, brought images, built-in algorithms.
 
 The file is `host-images.toml` in the data directory:
 
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from millrace.errors import ImageUnavailable
-from millrace.ports.runtime import Image
+from millrace.ports.images import BadImageName, ImageName, ImageStore, Manifest
+from millrace.ports.runtime import Image, RootFilesystem
 
 __all__ = ["HOST_IMAGES_FILE", "HostImages"]
 
@@ -40,14 +41,21 @@ class _Entry:
 class HostImages:
     """The image catalog of one data directory. The file is read again whenever it has changed."""
 
-    def __init__(self, file: Path, *, find_built_in: Callable[[str], str | None]) -> None:
-        """Take the operator's file (it may be missing) and the registry of built-in algorithms.
+    def __init__(
+        self,
+        file: Path,
+        *,
+        find_built_in: Callable[[str], str | None],
+        brought: ImageStore | None = None,
+    ) -> None:
+        """Take the operator's file (it may be missing), the registry of built-in algorithms, and the users' images.
 
         Args:
             find_built_in: Returns the name of the built-in algorithm behind an image URI, or None.
         """
         self._file = file
         self._find_built_in = find_built_in
+        self._brought = brought
         self._entries: tuple[_Entry, ...] = ()
         self._read_stamp: tuple[int, int] | None = None
 
@@ -55,12 +63,47 @@ class HostImages:
         for entry in self._read():
             if fnmatch.fnmatchcase(_repository_and_tag(uri), entry.pattern):
                 return _host_image(uri, entry)
+        manifest = self._find_brought(uri)
+        if manifest is not None:
+            return self._brought_image(uri, manifest)
         name = self._find_built_in(uri)
         if name is not None:
             return _built_in_image(uri, name)
         raise ImageUnavailable(
-            f"no image {uri} here: it is neither a built-in algorithm nor named in {HOST_IMAGES_FILE}, "
-            "and no container runtime that could run it is set up; add it to that file (see docs/containers.md)"
+            f"no image {uri} here: it is no built-in algorithm, and nobody has built it; build it with "
+            f"`millrace image build --tag {uri} DIR`, or name a program of this machine in {HOST_IMAGES_FILE} "
+            "(see docs/images.md)"
+        )
+
+    def _find_brought(self, uri: str) -> Manifest | None:
+        if self._brought is None:
+            return None
+        try:
+            return self._brought.find(ImageName.parse(uri))
+        except BadImageName:
+            return None
+
+    def _brought_image(self, uri: str, manifest: Manifest) -> Image:
+        assert self._brought is not None
+        layers = [self._brought.layer_folder(layer) for layer in manifest.layers]
+        missing = [layer.name[:12] for layer in layers if not layer.is_dir()]
+        if missing:
+            raise ImageUnavailable(
+                f"image {uri}: layers {', '.join(missing)} are gone from this machine; build it again"
+            )
+        config = manifest.config
+        return Image(
+            uri=uri,
+            name=manifest.digest,
+            command=tuple(config.entry_point),
+            environment=config.environment,
+            root=RootFilesystem(layers=layers),
+            default_arguments=tuple(config.command),
+            working_directory=config.working_directory,
+            user=config.user,
+            labels=config.labels,
+            digest=manifest.digest,
+            honours_base_dir=False,
         )
 
     def _read(self) -> tuple[_Entry, ...]:
