@@ -28,7 +28,7 @@ __all__ = ["CASE"]
 JOBS, PAGE = 10_000, 100
 CONNECTIONS = 8
 SERVER_CORE, CLIENT_CORE = 0, 1
-WRK_SECONDS = 3
+WRK_SECONDS = 2
 MILLRACE, MOTO, UVICORN = "millrace serve", "moto_server", "bare uvicorn"
 REQUEST: Mapping[str, Any] = {
     "ModelName": "labels",

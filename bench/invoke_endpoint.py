@@ -29,7 +29,7 @@ __all__ = ["CASE"]
 ROWS, COLUMNS = 1000, 10
 NAME, IMAGE = "labels", "bench-sklearn:1"
 CLIENT_CORE = 1
-WRK_SECONDS = 3
+WRK_SECONDS = 2
 IN_SERVICE_SECONDS = 60.0
 ENDPOINT, DIRECT, PEER = "millrace endpoint", "container itself", "MLServer"
 

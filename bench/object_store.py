@@ -28,7 +28,7 @@ LARGE_BYTES, LARGE_OBJECTS = 8 * MIB, 16
 SMALL_BYTES, SMALL_OBJECTS = 1024, 200
 LISTED = 1000
 SERVER_CORE, CLIENT_CORE = 0, 1
-WRK_SECONDS = 3
+WRK_SECONDS = 2
 MILLRACE, MOTO = "millrace serve", "moto_server"
 SIDES = (
     "wrk sends the same signed requests to both. Millrace checks the signature and the body's SHA-256, computes the "

@@ -17,7 +17,7 @@ from bench.turns import Comparison, Outcome, Sample, run
 __all__ = ["CASE"]
 
 SECONDS, MEGABYTES = 0.6, 100
-TURNS_PER_ROUND = 3
+TURNS_PER_ROUND = 2
 SETTLE_SECONDS = 1.0
 """Time for what a server does after its first answer, before its memory is looked at."""
 MILLRACE, MOTO, UVICORN = "millrace serve", "moto_server", "bare uvicorn"
