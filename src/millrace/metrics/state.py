@@ -5,6 +5,7 @@ only grow. So each scrape adds what an attempt has done since the last one, and 
 the store still tells of it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,9 +16,12 @@ from prometheus_client.registry import Collector
 
 from millrace.clock import Clock
 from millrace.jobs.transform import LATENCY_BOUNDS
-from millrace.ports.operation import InstanceProgress, OperationStore, StoreFigures
+from millrace.ports.operation import InstanceProgress, OperationStore, UnfinishedJob
 
-__all__ = ["StateFigures", "TransformTotals"]
+__all__ = ["JobCounts", "StateFigures", "TransformTotals"]
+
+COUNT_SHARE = 0.001
+"""Share of the time that counting the jobs that ended may take."""
 
 _COUNTERS = {
     "records": ("millrace_transform_records", "Records that transforms have written results of."),
@@ -58,21 +62,60 @@ class TransformTotals:
                 self.latency_counts[index] += max(0, count - (older[index] if index < len(older) else 0))
 
 
+class JobCounts:
+    """How many jobs there are by kind and status, without counting all of them at every scrape.
+
+    Unfinished jobs are few and listed each time. Jobs that ended may be a million: counting them may take COUNT_SHARE
+    of the time, so the count is the older the longer it takes (10 ms: at most 10 s; a few jobs: always of now).
+    """
+
+    def __init__(self, store: OperationStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._ended: Counter[tuple[str, str]] = Counter()
+        self._count_at = float("-inf")
+
+    async def read(self) -> tuple[Mapping[tuple[str, str], int], Sequence[UnfinishedJob]]:
+        """Return the counts, and the unfinished jobs."""
+        started = self._clock.monotonic()
+        if started >= self._count_at:
+            every = Counter(await self._store.count_jobs())
+            unfinished = await self._store.list_unfinished()
+            self._ended = every - _by_status(unfinished)
+            now = self._clock.monotonic()
+            self._count_at = now + (now - started) / COUNT_SHARE
+        else:
+            unfinished = await self._store.list_unfinished()
+        return self._ended + _by_status(unfinished), unfinished
+
+
+def _by_status(jobs: Iterable[UnfinishedJob]) -> Counter[tuple[str, str]]:
+    return Counter((job.kind.value, job.status.value) for job in jobs)
+
+
 class StateFigures(Collector):
     """Collects what `read` last found in the store."""
 
     def __init__(self, store: OperationStore, *, clock: Clock, registry: CollectorRegistry) -> None:
         self._store = store
         self._clock = clock
+        self._counts = JobCounts(store, clock=clock)
         self._totals = TransformTotals()
         self._read_until = clock.now()
-        self._figures = StoreFigures(jobs={}, queued={}, instances={})
+        self._jobs: Mapping[tuple[str, str], int] = {}
+        self._queued: Mapping[str, int] = {}
+        self._instances: Mapping[str, int] = {}
         registry.register(self)
 
     async def read(self) -> None:
         """Look into the store; raises StoreUnavailable."""
         now: datetime = self._clock.now()
-        self._figures = await self._store.figures()
+        self._jobs, unfinished = await self._counts.read()
+        self._queued = Counter(job.kind.value for job in unfinished if not job.registered)
+        working: Counter[str] = Counter()
+        for job in unfinished:
+            working[job.kind.value] += job.working
+        self._instances = working
         self._totals.absorb(await self._store.list_transform_progress(self._read_until))
         self._read_until = now
 
@@ -81,11 +124,11 @@ class StateFigures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         jobs = GaugeMetricFamily("millrace_jobs", "Jobs and endpoints there are.", labels=("kind", "status"))
-        for labels, number in self._figures.jobs.items():
+        for labels, number in self._jobs.items():
             jobs.add_metric(labels, number)
         yield jobs
-        yield _by_kind("millrace_jobs_queued", "Unfinished jobs that wait to be started.", self._figures.queued)
-        yield _by_kind("millrace_instances_running", "Instances with an agent at work.", self._figures.instances)
+        yield _by_kind("millrace_jobs_queued", "Unfinished jobs that wait to be started.", self._queued)
+        yield _by_kind("millrace_instances_running", "Instances with an agent at work.", self._instances)
         for name, (metric, help) in _COUNTERS.items():
             yield CounterMetricFamily(metric, help, value=self._totals.counts[name])
         yield self._latency()

@@ -5,21 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from millrace.jobs.job import JobKind
+from millrace.jobs.job import JobKind, JobStatus
 
-__all__ = ["EndedJob", "InstanceProgress", "OperationStore", "StoreFigures", "UnfinishedJob"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoreFigures:
-    """How many of everything there are now."""
-
-    jobs: Mapping[tuple[str, str], int]
-    """By kind and status."""
-    queued: Mapping[str, int]
-    """Unfinished jobs for which no agent has registered yet, by kind."""
-    instances: Mapping[str, int]
-    """Instances with an agent at work, by kind."""
+__all__ = ["EndedJob", "InstanceProgress", "OperationStore", "UnfinishedJob"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,21 +38,28 @@ class UnfinishedJob:
     id: int
     kind: JobKind
     name: str
+    status: JobStatus
+    registered: int
+    """Instances that have had an agent; 0 for a job that still waits."""
+    working: int
+    """Instances that have one."""
 
 
 class OperationStore(Protocol):
     """Safe for many processes at a time; every method is one transaction."""
 
-    async def figures(self) -> StoreFigures:
-        """Count jobs and instances."""
+    async def count_jobs(self) -> Mapping[tuple[str, str], int]:
+        """Count all jobs and endpoints by kind and status; takes the longer the more there are."""
         ...
 
     async def list_transform_progress(self, ended_after: datetime) -> Sequence[InstanceProgress]:
         """Return the counters of transform instances at work, and of those whose job ended after a moment."""
         ...
 
-    async def list_ended_jobs(self, before: datetime, *, after_id: int = 0, limit: int = 500) -> Sequence[EndedJob]:
-        """Return jobs (not endpoints) that ended before a moment, by id, after an id."""
+    async def list_ended_jobs(
+        self, before: datetime, *, after: EndedJob | None = None, limit: int = 500
+    ) -> Sequence[EndedJob]:
+        """Return jobs (not endpoints) that ended before a moment, by their end, after one of them."""
         ...
 
     async def forget_ended_job(self, job_id: int, before: datetime) -> bool:

@@ -58,9 +58,9 @@ class EndedJobs:
 
     async def find(self, now: datetime) -> list[Leftover]:
         found: list[Leftover] = []
-        after = 0
-        while page := await self.operation.list_ended_jobs(now - self.keep, after_id=after):
-            after = page[-1].id
+        after = None
+        while page := await self.operation.list_ended_jobs(now - self.keep, after=after):
+            after = page[-1]
             found += [
                 Leftover(
                     kind=LeftoverKind.JOB,

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 import orjson
 
-from millrace.jobs.job import JobKind
+from millrace.jobs.job import JobKind, JobStatus
 from millrace.moments import from_micros, to_micros
-from millrace.ports.operation import EndedJob, InstanceProgress, StoreFigures, UnfinishedJob
+from millrace.ports.operation import EndedJob, InstanceProgress, UnfinishedJob
 from millrace.store.database import Database, Transaction, queries
 
 __all__ = ["SqlOperationStore"]
@@ -21,19 +21,14 @@ class SqlOperationStore:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def figures(self) -> StoreFigures:
-        jobs = await self._db.all(_Q["count_jobs"], {})
-        return StoreFigures(
-            jobs={(row["kind"], row["status"]): row["number"] for row in jobs},
-            queued=await self._counts("count_queued"),
-            instances=await self._counts("count_instances"),
-        )
-
-    async def _counts(self, query: str) -> Mapping[str, int]:
-        return {row["kind"]: row["number"] for row in await self._db.all(_Q[query], {})}
+    async def count_jobs(self) -> Mapping[tuple[str, str], int]:
+        rows = await self._db.all(_Q["count_jobs"], {})
+        return {(row["kind"], row["status"]): row["number"] for row in rows}
 
     async def list_transform_progress(self, ended_after: datetime) -> Sequence[InstanceProgress]:
-        wanted = {"kind": JobKind.TRANSFORM.value, "ended_after": to_micros(ended_after)}
+        # Those at work first: a job that ends in between is in both, and counts once.
+        rows = await self._db.all(_Q["list_progress_unfinished"], {})
+        rows += await self._db.all(_Q["list_progress_ended"], {"ended_after": to_micros(ended_after)})
         return [
             InstanceProgress(
                 job_id=row["job_id"],
@@ -41,11 +36,19 @@ class SqlOperationStore:
                 attempt=row["attempt"],
                 counters=orjson.loads(row["progress"]),
             )
-            for row in await self._db.all(_Q["list_progress"], wanted)
+            for row in rows
+            if row["kind"] == JobKind.TRANSFORM.value
         ]
 
-    async def list_ended_jobs(self, before: datetime, *, after_id: int = 0, limit: int = 500) -> Sequence[EndedJob]:
-        wanted = {"before": to_micros(before), "after_id": after_id, "limit": limit}
+    async def list_ended_jobs(
+        self, before: datetime, *, after: EndedJob | None = None, limit: int = 500
+    ) -> Sequence[EndedJob]:
+        wanted = {
+            "before": to_micros(before),
+            "after_at": 0 if after is None else to_micros(after.ended_at),
+            "after_id": 0 if after is None else after.id,
+            "limit": limit,
+        }
         return [
             EndedJob(
                 id=row["id"],
@@ -68,8 +71,17 @@ class SqlOperationStore:
         return await self._db.write(forget)
 
     async def list_unfinished(self) -> Sequence[UnfinishedJob]:
-        rows = await self._db.all(_Q["list_unfinished_names"], {})
-        return [UnfinishedJob(id=row["id"], kind=JobKind(row["kind"]), name=row["name"]) for row in rows]
+        return [
+            UnfinishedJob(
+                id=row["id"],
+                kind=JobKind(row["kind"]),
+                name=row["name"],
+                status=JobStatus(row["status"]),
+                registered=row["registered"],
+                working=row["working"],
+            )
+            for row in await self._db.all(_Q["list_unfinished_jobs"], {})
+        ]
 
     async def count_expired_keys(self, now: datetime) -> int:
         row = await self._db.one(_Q["count_expired_keys"], {"at": to_micros(now)})

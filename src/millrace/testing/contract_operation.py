@@ -50,10 +50,13 @@ class OperationStoreContract:
         ref = InstanceRef(job_id=job.id, index=0, attempt=1)
         await stores.jobs.open_instance(ref)
         await stores.jobs.register_agent(ref, agent_id="x", process_id=1, process_start=1, host="h")
-        figures = await stores.operation.figures()
-        assert figures.jobs == {("transform-job", "InProgress"): 2, ("transform-job", "Completed"): 1}
-        assert figures.queued == {"transform-job": 1}
-        assert figures.instances == {"transform-job": 1}
+        counts = await stores.operation.count_jobs()
+        assert counts == {("transform-job", "InProgress"): 2, ("transform-job", "Completed"): 1}
+        unfinished = await stores.operation.list_unfinished()
+        assert [(it.name, it.status.value, it.registered, it.working) for it in unfinished] == [
+            ("a", "InProgress", 1, 1),
+            ("b", "InProgress", 0, 0),
+        ]
 
     async def test_progress_is_told_until_the_end_was_seen(self, stores: StateStores) -> None:
         """Counters of jobs at work, and of those that ended since the last look."""
@@ -78,7 +81,7 @@ class OperationStoreContract:
             await stores.documents.put("tags", "us-east-1", arn, {"tags": {"k": "v"}})
         before = LONG_AGO + timedelta(days=1)
         first = await stores.operation.list_ended_jobs(before, limit=2)
-        rest = await stores.operation.list_ended_jobs(before, after_id=first[-1].id, limit=2)
+        rest = await stores.operation.list_ended_jobs(before, after=first[-1], limit=2)
         assert [job.id for job in (*first, *rest)] == old
         assert (first[0].kind, first[0].name, first[0].ended_at) == (JobKind.TRANSFORM, "a", LONG_AGO)
         assert await stores.operation.forget_ended_job(old[0], before)

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.dataplane.progress import Counters
+from millrace.jobs.job import JobKind, JobStatus
 from millrace.jobs.transform import LATENCY_BOUNDS
-from millrace.metrics.state import TransformTotals
-from millrace.ports.operation import InstanceProgress
+from millrace.metrics.state import JobCounts, TransformTotals
+from millrace.ports.operation import InstanceProgress, UnfinishedJob
+from millrace.testing.clock import ManualClock
 
 
 def _told(attempt: int = 1, job_id: int = 1, **counters: object) -> InstanceProgress:
@@ -45,3 +47,38 @@ def test_latencies_reach_their_buckets() -> None:
     found = {bound: count for bound, count in zip((*LATENCY_BOUNDS, None), totals.latency_counts, strict=True) if count}
     assert found == {0.001: 1, 0.005: 2, 0.25: 1, None: 1}
     assert abs(totals.latency_seconds - 100.2064) < 1e-9
+
+
+class _Slow:
+    """A store in which counting takes a second."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.counted = 0
+
+    async def count_jobs(self) -> dict[tuple[str, str], int]:
+        self.counted += 1
+        self._clock.advance(1.0)
+        return {("transform-job", "Completed"): 10 + self.counted, ("transform-job", "InProgress"): 1}
+
+    async def list_unfinished(self) -> list[UnfinishedJob]:
+        return [
+            UnfinishedJob(
+                id=1, kind=JobKind.TRANSFORM, name="a", status=JobStatus.IN_PROGRESS, registered=1, working=self.counted
+            )
+        ]
+
+
+async def test_counting_takes_a_small_share_of_the_time() -> None:
+    """What takes a second is done every thousand seconds; what is unfinished is looked at each time."""
+    clock = ManualClock()
+    store = _Slow(clock)
+    counts = JobCounts(store, clock=clock)  # type: ignore[arg-type]  # nothing else of it is asked
+    for _ in range(5):
+        found, unfinished = await counts.read()
+        assert found == {("transform-job", "Completed"): 11, ("transform-job", "InProgress"): 1}
+        assert len(unfinished) == 1
+    assert store.counted == 1
+    clock.advance(1000.0)
+    found, _ = await counts.read()
+    assert (store.counted, found["transform-job", "Completed"]) == (2, 12)

@@ -2,30 +2,34 @@
 -- How many jobs of each kind are in each status.
 SELECT kind, status, COUNT(*) AS number FROM jobs GROUP BY kind, status;
 
--- name: count_queued
--- Unfinished jobs for which no agent has registered.
-SELECT kind, COUNT(*) AS number FROM jobs
-WHERE finished = 0 AND NOT EXISTS (SELECT 1 FROM agents WHERE job_id = jobs.id AND registered_at IS NOT NULL)
-GROUP BY kind;
+-- name: list_unfinished_jobs
+-- What the scheduler still has to do with, and how many of its instances have had an agent, and have one.
+SELECT jobs.id AS id, jobs.kind AS kind, jobs.name AS name, jobs.status AS status,
+    COUNT(agents.registered_at) AS registered, COUNT(agents.agent_id) AS working
+FROM jobs LEFT JOIN agents ON agents.job_id = jobs.id
+WHERE jobs.finished = 0
+GROUP BY jobs.id ORDER BY jobs.id;
 
--- name: count_instances
--- Instances with an agent, of unfinished jobs.
-SELECT jobs.kind AS kind, COUNT(*) AS number FROM agents JOIN jobs ON jobs.id = agents.job_id
-WHERE jobs.finished = 0 AND agents.agent_id IS NOT NULL
-GROUP BY jobs.kind;
+-- name: list_progress_unfinished
+-- Counters of the instances that are at work. No condition on the kind: the index of unfinished jobs is the one to use.
+SELECT jobs.kind AS kind, agents.job_id AS job_id, agents.instance AS instance, agents.attempt AS attempt,
+    agents.progress AS progress
+FROM jobs JOIN agents ON agents.job_id = jobs.id
+WHERE jobs.finished = 0 AND agents.progress IS NOT NULL;
 
--- name: list_progress
--- Counters of the instances of a kind of job that are at work, or whose job ended after a moment.
-SELECT agents.job_id AS job_id, agents.instance AS instance, agents.attempt AS attempt, agents.progress AS progress
-FROM agents JOIN jobs ON jobs.id = agents.job_id
-WHERE jobs.kind = :kind AND agents.progress IS NOT NULL AND (jobs.finished = 0 OR jobs.ended_at >= :ended_after);
+-- name: list_progress_ended
+-- Counters of the instances of jobs that ended after a moment.
+SELECT jobs.kind AS kind, agents.job_id AS job_id, agents.instance AS instance, agents.attempt AS attempt,
+    agents.progress AS progress
+FROM jobs JOIN agents ON agents.job_id = jobs.id
+WHERE jobs.finished = 1 AND jobs.ended_at >= :ended_after AND agents.progress IS NOT NULL;
 
 -- name: list_ended_jobs
--- Jobs that ended before a moment and that nothing waits to move.
+-- Jobs that ended before a moment and that nothing waits to move, by end, after one of them.
 SELECT id, kind, region, name, ended_at FROM jobs
-WHERE finished = 1 AND ended_at IS NOT NULL AND ended_at < :before AND id > :after_id
+WHERE finished = 1 AND ended_at < :before AND (ended_at, id) > (:after_at, :after_id)
     AND NOT EXISTS (SELECT 1 FROM job_events WHERE job_id = jobs.id AND applied_at IS NULL)
-ORDER BY id LIMIT :limit;
+ORDER BY ended_at, id LIMIT :limit;
 
 -- name: forget_ended_job
 -- Delete one of them; events and agents go with it. The guard is here: it may have been made anew since it was listed.
@@ -37,10 +41,6 @@ DELETE FROM documents
 WHERE kind = 'tags' AND name IN (
     SELECT arn FROM jobs WHERE id = :id AND finished = 1 AND ended_at IS NOT NULL AND ended_at < :before
 );
-
--- name: list_unfinished_names
--- What the scheduler still has to do with, by name.
-SELECT id, kind, name FROM jobs WHERE finished = 0 ORDER BY id;
 
 -- name: count_expired_keys
 -- Temporary keys that have had their time.
