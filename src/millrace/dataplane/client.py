@@ -598,6 +598,7 @@ class Client:
             ConnectionFailed: No connection, or it ended before the answer was complete.
             InvocationTimeout: No complete answer within `timeout_seconds`.
         """
+        resent = False
         if self._idle and not self._slots.locked() and not isinstance(body, AsyncIterator):
             try:
                 return await self._exchange(
@@ -606,7 +607,8 @@ class Client:
             except ConnectionFailed as exc:
                 if not exc.stale:
                     raise
-        async with self.stream(method, path, headers, body, timeout_seconds=timeout_seconds) as answer:
+                resent = True
+        async with self._stream(method, path, headers, body, timeout_seconds, resent) as answer:
             pieces = await _read_all(answer, max_answer_bytes)
             return Answer(answer.status, answer.headers, b"".join(pieces))
 
@@ -639,10 +641,18 @@ class Client:
 
         Leaving early drops the connection. The timeout covers everything until the block is left. Raises as `invoke`.
         """
+        async with self._stream(method, path, headers, body, timeout_seconds, False) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def _stream(
+        self, method: str, path: str, headers: Headers, body: Body, timeout_seconds: float | None, resent: bool
+    ) -> AsyncIterator[StreamedAnswer]:
         deadline = asyncio.timeout(timeout_seconds)
         try:
             async with deadline, self._slots:
-                answer, connection = await self._start(request_head(method, path, self.address, headers), body)
+                head = request_head(method, path, self.address, headers)
+                answer, connection = await self._start(head, body, resent)
                 try:
                     yield answer
                 finally:
@@ -687,9 +697,19 @@ class Client:
         self._release(connection, complete)
         self._slots.release()
 
-    async def _start(self, head: bytes, body: Body) -> tuple[StreamedAnswer, Connection]:
+    async def _start(self, head: bytes, body: Body, resent: bool = False) -> tuple[StreamedAnswer, Connection]:
+        """Send a request; again if a kept connection was lost before one byte of the answer came.
+
+        `resent` tells that this has happened once already. If nobody listens any more after that, the request may have
+        been what the server died of: the failure is not one of absence, after which another server would be asked.
+        """
         while True:
-            connection = self._idle.pop() if self._idle else await open_connection(self.address)
+            try:
+                connection = self._idle.pop() if self._idle else await open_connection(self.address)
+            except ConnectionFailed as exc:
+                if resent and exc.absent:
+                    raise ConnectionFailed(f"the connection was lost before an answer came; then {exc}") from exc
+                raise
             answer = StreamedAnswer(connection)
             try:
                 if isinstance(body, AsyncIterator):
@@ -702,6 +722,7 @@ class Client:
                 if not exc.stale or isinstance(body, AsyncIterator):
                     await answer.finish_sending()
                     raise
+                resent = True
             except BaseException:
                 await answer.finish_sending()
                 connection.abort()

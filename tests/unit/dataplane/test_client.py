@@ -362,3 +362,20 @@ async def test_a_kept_connection_keeps_its_limits() -> None:
                 await client.invoke("POST", path, body=b"12345", timeout_seconds=0.05, max_answer_bytes=4)
         late.set()
         assert (await client.invoke("POST", "/", body=[b"in ", b"parts"])).body == b"in parts"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_server_that_dies_of_a_request_is_not_taken_for_one_that_was_absent(streamed: bool) -> None:
+    """Somebody who asks another server instead would have it die, too."""
+    async with ModelServer(echo) as server:
+        client = Client(server.address)
+        assert (await client.invoke("POST", "/", body=b"warm")).body == b"warm"
+        server._server.close()
+        server.close_connections()
+        with pytest.raises(ConnectionFailed, match="the connection was lost before an answer came; then") as raised:
+            if streamed:
+                await client.open("POST", "/", body=b"x", head_timeout_seconds=20, timeout_seconds=20)
+            else:
+                await client.invoke("POST", "/", body=b"x")
+        assert not raised.value.absent
+        client.close()
