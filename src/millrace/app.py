@@ -31,10 +31,11 @@ from millrace.scheduler.membership import Membership
 from millrace.scheduler.router import StoreRouter
 from millrace.scheduler.scheduler import Scheduler
 from millrace.server_addresses import DataDirInUse, ServerAddress, note_address, read_address, server_place
-from millrace.services import iam, logs, s3, sagemaker, sagemaker_runtime, sts
+from millrace.services import ecr, iam, logs, s3, sagemaker, sagemaker_runtime, sts
 from millrace.settings import Settings, as_environment
 from millrace.store.database import Database
 from millrace.store.filesystem import FilesystemObjects
+from millrace.store.image_files import ImageFiles
 from millrace.store.log_files import LogFiles
 from millrace.store.opening import open_database
 from millrace.store.sql_documents import SqlDocumentStore
@@ -134,6 +135,9 @@ class Server:
             ),
             "logs": logs.handlers(self.logs, account=settings.account),
             "sts": sts.handlers(keys=self.keys),
+            "ecr": ecr.handlers(
+                documents=self.documents, images=ImageFiles(settings.images_dir), account=settings.account
+            ),
             "iam": iam.handlers(documents=self.documents, role_name=settings.role_name),
         }
 
