@@ -16,11 +16,12 @@ from bench.machine import TreeClock, pinned, versions
 from bench.platform import BUCKET, Platform, serve
 from bench.servers import free_port, running
 from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
+from millrace import settings
 from millrace.clock import SystemClock
 from millrace.jobs.job import Instance, JobKind, JobStatus, TransformJob
 from millrace.names import DEFAULT_ACCOUNT, DEFAULT_REGION, sagemaker_arn
 from millrace.services.sagemaker.transform_jobs import transform_spec
-from millrace.store.opening import open_database
+from millrace.store.opening import open_agent_database
 from millrace.store.sql_jobs import SqlJobStore
 
 __all__ = ["CASE"]
@@ -61,8 +62,8 @@ def cases(options: Options) -> Iterator[Outcome]:
     seconds = 1 if options.quick else WRK_SECONDS
     absence = LIGHT.absence()
     with ExitStack() as stack:
+        asyncio.run(_seed(options.folder / "platform", count))
         platform = stack.enter_context(serve(options.folder / "platform", core=SERVER_CORE))
-        asyncio.run(_seed(platform, count))
         servers: dict[str, tuple[str, int]] = {MILLRACE: (platform.url, platform.process_id)}
         if absence is None:
             port = free_port()
@@ -132,10 +133,11 @@ def _comparison(
     )
 
 
-async def _seed(platform: Platform, count: int) -> None:
-    """Put completed jobs into the state that the server runs on."""
+async def _seed(data_dir: Path, count: int) -> None:
+    """Put completed jobs into the state of a server that starts next."""
     clock = SystemClock()
-    database = open_database(platform.settings)
+    data_dir.mkdir()
+    database = open_agent_database(settings.load({}, data_dir=data_dir))
     try:
         jobs = SqlJobStore(database, clock=clock)
         spec = transform_spec(REQUEST)
@@ -154,7 +156,7 @@ async def _seed(platform: Platform, count: int) -> None:
                 containers=(),
                 instances=(Instance(index=0),),
             )
-            await jobs.add(JobKind.TRANSFORM, job, {**REQUEST, "TransformJobName": job.name})
+            await jobs.save(await jobs.add(JobKind.TRANSFORM, job, {**REQUEST, "TransformJobName": job.name}))
     finally:
         database.close()
 
