@@ -33,6 +33,7 @@ from millrace.scheduler.scheduler import Scheduler
 from millrace.server_addresses import DataDirInUse, ServerAddress, note_address, read_address, server_place
 from millrace.services import ecr, iam, logs, s3, sagemaker, sagemaker_runtime, sts
 from millrace.settings import Settings, as_environment
+from millrace.store.companion import check_companion
 from millrace.store.database import Database
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.image_files import ImageFiles
@@ -181,6 +182,8 @@ class Server:
         The last one stops the endpoints' model servers, which the next server starts again. Finite jobs are left to
         their agents, unless `stop_jobs` says that nobody will come back for them.
         """
+        if self.database.is_shared:
+            await check_companion(self.documents, self._settings.objects_dir)
         await self.keys.delete_expired()
         await self.keys.ensure_first_key(role=self._settings.role_name)
         await self.engine.open()

@@ -115,6 +115,14 @@ def test_a_server_with_a_state_file_stays_out(server: Platform) -> None:
     assert "a server with another state runs on" in ended.stderr
 
 
+def test_a_server_with_another_data_directory_stays_out(server: Platform, tmp_path: Path) -> None:
+    """It would not find the objects that the jobs of this database are about."""
+    ended = millrace(server.settings, "serve", MILLRACE_DATA_DIR=str(tmp_path / "data"))
+    assert ended.returncode == 2
+    assert "does not hold the objects of this database" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("url", [f"mysql://someone:{PASSWORD}@db/shop", f"someone:{PASSWORD}@db/shop"])
 def test_another_database_is_refused_by_name(url: str) -> None:
     """Its scheme is told, and nothing more of the address."""
