@@ -7,7 +7,7 @@ the store still tells of it.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -21,7 +21,10 @@ from millrace.ports.operation import InstanceProgress, OperationStore, Unfinishe
 __all__ = ["JobCounts", "StateFigures", "TransformTotals"]
 
 COUNT_SHARE = 0.001
-"""Share of the time that counting the jobs that ended may take."""
+"""Share of the time that counting all jobs may take."""
+
+SETTLED = timedelta(minutes=1)
+"""A job's end may be saved this long after the time of it."""
 
 _COUNTERS = {
     "records": ("millrace_transform_records", "Records that transforms have written results of."),
@@ -65,28 +68,32 @@ class TransformTotals:
 class JobCounts:
     """How many jobs there are by kind and status, without counting all of them at every scrape.
 
-    Unfinished jobs are few and listed each time. Jobs that ended may be a million: counting them may take COUNT_SHARE
-    of the time, so the count is the older the longer it takes (10 ms: at most 10 s; a few jobs: always of now).
+    Unfinished jobs, and those that ended since the last full count, are few: they are counted each time. All others may
+    be a million: counting them may take COUNT_SHARE of the time. What is out of date till then is how many of them were
+    deleted.
     """
 
     def __init__(self, store: OperationStore, *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._ended: Counter[tuple[str, str]] = Counter()
+        self._older: Counter[tuple[str, str]] = Counter()
+        self._since = clock.now()
         self._count_at = float("-inf")
 
     async def read(self) -> tuple[Mapping[tuple[str, str], int], Sequence[UnfinishedJob]]:
         """Return the counts, and the unfinished jobs."""
         started = self._clock.monotonic()
         if started >= self._count_at:
+            self._since = self._clock.now() - SETTLED
             every = Counter(await self._store.count_jobs())
-            unfinished = await self._store.list_unfinished()
-            self._ended = every - _by_status(unfinished)
+            self._older = every - (await self._lately(await self._store.list_unfinished()))
             now = self._clock.monotonic()
             self._count_at = now + (now - started) / COUNT_SHARE
-        else:
-            unfinished = await self._store.list_unfinished()
-        return self._ended + _by_status(unfinished), unfinished
+        unfinished = await self._store.list_unfinished()
+        return self._older + await self._lately(unfinished), unfinished
+
+    async def _lately(self, unfinished: Sequence[UnfinishedJob]) -> Counter[tuple[str, str]]:
+        return _by_status(unfinished) + Counter(await self._store.count_ended_jobs(self._since))
 
 
 def _by_status(jobs: Iterable[UnfinishedJob]) -> Counter[tuple[str, str]]:

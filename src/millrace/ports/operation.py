@@ -52,6 +52,10 @@ class OperationStore(Protocol):
         """Count all jobs and endpoints by kind and status; takes the longer the more there are."""
         ...
 
+    async def count_ended_jobs(self, ended_after: datetime) -> Mapping[tuple[str, str], int]:
+        """Count the jobs that ended after a moment by kind and status; quick if that is not long ago."""
+        ...
+
     async def list_transform_progress(self, ended_after: datetime) -> Sequence[InstanceProgress]:
         """Return the counters of transform instances at work, and of those whose job ended after a moment."""
         ...

@@ -22,8 +22,13 @@ class SqlOperationStore:
         self._db = database
 
     async def count_jobs(self) -> Mapping[tuple[str, str], int]:
-        rows = await self._db.all(_Q["count_jobs"], {})
-        return {(row["kind"], row["status"]): row["number"] for row in rows}
+        return await self._counts("count_jobs", {})
+
+    async def count_ended_jobs(self, ended_after: datetime) -> Mapping[tuple[str, str], int]:
+        return await self._counts("count_ended_jobs", {"ended_after": to_micros(ended_after)})
+
+    async def _counts(self, query: str, parameters: Mapping[str, object]) -> Mapping[tuple[str, str], int]:
+        return {(row["kind"], row["status"]): row["number"] for row in await self._db.all(_Q[query], parameters)}
 
     async def list_transform_progress(self, ended_after: datetime) -> Sequence[InstanceProgress]:
         # Those at work first: a job that ends in between is in both, and counts once.

@@ -52,6 +52,8 @@ class OperationStoreContract:
         await stores.jobs.register_agent(ref, agent_id="x", process_id=1, process_start=1, host="h")
         counts = await stores.operation.count_jobs()
         assert counts == {("transform-job", "InProgress"): 2, ("transform-job", "Completed"): 1}
+        assert await stores.operation.count_ended_jobs(LONG_AGO) == {("transform-job", "Completed"): 1}
+        assert await stores.operation.count_ended_jobs(LONG_AGO + timedelta(seconds=1)) == {}
         unfinished = await stores.operation.list_unfinished()
         assert [(it.name, it.status.value, it.registered, it.working) for it in unfinished] == [
             ("a", "InProgress", 1, 1),

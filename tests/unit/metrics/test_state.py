@@ -1,6 +1,7 @@
 """Totals of transforms out of counters that start anew with each attempt."""
 
 from dataclasses import asdict
+from datetime import datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,11 +56,15 @@ class _Slow:
     def __init__(self, clock: ManualClock) -> None:
         self._clock = clock
         self.counted = 0
+        self.lately = 0
 
     async def count_jobs(self) -> dict[tuple[str, str], int]:
         self.counted += 1
         self._clock.advance(1.0)
         return {("transform-job", "Completed"): 10 + self.counted, ("transform-job", "InProgress"): 1}
+
+    async def count_ended_jobs(self, ended_after: datetime) -> dict[tuple[str, str], int]:
+        return {("transform-job", "Completed"): self.lately} if self.lately else {}
 
     async def list_unfinished(self) -> list[UnfinishedJob]:
         return [
@@ -70,7 +75,7 @@ class _Slow:
 
 
 async def test_counting_takes_a_small_share_of_the_time() -> None:
-    """What takes a second is done every thousand seconds; what is unfinished is looked at each time."""
+    """What takes a second is done every thousand seconds; what is unfinished or has just ended, each time."""
     clock = ManualClock()
     store = _Slow(clock)
     counts = JobCounts(store, clock=clock)  # type: ignore[arg-type]  # nothing else of it is asked
@@ -79,6 +84,10 @@ async def test_counting_takes_a_small_share_of_the_time() -> None:
         assert found == {("transform-job", "Completed"): 11, ("transform-job", "InProgress"): 1}
         assert len(unfinished) == 1
     assert store.counted == 1
+    store.lately = 2
+    found, _ = await counts.read()
+    assert found["transform-job", "Completed"] == 13
     clock.advance(1000.0)
+    store.lately = 0
     found, _ = await counts.read()
     assert (store.counted, found["transform-job", "Completed"]) == (2, 12)

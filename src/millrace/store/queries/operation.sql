@@ -2,6 +2,10 @@
 -- How many jobs of each kind are in each status.
 SELECT kind, status, COUNT(*) AS number FROM jobs GROUP BY kind, status;
 
+-- name: count_ended_jobs
+-- How many jobs of each kind and status ended after a moment.
+SELECT kind, status, COUNT(*) AS number FROM jobs WHERE finished = 1 AND ended_at >= :ended_after GROUP BY kind, status;
+
 -- name: list_unfinished_jobs
 -- What the scheduler still has to do with, and how many of its instances have had an agent, and have one.
 SELECT jobs.id AS id, jobs.kind AS kind, jobs.name AS name, jobs.status AS status,
