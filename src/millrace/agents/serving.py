@@ -57,7 +57,7 @@ async def serve_model(
     remove_folder(folder / "opt")
     (opt_ml / "model").mkdir(parents=True)
     try:
-        image = backends.images.resolve(model.image)
+        image = backends.images.resolve(model.resolved_image or model.image)
         async with _within(download_timeout_seconds, model.data):
             await bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
         await backends.session.check_lease()  # bringing the model took a while: the folder may be another attempt's

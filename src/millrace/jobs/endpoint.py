@@ -46,6 +46,8 @@ class ModelContainer:
     data: ModelData | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     hostname: str | None = None
+    resolved_image: str | None = None
+    """The image by its digest, if it has one: what an endpoint runs does not change when its tag is pushed again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,11 +1,20 @@
 """Endpoint configurations: which variants an endpoint is to have."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from millrace.errors import ImageUnavailable, ValidationError
-from millrace.jobs.endpoint import CaptureMode, DataCapture, EndpointSpec, RoutingStrategy, Variant
+from millrace.jobs.endpoint import (
+    CaptureMode,
+    DataCapture,
+    EndpointSpec,
+    ModelContainer,
+    RoutingStrategy,
+    Variant,
+)
 from millrace.ports.documents import Document
+from millrace.ports.runtime import Image
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import object_prefix, refuse_members
 from millrace.services.sagemaker.backends import Backends
@@ -71,6 +80,18 @@ async def _check(backends: Backends, context: Context, content: Mapping[str, Any
             )
 
 
+def _pinned(container: ModelContainer, image: Image) -> ModelContainer:
+    """Return a container whose image is what its tag stands for now.
+
+    Source:
+        containers.md 10.1: tags are resolved when the endpoint is created, and kept for scale-out.
+    """
+    if image.digest is None:
+        return container
+    path, slash, last = container.image.partition("@")[0].rpartition("/")
+    return replace(container, resolved_image=f"{path}{slash}{last.partition(':')[0]}@{image.digest}")
+
+
 def _data_capture(config: Mapping[str, Any] | None) -> DataCapture | None:
     """Return what a configuration says about data capture, None if nothing; raises ValidationError."""
     if config is None:
@@ -108,13 +129,13 @@ async def _variant(backends: Backends, context: Context, entry: Mapping[str, Any
     if len(containers) > 1:
         raise ValidationError(f"Model {model.name} has {len(containers)} containers; an endpoint takes one as yet.")
     try:
-        backends.images.resolve(containers[0].image)
+        image = backends.images.resolve(containers[0].image)
     except ImageUnavailable as exc:
         raise ValidationError(str(exc)) from exc
     return Variant(
         name=entry["VariantName"],
         model=model.name,
-        containers=containers,
+        containers=(_pinned(containers[0], image),),
         instance_count=entry.get("InitialInstanceCount") or 1,
         weight=float(entry.get("InitialVariantWeight", 1.0)),
         instance_type=entry.get("InstanceType"),

@@ -162,7 +162,11 @@ def _variant(job: EndpointJob, variant: Variant) -> Result:
     description: dict[str, Any] = {
         "VariantName": variant.name,
         "DeployedImages": [
-            {"SpecifiedImage": it.image, "ResolvedImage": it.image, "ResolutionTime": job.created_at}
+            {
+                "SpecifiedImage": it.image,
+                "ResolvedImage": it.resolved_image or it.image,
+                "ResolutionTime": job.created_at,
+            }
             for it in variant.containers
         ],
         "CurrentWeight": variant.weight,
