@@ -1,9 +1,11 @@
 """Say in PostgreSQL's words what the queries and migrations say in SQLite's."""
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
-__all__ = ["schema_for_postgresql", "statement_for_postgresql"]
+__all__ = ["parameters_for_postgresql", "schema_for_postgresql", "statement_for_postgresql"]
 
 _PARTS = re.compile(r"'(?:[^']|'')*'|--[^\n]*|:(?P<name>[a-z_][a-z0-9_]*)|%")
 _STATEMENTS_KEPT = 512
@@ -31,6 +33,16 @@ def statement_for_postgresql(statement: str) -> bytes:
         return "" if text.startswith("--") else text.replace("%", "%%")
 
     return _PARTS.sub(translate, statement).encode()
+
+
+def parameters_for_postgresql(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return parameters without NUL, which PostgreSQL's texts can't hold: clients and containers may send anything."""
+    if any(isinstance(value, str) and "\0" in value for value in parameters.values()):
+        return {
+            name: value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
+            for name, value in parameters.items()
+        }
+    return parameters
 
 
 def schema_for_postgresql(script: str) -> bytes:

@@ -19,12 +19,13 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
+from psycopg.rows import DictRow
 
 from millrace.errors import StoreUnavailable
 from millrace.store.change_listener import CHANNEL, ChangeListener
 from millrace.store.connections import Connection, Connections
 from millrace.store.database import Result, Row, Transaction, migrations
-from millrace.store.dialect import schema_for_postgresql, statement_for_postgresql
+from millrace.store.dialect import parameters_for_postgresql, schema_for_postgresql, statement_for_postgresql
 
 __all__ = ["PostgresqlDatabase"]
 
@@ -88,12 +89,10 @@ class PostgresqlDatabase:
         self._listener = ChangeListener(self._connections, self._changed.set)
 
     async def one(self, statement: str, parameters: Mapping[str, Any]) -> Row | None:
-        query = statement_for_postgresql(statement)
-        return await self._in_thread(lambda connection: connection.execute(query, parameters).fetchone())
+        return await self._in_thread(lambda connection: _execute(connection, statement, parameters).fetchone())
 
     async def all(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
-        query = statement_for_postgresql(statement)
-        return await self._in_thread(lambda connection: [*connection.execute(query, parameters).fetchall()])
+        return await self._in_thread(lambda connection: [*_execute(connection, statement, parameters).fetchall()])
 
     async def write(
         self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
@@ -164,7 +163,11 @@ class _Translating:
         self._connection = connection
 
     def execute(self, statement: str, parameters: Mapping[str, Any] | None = None, /) -> Result:
-        return self._connection.execute(statement_for_postgresql(statement), parameters or {})
+        return _execute(self._connection, statement, parameters or {})
+
+
+def _execute(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[DictRow]:
+    return connection.execute(statement_for_postgresql(statement), parameters_for_postgresql(parameters))
 
 
 def _ask(connection: Connection, ask: Callable[[Connection], T]) -> T:

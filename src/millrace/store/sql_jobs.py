@@ -116,7 +116,7 @@ class SqlJobStore:
             "finished": int(job.is_terminal and not isinstance(job, EndpointJob)),
             "modified_at": to_micros(job.modified_at),
             "ended_at": None if job.ended_at is None else to_micros(job.ended_at),
-            "failure_reason": _storable(job.failure_reason),
+            "failure_reason": job.failure_reason,
             "owner": owner,
             "body": orjson.dumps(to_document(job)),
         }
@@ -254,11 +254,6 @@ def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
         f" WHERE {' AND '.join(conditions)} ORDER BY {column} {order}, id {order} LIMIT :limit"
     )
     return statement, parameters
-
-
-def _storable(text: str | None) -> str | None:
-    """Return a text that PostgreSQL can hold too: a container may have said anything as its last words."""
-    return None if text is None else text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _job(row: Row) -> Job:

@@ -157,6 +157,15 @@ async def test_a_write_that_fails_changes_nothing(database: PostgresqlDatabase) 
     assert await number(database) == 1
 
 
+async def test_texts_with_nul_are_stored_without_it(database: PostgresqlDatabase) -> None:
+    """Clients and containers send them: no reason for an internal error. They are found again by what they were."""
+    store = SqlDocumentStore(database, clock=SystemClock())
+    assert await store.find("model", "r", "a\0b") is None
+    await store.put("model", "r", "a\0b", {"text": "c\0d"})
+    found = await store.get("model", "r", "a\0b")
+    assert (found.name, found.content) == ("a\N{REPLACEMENT CHARACTER}b", {"text": "c\0d"})
+
+
 async def test_broken_connections_are_replaced_unnoticed(database: PostgresqlDatabase, database_url: str) -> None:
     """Reads and writes are done on new ones."""
     store = SqlDocumentStore(database, clock=SystemClock())
