@@ -82,6 +82,7 @@ def main() -> int:
     console.say(f"starting millrace serve on {data_dir}")
     with _server(options.millrace, data_dir, output / "server.log", console) as environment:
         console.say(f"ready on {environment['AWS_ENDPOINT_URL']}; running {', '.join(NAMES)} side by side")
+        environment["IMAGE_BUILD"] = _image_build(options.millrace, data_dir)
         outcomes = _run_examples(options.sdk_python, environment, output, console)
     console.say("server stopped")
     _print_summary(outcomes, data_dir, options.millrace, options.sdk_python, console)
@@ -98,6 +99,11 @@ def _parse() -> argparse.Namespace:
         if shutil.which(program) is None:
             parser.error(f"{program} is no program that can be run; `make setup sdk` makes it")
     return options
+
+
+def _image_build(millrace: Path, data_dir: Path) -> str:
+    """Return the command that stands for the notebooks' build_and_push.sh."""
+    return f"{shlex.quote(str(millrace))} image build --data-dir {shlex.quote(str(data_dir))} --tag {{tag}} {{dir}}"
 
 
 def _make_fresh(output: Path, data_dir: Path, millrace: Path) -> None:
@@ -265,7 +271,9 @@ def _print_summary(
     print(f"{'':>11}{console.elapsed():>9.1f}")
     print("\nThe outputs are plain files:")
     for bucket in sorted((data_dir / "objects").glob("sagemaker-*")):
-        for path in sorted(it for it in bucket.rglob("*") if it.is_file() and it.name.endswith((".out", ".tar.gz"))):
+        for path in sorted(
+            it for it in bucket.rglob("*") if it.is_file() and it.name.endswith((".out", ".tar.gz", ".png"))
+        ):
             print(f"  {path}  {path.stat().st_size:,} bytes")
     print(
         f"""

@@ -6,17 +6,26 @@ An ordinary SageMaker notebook as a script: nothing in it knows Millrace. The en
     python movie_clusters.py
 
 Reviews -> sparse matrix -> CSV in S3 -> built-in PCA -> the same rows through a batch transform and through an
-endpoint -> a batch transform of new products -> clusters, which are the genres that the data set was made with.
+endpoint -> a batch transform of new products -> an own container that clusters by density, trained on the transform's
+output and used in a second transform -> clusters, which are the genres that the data set was made with, and a plot.
+
+The own container is built by the command in IMAGE_BUILD, which gets the words {tag} and {dir}; the script
+build_and_push.sh of SageMaker's notebooks stands there otherwise.
 """
 
 # %% The parts of the SageMaker SDK (version 2) that are used
 import csv
 import json
+import os
+import shlex
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import boto3
+import matplotlib
 import numpy as np
 import pandas as pd
 import sagemaker
@@ -25,18 +34,21 @@ from sagemaker.amazon.amazon_estimator import get_image_uri
 from sagemaker.deserializers import JSONDeserializer
 from sagemaker.estimator import Estimator
 from sagemaker.inputs import TrainingInput
-from sagemaker.s3 import S3Downloader
+from sagemaker.s3 import S3Downloader, S3Uploader
 from sagemaker.serializers import CSVSerializer
 from sagemaker.transformer import Transformer
 from scipy.sparse import csr_matrix
-from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
+
+matplotlib.use("Agg")  # draws into files, needs no screen
+import matplotlib.pyplot as plt
 
 LEAST_REVIEWS_OF_A_USER = 20
 LEAST_REVIEWS_OF_A_PRODUCT = 10
 COMPONENTS = 100
 MINI_BATCH_SIZE = 500
 HELD_OUT_SHARE = 0.1
+IMAGE_BUILD = os.environ.get("IMAGE_BUILD", "millrace image build --tag {tag} {dir}")
 failed_checks = []
 
 
@@ -232,23 +244,97 @@ check(
     f"it holds {energy[-1] / (centred**2).sum():.1%}, all {COMPONENTS} hold {energy.sum() / (centred**2).sum():.1%}",
 )
 
-# %% Clusters. A popular movie lies further out than an unpopular one of its kind: compare directions only
+# %% An own container: its repository, then its image, as the notebook's cell with build_and_push.sh does
+ecr = boto3.client("ecr")
+repository = "movie-density-clustering"
+try:
+    found = ecr.describe_repositories(repositoryNames=[repository])["repositories"][0]
+except ecr.exceptions.RepositoryNotFoundException:
+    found = ecr.create_repository(repositoryName=repository)["repository"]
+image = f"{found['repositoryUri']}:latest"
+program = Path(__file__).parent / "density_clustering"
+subprocess.run([word.format(tag=image, dir=program) for word in shlex.split(IMAGE_BUILD)], check=True)
+
+# %% Train it on the output prefix of the first transform
+# A popular movie lies further out than an unpopular one of its kind, so the container compares directions, and only in
+# the few strongest components: as many as there are genres.
 genres = titles.str.extract(r"\(([^()]+)\)$", expand=False).to_numpy()
+clustering = Estimator(
+    image_uri=image,
+    role=role,
+    instance_count=1,
+    instance_type="ml.c4.xlarge",
+    output_path=f"s3://{bucket}/{prefix}/output",
+    sagemaker_session=session,
+    metric_definitions=[
+        {"Name": "clusters", "Regex": "clusters=([0-9]+)"},
+        {"Name": "noise", "Regex": "noise=([0-9.]+)"},
+    ],
+)
+clustering.set_hyperparameters(eps=0.3, min_samples=10, components=len(set(genres)))
+clustering.fit({"train": transformer.output_path})
+described = session.describe_training_job(clustering.latest_training_job.name)
+metrics = {each["MetricName"]: each["Value"] for each in described["FinalMetricDataList"]}
+check(
+    "density clustering finds as many clusters as there are genres",
+    metrics.get("clusters") == len(set(genres)),
+    metrics,
+)
+
+# %% A second transform, on the outputs of the first ones: a line, which is a mini-batch of projections, is a record;
+# x.csv.out gives x.csv.out.out
+cluster_model = clustering.create_model(name=f"{pca_model.name}-clusters")
+second = cluster_model.transformer(
+    instance_count=1,
+    instance_type="ml.m4.xlarge",
+    strategy="SingleRecord",
+    assemble_with="Line",
+    output_path=f"s3://{bucket}/{prefix}/clusters",
+)
 
 
-def directions_of(rows):
-    """Return each row at length 1, in the few strongest components: as many as there are genres, less one."""
-    strongest = rows[:, 1 - len(set(genres)) :]
-    return strongest / np.linalg.norm(strongest, axis=1, keepdims=True)
+def cluster(projections_path, name):
+    """Return the cluster of every product whose projections stand below a path."""
+    second.transform(projections_path, content_type="application/jsonlines", split_type="Line")
+    text = S3Downloader.read_file(f"{second.output_path}/{name}.csv.out.out", sagemaker_session=session)
+    return np.concatenate([json.loads(line)["clusters"] for line in text.splitlines()])
 
 
-clusters = KMeans(len(set(genres)), n_init=10, random_state=0).fit(directions_of(projections))
-for rows, kind, hidden in ((projections, "known", ~held_out), (new_projections, "new", held_out)):
-    agreement = adjusted_rand_score(genres[hidden], clusters.predict(directions_of(rows)))
-    check(f"clusters of {kind} products are the genres", agreement > 0.9, f"adjusted Rand index {agreement:.3f}")
+clusters = np.full(n_products, -1)
+clusters[~held_out] = cluster(transformer.output_path, "known-products")
+clusters[held_out] = cluster(new_transformer.output_path, "new-products")
+for kind, rows in (("known", ~held_out), ("new", held_out)):
+    agreement = adjusted_rand_score(genres[rows], clusters[rows])
+    check(f"clusters of {kind} products are the genres", agreement > 0.95, f"adjusted Rand index {agreement:.3f}")
+
+# %% The table of clusters
+members = pd.DataFrame({"cluster": clusters, "title": titles.to_numpy(), "genre": genres})
+table = (
+    members[members["cluster"] >= 0]
+    .groupby("cluster")
+    .agg(products=("title", "size"), genre=("genre", lambda each: each.mode()[0]), example=("title", "first"))
+)
+print(table.to_string(), flush=True)
+print(f"{(clusters < 0).sum()} of {n_products} products belong to no cluster", flush=True)
+check("every product is in the table or counted as noise", table["products"].sum() + (clusters < 0).sum() == n_products)
+
+# %% A plot of them, in the two strongest components; kept beside the outputs
+coordinates = np.empty((n_products, COMPONENTS))
+coordinates[~held_out], coordinates[held_out] = projections, new_projections
+figure, axes = plt.subplots(figsize=(8, 6))
+for number, row in table.iterrows():
+    chosen = clusters == number
+    axes.scatter(coordinates[chosen, -1], coordinates[chosen, -2], s=6, label=f"{number}: {row['genre']}")
+axes.set(xlabel="strongest component", ylabel="second component", title=f"{n_products} movies in {len(table)} clusters")
+axes.legend(markerscale=3, fontsize="small")
+plot_path = work / "clusters.png"
+figure.savefig(plot_path, dpi=120, bbox_inches="tight")
+plot_uri = S3Uploader.upload(str(plot_path), f"s3://{bucket}/{prefix}/plot", sagemaker_session=session)
+check("the plot is saved", plot_path.stat().st_size > 20_000, plot_uri)
 
 # %% Clean up
 pca_model.delete_model()
 new_transformer.delete_model()
+cluster_model.delete_model()
 print(f"{len(failed_checks)} checks failed" if failed_checks else f"all checks passed; see s3://{bucket}/{prefix}")
 sys.exit(1 if failed_checks else 0)
