@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 # As the serving programs have it, for all contenders; it must be set before numpy is imported the first time.
@@ -54,12 +55,14 @@ def main(arguments: list[str]) -> int:
         console.rule(f"{case.name}: {case.question}", align="left")
         console.print(f"{machine.describe()}\n{case.versions()}", highlight=False)
         outcomes = []
+        started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as folder:
             chosen = Options(rounds=options.rounds, quick=options.quick, peers=options.peers, folder=Path(folder))
             for outcome in case.run(chosen):
                 outcomes.append(results.as_document(outcome))
                 report.show(console, outcomes[-1])
         results.keep(case, chosen, outcomes)
+        console.print(f"{name} took {time.monotonic() - started:.0f} s", highlight=False)
     return 0
 
 

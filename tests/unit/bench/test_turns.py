@@ -31,7 +31,15 @@ def test_contenders_take_turns_and_ratios_belong_to_a_turn() -> None:
     assert outcome.ratios("b", "a") == [2, 1, 0.5]
     assert outcome.median("a", lambda sample: sample.seconds) == 4
     assert outcome.facts("a") == {"p50": 2.0}
-    assert outcome.lines()[-1] == {"comparison": "t", "contender": "b", "reference": "a", "median_ratio": 1.0}
+
+
+def test_a_contender_may_start_cold() -> None:
+    """Without a warm-up the first turn counts."""
+    calls: list[str] = []
+    comparison = Comparison(
+        title="t", unit="jobs", contenders={"a": contender("a", [3], calls)}, references=(), warm_up=False
+    )
+    assert run(comparison, rounds=1).median("a", lambda sample: sample.seconds) == 3
 
 
 def test_nothing_is_timed_once_outputs_differ() -> None:
