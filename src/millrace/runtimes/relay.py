@@ -61,7 +61,9 @@ class _Half(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Hand the end on; the other direction may go on until it has ended too."""
         self.has_ended = True
-        if self.other is None or self.other.transport is None:
+        if self.other is None:
+            return True  # it is handed on once the way onward is open
+        if self.other.transport is None:
             return False
         if self.other.has_ended:
             self.other.transport.close()
@@ -91,19 +93,25 @@ class _Half(asyncio.Protocol):
 
 
 class _Caller(_Half):
-    """The side that came in; it connects onward before it reads."""
+    """The side that came in. What it sends before the way onward is open waits; that is one read at most."""
 
     def __init__(self, relay: Relay) -> None:
         super().__init__()
         self._relay = relay
+        self._early: list[bytes] = []
         self._connecting: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._relay.add(self)
-        assert self.transport is not None
-        self.transport.pause_reading()
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is None and self.transport is not None:
+            self._early.append(data)
+            self.transport.pause_reading()
+        else:
+            super().data_received(data)
 
     async def _connect(self) -> None:
         try:
@@ -115,7 +123,13 @@ class _Caller(_Half):
             onward.end()
             return
         self.other, onward.other = onward, self
-        self.transport.resume_reading()
+        assert onward.transport is not None
+        onward.transport.writelines(self._early)
+        if self.has_ended:
+            onward.transport.write_eof()
+        elif self._early:
+            self.transport.resume_reading()
+        self._early = []
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relay.discard(self)
