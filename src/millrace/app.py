@@ -220,6 +220,7 @@ class Server:
                 operation=self.operation,
                 objects=self.objects,
                 logs=self.logs,
+                images=ImageFiles(self._settings.images_dir),
                 engine=self.engine,
                 work_dir=self._settings.work_dir,
             )

@@ -11,6 +11,7 @@ from millrace.engines.local import LocalEngine
 from millrace.retention import Leftover, Report, collect, collectors, rules_of
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
+from millrace.store.image_files import ImageFiles
 from millrace.store.log_files import LogFiles
 from millrace.store.opening import has_state, open_database
 from millrace.store.sql_operation import SqlOperationStore
@@ -39,6 +40,7 @@ async def _collect(settings: Settings, *, dry_run: bool) -> Report:
             operation=SqlOperationStore(database),
             objects=FilesystemObjects(settings.objects_dir, account=settings.account, clock=clock),
             logs=LogFiles(settings.logs_dir),
+            images=ImageFiles(settings.images_dir),
             engine=LocalEngine(settings.work_dir, settings.data_dir / "agents.log", {}, on_exit=lambda: None),
             work_dir=settings.work_dir,
         )

@@ -1,7 +1,10 @@
 """The collectors of a data directory, one for each kind of leftovers."""
 
 import asyncio
+import fcntl
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +16,11 @@ from millrace.ports.objects import NoSuchBucket, NoSuchUpload, UploadInfo
 from millrace.ports.operation import OperationStore, UnfinishedJob
 from millrace.retention.leftover import Collector, Leftover, LeftoverKind, Rules
 from millrace.store.filesystem import FilesystemObjects
+from millrace.store.image_files import ImageFiles
 from millrace.store.leftovers import LeftoverFile, remove_leftover
 from millrace.store.log_files import LogFiles
 
-__all__ = ["Drafts", "EndedJobs", "ExpiredKeys", "OldLogs", "OldUploads", "WorkFolders", "collectors"]
+__all__ = ["Drafts", "EndedJobs", "ExpiredKeys", "ImageDrafts", "OldLogs", "OldUploads", "WorkFolders", "collectors"]
 
 _FINITE_GROUPS = {
     "/aws/sagemaker/TransformJobs",
@@ -32,6 +36,7 @@ def collectors(
     operation: OperationStore,
     objects: FilesystemObjects,
     logs: LogFiles,
+    images: ImageFiles,
     engine: LocalEngine,
     work_dir: Path,
 ) -> Sequence[Collector]:
@@ -39,6 +44,7 @@ def collectors(
     found: list[Collector] = [
         WorkFolders(work_dir=work_dir, operation=operation, engine=engine),
         Drafts(objects=objects, keep=rules.drafts),
+        ImageDrafts(images=images, keep=rules.drafts),
         ExpiredKeys(operation=operation),
         OldLogs(logs=logs, operation=operation, keep=rules.logs),
     ]
@@ -190,6 +196,33 @@ class Drafts:
     async def remove(self, leftover: Leftover, now: datetime) -> bool:
         assert isinstance(leftover.mark, LeftoverFile)
         return await asyncio.to_thread(remove_leftover, leftover.mark)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDrafts:
+    """Unfinished layers of builds that were killed; a builder that lives holds a lock on its own."""
+
+    images: ImageFiles
+    keep: timedelta
+
+    async def find(self, now: datetime) -> list[Leftover]:
+        return await asyncio.to_thread(self._find, now - self.keep)
+
+    def _find(self, before: datetime) -> list[Leftover]:
+        found = []
+        for lock_file in sorted((self.images.folder / "drafts").glob("*.lock")):
+            with suppress(OSError), lock_file.open("rb") as lock:  # gone meanwhile, or locked
+                made = datetime.fromtimestamp(os.fstat(lock.fileno()).st_mtime, UTC)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                if made < before:
+                    folder = lock_file.with_suffix("")
+                    size = _size(folder)
+                    found.append(Leftover(kind=LeftoverKind.IMAGE_DRAFT, name=str(folder), size=size, since=made))
+        return found
+
+    async def remove(self, leftover: Leftover, now: datetime) -> bool:
+        await asyncio.to_thread(self.images.sweep_drafts)  # all at once; those that live are locked
+        return not Path(leftover.name).exists()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ class LeftoverKind(StrEnum):
     LOG_STREAM = "log stream"
     UPLOAD = "multipart upload"
     DRAFT = "half-written file"
+    IMAGE_DRAFT = "image draft"
     WORK_FOLDER = "work folder"
     KEYS = "expired keys"
 

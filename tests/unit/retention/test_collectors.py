@@ -19,6 +19,7 @@ from millrace.ports.logs import LogEvent, NoSuchLogStream
 from millrace.ports.objects import NoSuchUpload
 from millrace.retention import Collector, Leftover, LeftoverKind, Report, Rules, collect, collectors, run_daily
 from millrace.store.filesystem import FilesystemObjects
+from millrace.store.image_files import ImageFiles
 from millrace.store.log_files import LogFiles
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_operation import SqlOperationStore
@@ -48,6 +49,7 @@ class Place:
                 operation=self.operation,
                 objects=self.objects,
                 logs=self.logs,
+                images=ImageFiles(self.folder / "images"),
                 engine=engine,
                 work_dir=self.folder / "work",
             )
@@ -218,6 +220,21 @@ async def test_work_folders_of_what_runs_stay(place: Place) -> None:
     report = await place.collect()
     assert (_kinds(report), report.size) == ({LeftoverKind.WORK_FOLDER.value: 2}, 20)
     assert sorted(path.name for path in (place.folder / "work").iterdir()) == [str(runs), "notes"]
+
+
+async def test_drafts_of_builds_go_with_their_builders(place: Place) -> None:
+    """An unfinished layer stays for as long as its builder lives, however long that takes."""
+    images = ImageFiles(place.folder / "images")
+    with images.draft() as alive:
+        (alive / "file").write_bytes(b"x" * 10)
+        dead = alive.with_name("dead")
+        dead.mkdir()
+        (dead / "file").write_bytes(b"x" * 20)
+        dead.with_suffix(".lock").touch()
+        assert _kinds(await place.collect(days=0.5)) == {}
+        report = await place.collect(days=2)
+        assert (_kinds(report), report.size) == ({LeftoverKind.IMAGE_DRAFT.value: 1}, 20)
+        assert (alive.exists(), dead.exists()) == (True, False)
 
 
 async def test_objects_are_never_touched(place: Place) -> None:
