@@ -199,11 +199,11 @@ async def test_uploads_go_when_nobody_has_touched_them_for_long(place: Place) ->
 
 async def test_an_upload_that_gets_a_part_between_finding_and_removing_stays(place: Place) -> None:
     """Its client is at work."""
+    now = datetime.now(UTC)
     await place.objects.create_bucket("shop", region="us-east-1", owner="1")
     ref = ObjectRef("shop", "big")
-    upload = await place.objects.create_upload(ref)
-    [collector] = [it for it in place.collectors(uploads=timedelta(0)) if type(it).__name__ == "OldUploads"]
-    now = datetime.now(UTC)
+    upload = await FilesystemObjects(place.folder / "objects", clock=ManualClock(now - 9 * DAY)).create_upload(ref)
+    [collector] = [it for it in place.collectors(uploads=DAY) if type(it).__name__ == "OldUploads"]
     [leftover] = await collector.find(now)
     await place.objects.put_part(ref, upload.upload_id, 1, _pieces(b"x"))
     assert not await collector.remove(leftover, now)
