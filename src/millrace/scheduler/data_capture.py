@@ -68,6 +68,7 @@ class DataCaptureWriter:
         self._some = asyncio.Event()
         self._due = asyncio.Event()
         self._writing = asyncio.Lock()
+        self._flushing: asyncio.Future[None] | None = None
 
     def offer(self, settings: DataCapture, call: CapturedCall) -> None:
         """Take a call if its endpoint's share asks for it and there is room; never waits, never raises."""
@@ -99,7 +100,9 @@ class DataCaptureWriter:
             finally:
                 due.cancel()
                 over.cancel()
-            await self.flush()
+            # Cancelled in the middle, what was taken out of the queue would be lost: the last flush waits for this one.
+            self._flushing = asyncio.ensure_future(self.flush())
+            await asyncio.shield(self._flushing)
 
     async def flush(self) -> None:
         """Write all that waits; what can't be written is told in the log and dropped."""

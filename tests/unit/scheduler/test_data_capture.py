@@ -187,3 +187,34 @@ async def test_calls_are_written_when_their_time_has_come_or_enough_came_togethe
     await objects.puts.get()
     running.cancel()
     assert sorted(len(inputs) for inputs in (await written(objects)).values()) == [1, 1, 3]
+
+
+class Slow(Announced):
+    """Writes only once it may."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.begun = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def put(self, ref: ObjectRef, *arguments: Any, **members: Any) -> ObjectInfo:
+        self.begun.set()
+        await self.gate.wait()
+        return await super().put(ref, *arguments, **members)
+
+
+async def test_a_writer_that_is_stopped_in_the_middle_of_writing_loses_nothing(tmp_path: Path) -> None:
+    """The last flush waits for the one under way, then writes what came since."""
+    objects = Slow(tmp_path / "objects")
+    await objects.create_bucket("shop", region="us-east-1", owner="0")
+    capture = writer(objects, flush_bytes=1)
+    running = asyncio.create_task(capture.run())
+    capture.offer(settings(), call(b"first"))
+    await objects.begun.wait()
+    capture.offer(settings(), call(b"second"))
+    running.cancel()
+    await asyncio.wait({running})
+    ending = asyncio.create_task(capture.flush())
+    objects.gate.set()
+    await ending
+    assert sorted((await written(objects)).values()) == [["first"], ["second"]]
