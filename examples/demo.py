@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parent
-NAMES = ("movie_clusters", "iris_knn", "digits_pca")
+NAMES = ("movie_clusters", "text_join", "iris_knn", "digits_pca")
 """The longest first: they run side by side, as most of their time is the SDK's own waiting (30 s in each deploy)."""
 
 START_SECONDS = 60.0
