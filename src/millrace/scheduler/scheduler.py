@@ -40,6 +40,7 @@ from millrace.jobs.job import (
 from millrace.jobs.lifecycle import advance
 from millrace.ports.engine import Engine
 from millrace.ports.jobs import AgentRecord, InstanceRef, JobStore, NoSuchJob, Posted, StaleJob, UnreadableJob
+from millrace.scheduler.agent_starts import AgentStarts, StartVerdict
 from millrace.scheduler.agent_watch import AgentWatch
 
 __all__ = ["Scheduler"]
@@ -51,13 +52,6 @@ IDLE_SECONDS = 0.5
 
 MAX_COLLISIONS = 10
 """How often a pass is begun again because another server moved the same job; what is left waits for the next."""
-
-MAX_UNREGISTERED_STARTS = 3
-"""How often an agent may end before it registers until its instance counts as lost."""
-
-FIRST_RESTART_DELAY_SECONDS = 0.5
-MAX_RESTART_DELAY_SECONDS = 30.0
-"""The pause before an endpoint's instance is started again doubles with each failure since it was last ready."""
 
 DRAIN_SECONDS = 60.0
 """How long an endpoint's instance that is to stop may go on answering what it was asked (containers.md 5.5)."""
@@ -106,8 +100,7 @@ class Scheduler:
         self._endpoints: dict[int, Job] = {}
         self._active: dict[int, Job] = {}
         self._waiting: set[int] = set()
-        self._starts: dict[InstanceRef, int] = defaultdict(int)
-        self._not_before: dict[InstanceRef, float] = {}
+        self._starts = AgentStarts()
         self._drains: dict[InstanceRef, float] = {}
         self._told: set[InstanceRef] = set()
         self._unreadable: set[int] = set()
@@ -171,6 +164,7 @@ class Scheduler:
         for job_id in [job_id for job_id in self._known if job_id not in self._owners]:
             del self._known[job_id]
             self._waiting.discard(job_id)
+            self._forget_starts(job_id, None)
             gone = self._endpoints.pop(job_id, None)
             if gone is not None:
                 self._on_saved(gone)
@@ -317,15 +311,13 @@ class Scheduler:
         """Start an agent for an attempt that has none; after some that never came, return why the instance is lost."""
         if self._engine.is_starting(ref):
             return None
-        now = self._clock.monotonic()
-        if self._starts[ref] >= MAX_UNREGISTERED_STARTS or instance.state is InstanceState.STOPPING:
+        verdict = self._starts.judge(ref, instance, now=self._clock.monotonic())
+        if verdict is StartVerdict.GIVE_UP:
             return "its agent never registered"
-        if instance.failures:
-            pause = min(MAX_RESTART_DELAY_SECONDS, FIRST_RESTART_DELAY_SECONDS * 2 ** (instance.failures - 1))
-            if now < self._not_before.setdefault(ref, now + pause):
-                return None
+        if verdict is StartVerdict.WAIT:
+            return None
         await self._jobs.open_instance(ref)
-        self._starts[ref] += 1
+        self._starts.note(ref)
         try:
             await self._engine.start(ref)
             self._on_started(ref)
@@ -368,7 +360,7 @@ class Scheduler:
 
     def _forget_starts(self, job_id: int, index: int | None) -> None:
         self._watch.forget(job_id, index)
-        for memory in (self._starts, self._not_before, self._drains):
-            for ref in [ref for ref in memory if ref.job_id == job_id and index in (None, ref.index)]:
-                del memory[ref]
+        self._starts.forget(job_id, index)
+        for ref in [ref for ref in self._drains if ref.job_id == job_id and index in (None, ref.index)]:
+            del self._drains[ref]
         self._told -= {ref for ref in self._told if ref.job_id == job_id and index in (None, ref.index)}

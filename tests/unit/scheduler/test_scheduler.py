@@ -22,7 +22,8 @@ from millrace.jobs.job import (
 from millrace.jobs.transform import InstanceOutcome, Progress
 from millrace.names import sagemaker_arn
 from millrace.ports.jobs import InstanceRef, NoSuchJob
-from millrace.scheduler.scheduler import MAX_UNREGISTERED_STARTS, Scheduler
+from millrace.scheduler.agent_starts import MAX_UNREGISTERED_STARTS
+from millrace.scheduler.scheduler import Scheduler
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sqlite import SqliteDatabase
 from millrace.testing.clock import ManualClock
