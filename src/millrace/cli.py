@@ -322,7 +322,7 @@ def _image(options: argparse.Namespace) -> int:
         case "show":
             return image.show_image(loaded, options.name)
         case _:
-            return image.remove_images(loaded, options.names, in_use=frozenset(), force=options.force)
+            return image.remove_images(loaded, options.names, force=options.force)
 
 
 def _build_arguments(words: Sequence[str]) -> Mapping[str, str]:

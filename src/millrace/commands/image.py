@@ -5,22 +5,26 @@ import os
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from millrace.commands.open_jobs import OpenJobs
 from millrace.errors import UsageError
 from millrace.images.builder import Builder, BuildFailed, BuildRequest
 from millrace.images.parser import parse_dockerfile
 from millrace.images.patterns import BadPattern, IgnoreRules
 from millrace.images.pip_settings import find_pip_settings
-from millrace.ports.images import ImageName, Manifest
+from millrace.jobs.images import images_of
+from millrace.ports.images import BadImageName, ImageName, Manifest
 from millrace.private_folder import make_private_folder
 from millrace.runtimes.sandbox_probe import probe_sandbox
 from millrace.settings import Settings
 from millrace.store.image_files import ImageFiles
+from millrace.store.opening import has_state
 
 __all__ = ["BuildOptions", "build_image", "list_images", "remove_images", "show_image"]
 
@@ -184,16 +188,16 @@ def show_image(settings: Settings, uri: str) -> int:
     return 0
 
 
-def remove_images(settings: Settings, uris: Sequence[str], *, in_use: frozenset[str], force: bool) -> int:
+def remove_images(settings: Settings, uris: Sequence[str], *, force: bool) -> int:
     """Remove tags, then the images and layers that nothing needs any more.
 
-    Args:
-        in_use: Digests that unfinished jobs and endpoints run; their layers stay, and without `force` their tags.
+    What unfinished jobs and endpoints run stays; so do its tags, without `force`.
 
     Raises:
         UsageError: A name is no image, or one is in use; nothing is removed then.
     """
     store = ImageFiles(settings.images_dir)
+    in_use = asyncio.run(_find_in_use(settings, store))
     names = [ImageName.parse(uri) for uri in uris]
     for name, uri in zip(names, uris, strict=True):
         manifest = _find(store, uri)
@@ -208,6 +212,21 @@ def remove_images(settings: Settings, uris: Sequence[str], *, in_use: frozenset[
     if freed:
         print(f"freed {_bytes(freed)}")
     return 0
+
+
+async def _find_in_use(settings: Settings, store: ImageFiles) -> frozenset[str]:
+    """Return the digests of the images that unfinished jobs and endpoints run."""
+    if not has_state(settings):
+        return frozenset()
+    with OpenJobs(settings) as jobs:
+        uris = {uri for job in await jobs.store.list_unfinished() for uri in images_of(job)}
+    found = set()
+    for uri in uris:
+        with suppress(BadImageName):  # a program of the machine
+            manifest = store.find(ImageName.parse(uri))
+            if manifest is not None:
+                found.add(manifest.digest)
+    return frozenset(found)
 
 
 def _find(store: ImageFiles, uri: str) -> Manifest:
