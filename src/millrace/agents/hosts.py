@@ -214,7 +214,8 @@ def exit_reason(text: str, status: ExitStatus, *, label: str) -> str:
     """
     if not text.startswith(_LABELS):
         text = f"{label}: {text}"
-    killed = " (killed: most likely out of memory)" if status.code == 137 else ""
+    cause = status.limit or "most likely out of memory"
+    killed = f" (killed: {cause})" if status.code == 137 else ""
     suffix = f"{killed}, exit code: {status.code}"
     return text[: FAILURE_REASON_LIMIT - len(suffix)] + suffix
 

@@ -69,6 +69,7 @@ async def serve_model(
                 environment=environment,
                 opt_ml=opt_ml,
                 serves=True,
+                network_isolation=model.network_isolation,
                 on_line=stream.write,
             )
         )

@@ -48,6 +48,7 @@ class ModelContainer:
     hostname: str | None = None
     resolved_image: str | None = None
     """The image by its digest, if it has one: what an endpoint runs does not change when its tag is pushed again."""
+    network_isolation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

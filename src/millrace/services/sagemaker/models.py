@@ -51,10 +51,11 @@ def model_containers(body: Mapping[str, Any]) -> tuple[ModelContainer, ...]:
     if not definitions:
         raise ValidationError("A model needs PrimaryContainer or Containers.")
     member = "primaryContainer" if primary else "containers.{}.member"
-    return tuple(_container(it, member.format(number)) for number, it in enumerate(definitions, start=1))
+    isolated = bool(body.get("EnableNetworkIsolation"))
+    return tuple(_container(it, member.format(number), isolated) for number, it in enumerate(definitions, start=1))
 
 
-def _container(definition: Mapping[str, Any], member: str) -> ModelContainer:
+def _container(definition: Mapping[str, Any], member: str, isolated: bool) -> ModelContainer:
     if definition.get("ModelPackageName"):
         raise ValidationError(f"{member}.modelPackageName is not supported by Millrace yet: name an Image")
     if definition.get("Mode") == "MultiModel":
@@ -67,6 +68,7 @@ def _container(definition: Mapping[str, Any], member: str) -> ModelContainer:
         data=_model_data(definition, member),
         environment=dict(definition.get("Environment") or {}),
         hostname=definition.get("ContainerHostname"),
+        network_isolation=isolated,
     )
 
 
