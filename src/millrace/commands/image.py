@@ -20,6 +20,7 @@ from millrace.images.patterns import BadPattern, IgnoreRules
 from millrace.images.pip_settings import find_pip_settings
 from millrace.jobs.images import images_of
 from millrace.ports.images import BadImageName, ImageName, Manifest
+from millrace.ports.jobs import NoSuchJob
 from millrace.private_folder import make_private_folder
 from millrace.runtimes.sandbox_probe import probe_sandbox
 from millrace.settings import Settings
@@ -219,7 +220,10 @@ async def _find_in_use(settings: Settings, store: ImageFiles) -> frozenset[str]:
     if not has_state(settings):
         return frozenset()
     with OpenJobs(settings) as jobs:
-        uris = {uri for job in await jobs.store.list_unfinished() for uri in images_of(job)}
+        uris: set[str] = set()
+        for job_id in await jobs.store.list_unfinished():
+            with suppress(NoSuchJob):
+                uris |= images_of(await jobs.store.get_by_id(job_id))
     found = set()
     for uri in uris:
         with suppress(BadImageName):  # a program of the machine
