@@ -137,7 +137,7 @@ def _add_image(commands: "Commands[argparse.ArgumentParser]", shared: argparse.A
     build.add_argument("--file", "-f", type=Path, metavar="PATH", help="the Dockerfile (default: DIR/Dockerfile)")
     build.add_argument("--build-arg", action="append", default=[], metavar="K=V", help="value of an ARG (repeat)")
     build.add_argument("--target", metavar="STAGE", help="the stage that becomes the image (default: the last)")
-    build.add_argument("--builder", choices=["auto", "native", "podman", "docker"], default="auto")
+    build.add_argument("--builder", choices=["auto", "native"], default="auto", help="what builds; both are native")
     build.add_argument("--no-cache", action="store_true", help="run all RUN instructions again")
     build.add_argument("--quiet", "-q", action="store_true", help="print only the digest")
     listing = actions.add_parser("list", parents=[shared], help="all tags")
@@ -312,7 +312,6 @@ def _image(options: argparse.Namespace) -> int:
                     file=options.file,
                     arguments=_build_arguments(options.build_arg),
                     target=options.target,
-                    builder=options.builder,
                     use_cache=not options.no_cache,
                     quiet=options.quiet,
                 ),

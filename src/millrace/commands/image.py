@@ -46,7 +46,6 @@ class BuildOptions:
     file: Path | None
     arguments: Mapping[str, str]
     target: str | None
-    builder: str
     use_cache: bool
     quiet: bool
 
@@ -61,10 +60,6 @@ def build_image(settings: Settings, options: BuildOptions) -> int:
     for name, tag in zip(names, options.tags, strict=True):
         if name.digest is not None:
             raise UsageError(f"--tag {tag}: a digest is what an image gets, not what it can be given")
-    if options.builder not in ("auto", "native"):
-        raise UsageError(
-            f"--builder {options.builder}: images of {options.builder} can't be run by any runtime here yet; use native"
-        )
     if not options.context.is_dir():
         raise UsageError(f"{options.context} is no folder")
     file = options.file or options.context / "Dockerfile"

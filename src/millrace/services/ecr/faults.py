@@ -10,6 +10,7 @@ __all__ = [
     "RepositoryNotEmpty",
     "RepositoryNotFound",
     "RepositoryPolicyNotFound",
+    "TooManyTags",
 ]
 
 
@@ -53,3 +54,9 @@ class LifecyclePolicyNotFound(ApiError):
     """The repository has no lifecycle policy."""
 
     code = "LifecyclePolicyNotFoundException"
+
+
+class TooManyTags(ApiError):
+    """A repository would have more tags than ECR allows."""
+
+    code = "TooManyTagsException"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.ecr.faults import InvalidParameter, LifecyclePolicyNotFound, RepositoryPolicyNotFound
+from millrace.services.ecr.faults import InvalidParameter, LifecyclePolicyNotFound, RepositoryPolicyNotFound, TooManyTags
 from millrace.services.ecr.repositories import Repositories
 
 __all__ = ["SettingHandlers"]
@@ -102,7 +102,7 @@ class SettingHandlers:
         def merge(facts: Mapping[str, Any]) -> Mapping[str, Any]:
             tags = {**(facts.get("tags") or {}), **added}
             if len(tags) > MAX_TAGS:
-                raise InvalidParameter(f"a repository has at most {MAX_TAGS} tags, it would have {len(tags)}")
+                raise TooManyTags(f"a repository has at most {MAX_TAGS} tags, it would have {len(tags)}")
             return {**facts, "tags": tags}
 
         await self._repositories.change(ctx.region, self._named(ctx, params), merge)
