@@ -103,6 +103,29 @@ def test_two_hosts_share_a_sharded_channel(platform: Platform, data: str) -> Non
     assert not set(first["files"]) & set(second["files"])
 
 
+def test_a_channel_may_be_for_one_instance_group(platform: Platform, data: str) -> None:
+    """Its hosts share it, the others do not know of it; each is told its group."""
+    small, big = (
+        {"InstanceGroupName": name, "InstanceType": kind, "InstanceCount": 1}
+        for name, kind in (("small", "ml.m5.large"), ("big", "ml.p3.2xlarge"))
+    )
+    platform.train(
+        "groups",
+        InputDataConfig=[
+            channel("train", data),
+            channel("big-only", f"{data}/part-", source={"InstanceGroupNames": ["big"]}),
+        ],
+        ResourceConfig={"InstanceGroups": [small, big], "VolumeSizeInGB": 1},
+    )
+    assert platform.ended_training("groups")["TrainingJobStatus"] == "Completed"
+    files = platform.untar("s3://shop/out/groups/output/model.tar.gz")
+    first, second = (json.loads(files[f"seen-algo-{number}.json"]) for number in (1, 2))
+    assert [list(seen["inputdata"]) for seen in (first, second)] == [["train"], ["train", "big-only"]]
+    assert [seen["resource"]["current_group_name"] for seen in (first, second)] == ["small", "big"]
+    assert [seen["resource"]["current_instance_type"] for seen in (first, second)] == ["ml.m5.large", "ml.p3.2xlarge"]
+    assert [len(seen["files"]) for seen in (first, second)] == [7, 13]
+
+
 def test_pipe_mode_gives_a_fifo_for_each_epoch(platform: Platform, data: str) -> None:
     """All bytes of the channel, once an epoch."""
     platform.train(
@@ -203,6 +226,10 @@ def test_the_time_limit_stops_the_job(platform: Platform, data: str) -> None:
                 }
             },
             "not a regular expression",
+        ),
+        (
+            {"InputDataConfig": [channel("a", "s3://shop/in/", source={"InstanceGroupNames": ["none"]})]},
+            "must be of ResourceConfig.InstanceGroups (homogeneousCluster), got 'none'",
         ),
         ({"HyperParameters": {"k": "v" * 2501}}, "2500"),
         ({"StoppingCondition": {"MaxRuntimeInSeconds": 10**9}}, "StoppingCondition"),

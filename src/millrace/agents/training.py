@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from millrace.agents.archives import Tree, pack
@@ -18,6 +19,7 @@ from millrace.agents.objects import upload_stream, upload_tree
 from millrace.agents.training_config import config_files, training_environment
 from millrace.errors import ClientFailure, ImageUnavailable, JobFailure, RuntimeUnavailable
 from millrace.jobs.channel import Channel, InputMode
+from millrace.jobs.hosts import hosts_of_groups
 from millrace.jobs.job import InstanceStarted, SecondaryStatus, StageEntered, TrainingJob
 from millrace.jobs.training import TrainingOutcome
 from millrace.names import ObjectPrefix
@@ -64,6 +66,9 @@ class TrainingAgent:
         started = session.clock.monotonic()
         try:
             image = self._backends.images.resolve(self._spec.image)
+            if image.single_host:  # its one program reads what all hosts would get
+                channels = tuple(replace(channel, groups=()) for channel in self._spec.channels)
+                self._spec = replace(self._spec, channels=channels)
             group = self._group = await HostGroup.prepare(
                 self._job,
                 self._spec.hosts,
@@ -126,8 +131,10 @@ class TrainingAgent:
         pipes = []
         for channel in self._spec.channels:
             members = await list_channel(self._backends.objects, channel)
-            for number, host in enumerate(hosts):
-                mine = shard(members, channel, number, len(hosts))
+            chosen = hosts_of_groups(self._spec.groups, channel.groups)
+            getting = [host for host in hosts if host.name in chosen]
+            for number, host in enumerate(getting):
+                mine = shard(members, channel, number, len(getting))
                 data = host.opt_ml / "input" / "data"
                 if channel.mode is InputMode.PIPE:
                     pipes.append((data, channel, mine))

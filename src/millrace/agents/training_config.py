@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 
 from millrace.agents.job_config import platform_environment, resource_config
+from millrace.jobs.hosts import hosts_of_groups
 from millrace.jobs.training import TrainingSpec
 from millrace.names import Arn
 
@@ -17,17 +18,21 @@ def config_files(spec: TrainingSpec, host: str) -> dict[str, str]:
     """Return the files of /opt/ml/input/config for one host, by name."""
     files = {
         "hyperparameters.json": dict(spec.hyperparameters),
-        "inputdataconfig.json": _input_data_config(spec),
+        "inputdataconfig.json": _input_data_config(spec, host),
         "resourceconfig.json": resource_config(spec.groups, host),
     }
     if spec.checkpoints is not None:
         files["checkpointconfig.json"] = {"LocalPath": spec.checkpoints.local_path}
+    if spec.debug_hook is not None:
+        files["debughookconfig.json"] = dict(spec.debug_hook)
     return {name: json.dumps(content, ensure_ascii=False) for name, content in files.items()}
 
 
-def _input_data_config(spec: TrainingSpec) -> dict[str, object]:
+def _input_data_config(spec: TrainingSpec, host: str) -> dict[str, object]:
     config: dict[str, object] = {}
     for channel in spec.channels:
+        if host not in hosts_of_groups(spec.groups, channel.groups):
+            continue
         entry = {
             "TrainingInputMode": channel.mode.value,
             "S3DistributionType": channel.distribution.value,

@@ -50,3 +50,5 @@ class Channel:
     gzip: bool = False
     record_wrapper: RecordWrapper = RecordWrapper.NONE
     shuffle_seed: int | None = None
+    groups: tuple[str, ...] = ()
+    """Names of the instance groups whose hosts get it; empty for all."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from millrace.jobs.channel import Channel
 from millrace.jobs.hosts import InstanceGroup, host_names
@@ -57,6 +58,8 @@ class TrainingSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     metrics: tuple[MetricDefinition, ...] = ()
     checkpoints: CheckpointConfig | None = None
+    debug_hook: Mapping[str, Any] | None = None
+    """Configuration of the debugger's hook, for libraries in the image; handed on as it came."""
     compress_output: bool = True
     network_isolation: bool = False
     max_runtime_seconds: int = 86_400

@@ -8,7 +8,6 @@ from millrace.errors import FAILURE_REASON_LIMIT
 from millrace.names import ObjectPrefix
 
 __all__ = [
-    "LATENCY_BOUNDS",
     "FAILURE_PRECEDENCE",
     "LATENCY_BOUNDS",
     "AssembleWith",

@@ -48,6 +48,7 @@ def training_spec(params: Mapping[str, Any], built_in_metrics: Sequence[MetricDe
         channels=tuple(_channel(it, number, default_mode) for number, it in enumerate(channels, start=1)),
         environment=dict(params.get("Environment") or {}),
         metrics=(*built_in_metrics, *_metrics(algorithm.get("MetricDefinitions") or [])),
+        debug_hook=params.get("DebugHookConfig"),
         checkpoints=None if not checkpoints else _checkpoints(checkpoints),
         compress_output=output.get("CompressionType", "GZIP") != "NONE",
         network_isolation=bool(params.get("EnableNetworkIsolation")),
@@ -58,6 +59,7 @@ def training_spec(params: Mapping[str, Any], built_in_metrics: Sequence[MetricDe
             f"StoppingCondition.MaxRuntimeInSeconds must be between 1 and {LONGEST_RUNTIME_SECONDS}, "
             f"got {spec.max_runtime_seconds}"
         )
+    _require_groups(spec)
     names = [channel.name for channel in spec.channels]
     for name in names:
         if names.count(name) > 1:
@@ -75,6 +77,17 @@ def _groups(resources: Mapping[str, Any]) -> tuple[InstanceGroup, ...]:
     if not resources.get("InstanceType") or not resources.get("InstanceCount"):
         raise ValidationError("ResourceConfig needs InstanceType and InstanceCount, or InstanceGroups.")
     return (InstanceGroup(name=HOMOGENEOUS, instance_type=resources["InstanceType"], count=resources["InstanceCount"]),)
+
+
+def _require_groups(spec: TrainingSpec) -> None:
+    known = [group.name for group in spec.groups]
+    for channel in spec.channels:
+        for name in channel.groups:
+            if name not in known:
+                raise ValidationError(
+                    f"channel {channel.name!r}: InstanceGroupNames must be of ResourceConfig.InstanceGroups "
+                    f"({', '.join(known)}), got {name!r}"
+                )
 
 
 def _channel(params: Mapping[str, Any], number: int, default_mode: InputMode) -> Channel:
@@ -103,6 +116,7 @@ def _channel(params: Mapping[str, Any], number: int, default_mode: InputMode) ->
         gzip=gzip,
         record_wrapper=wrapper,
         shuffle_seed=None if not shuffle else shuffle.get("Seed", 0),
+        groups=tuple(s3.get("InstanceGroupNames") or ()),
     )
 
 
