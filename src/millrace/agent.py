@@ -70,7 +70,7 @@ class Agent:
         self._keys = SqlKeyStore(self._database, clock=self._clock, account=settings.account)
         self._objects = FilesystemObjects(settings.objects_dir, clock=self._clock)
         self._logs = LogFiles(settings.logs_dir)
-        self._images = all_images(settings)
+        self._images = all_images(settings, holds=True)
         self._endpoint_url = environ.get(ENDPOINT_VARIABLE)
         self._runtime = container_runtime(settings, environ, platform_url=self._endpoint_url)
         self._folder = instance_folder(settings.work_dir, ref.job_id, ref.index)

@@ -217,6 +217,7 @@ class Server:
         if interval:
             found = collectors(
                 rules_of(self._settings),
+                jobs=self.jobs,
                 operation=self.operation,
                 objects=self.objects,
                 logs=self.logs,

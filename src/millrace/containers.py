@@ -16,16 +16,23 @@ from millrace.store.image_files import ImageFiles
 __all__ = ["all_images", "container_runtime", "runnable_images"]
 
 
-def all_images(settings: Settings) -> ImageCatalog:
-    """Return the catalog of all images that a data directory has."""
+def all_images(settings: Settings, *, holds: bool = False) -> ImageCatalog:
+    """Return the catalog of all images that a data directory has.
+
+    Args:
+        holds: Whether this process runs what it resolves: brought images then stay whole until it ends.
+    """
     return HostImages(
-        settings.data_dir / HOST_IMAGES_FILE, find_built_in=find_built_in, brought=ImageFiles(settings.images_dir)
+        settings.data_dir / HOST_IMAGES_FILE,
+        find_built_in=find_built_in,
+        brought=ImageFiles(settings.images_dir),
+        holds=holds,
     )
 
 
-def runnable_images(settings: Settings) -> RunnableImages:
-    """Return the same catalog, which refuses what can't run here: for those who promise to run it later."""
-    return RunnableImages(all_images(settings), RuntimeChoice(settings.runtime), settings.sandbox_dir)
+def runnable_images(settings: Settings, *, holds: bool = False) -> RunnableImages:
+    """Return the same catalog, which refuses what can't run here: for those who promise to run it, mostly later."""
+    return RunnableImages(all_images(settings, holds=holds), RuntimeChoice(settings.runtime), settings.sandbox_dir)
 
 
 def container_runtime(

@@ -14,6 +14,7 @@ from millrace.store.filesystem import FilesystemObjects
 from millrace.store.image_files import ImageFiles
 from millrace.store.log_files import LogFiles
 from millrace.store.opening import has_state, open_database
+from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sql_operation import SqlOperationStore
 
 __all__ = ["collect_garbage"]
@@ -37,6 +38,7 @@ async def _collect(settings: Settings, *, dry_run: bool) -> Report:
     try:
         found = collectors(
             rules_of(settings),
+            jobs=SqlJobStore(database, clock=clock),
             operation=SqlOperationStore(database),
             objects=FilesystemObjects(settings.objects_dir, account=settings.account, clock=clock),
             logs=LogFiles(settings.logs_dir),

@@ -5,7 +5,6 @@ import os
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from millrace.images.builder import Builder, BuildFailed, BuildRequest
 from millrace.images.parser import parse_dockerfile
 from millrace.images.patterns import BadPattern, IgnoreRules
 from millrace.images.pip_settings import find_pip_settings
-from millrace.jobs.images import images_of
-from millrace.ports.images import BadImageName, ImageName, Manifest
-from millrace.ports.jobs import NoSuchJob
+from millrace.ports.images import ImageName, Manifest
 from millrace.private_folder import make_private_folder
+from millrace.retention.images import find_images_in_use
 from millrace.runtimes.sandbox_probe import probe_sandbox
 from millrace.settings import Settings
 from millrace.store.image_files import ImageFiles
+from millrace.store.image_removal import remove_unused, sweep_drafts
 from millrace.store.opening import has_state
 
 __all__ = ["BuildOptions", "build_image", "list_images", "remove_images", "show_image"]
@@ -75,7 +74,7 @@ def build_image(settings: Settings, options: BuildOptions) -> int:
     if not finding.works:
         raise UsageError(f"native builds need the sandbox, which does not work here: {finding.detail}")
     store = ImageFiles(settings.images_dir)
-    store.sweep_drafts()
+    sweep_drafts(store)
     reporter = _Quiet() if options.quiet else _Printer()
     builder = Builder(
         store,
@@ -204,28 +203,19 @@ def remove_images(settings: Settings, uris: Sequence[str], *, force: bool) -> in
     for name in names:
         store.untag(name)
         print(f"untagged {name}")
-    freed = store.remove_unused(in_use=in_use)
-    if freed:
-        print(f"freed {_bytes(freed)}")
+    removed = remove_unused(store, in_use=in_use)
+    if removed is None:
+        print("a build runs: layers that nothing needs stay until the next `millrace image rm` or `millrace gc`")
+    elif removed.size:
+        print(f"freed {_bytes(removed.size)}")
     return 0
 
 
 async def _find_in_use(settings: Settings, store: ImageFiles) -> frozenset[str]:
-    """Return the digests of the images that unfinished jobs and endpoints run."""
     if not has_state(settings):
         return frozenset()
     with OpenJobs(settings) as jobs:
-        uris: set[str] = set()
-        for job_id in await jobs.store.list_unfinished():
-            with suppress(NoSuchJob):
-                uris |= images_of(await jobs.store.get_by_id(job_id))
-    found = set()
-    for uri in uris:
-        with suppress(BadImageName):  # a program of the machine
-            manifest = store.find(ImageName.parse(uri))
-            if manifest is not None:
-                found.add(manifest.digest)
-    return frozenset(found)
+        return await find_images_in_use(jobs.store, store)
 
 
 def _find(store: ImageFiles, uri: str) -> Manifest:

@@ -112,7 +112,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
     model = await _model(settings, request, aliases, scratch)
     spec = _spec(request, source, output)
     validate_spec(spec)
-    images = runnable_images(settings)
+    images = runnable_images(settings, holds=True)
     try:
         images.resolve(model.image)
     except ImageUnavailable as exc:

@@ -119,7 +119,7 @@ class TaggedImage:
 
 
 class ImageStore(Protocol):
-    """Keeps images. Safe for several processes; what `find` returned stays whole until `remove_unused`."""
+    """Keeps images. Safe for several processes; an image that has a tag or is held stays whole."""
 
     def find(self, name: ImageName) -> Manifest | None:
         """Return the image of a tag or digest, or None."""
@@ -127,6 +127,10 @@ class ImageStore(Protocol):
 
     def layer_folder(self, layer: str) -> Path:
         """Return the folder of a layer."""
+        ...
+
+    def hold(self, digest: str) -> bool:
+        """Keep an image and its layers until this process ends; False if there is no such image (any more)."""
         ...
 
     def list_tags(self, repository: str | None = None) -> Sequence[TaggedImage]:

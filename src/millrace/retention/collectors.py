@@ -1,10 +1,7 @@
 """The collectors of a data directory, one for each kind of leftovers."""
 
 import asyncio
-import fcntl
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,15 +9,18 @@ from pathlib import Path
 from millrace.engines.local import LocalEngine
 from millrace.jobs.job import JobKind
 from millrace.names import ObjectRef
+from millrace.ports.jobs import JobStore
 from millrace.ports.objects import NoSuchBucket, NoSuchUpload, UploadInfo
 from millrace.ports.operation import OperationStore, UnfinishedJob
+from millrace.retention.folder_size import folder_size
+from millrace.retention.images import ImageDrafts, UnusedImages
 from millrace.retention.leftover import Collector, Leftover, LeftoverKind, Rules
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.image_files import ImageFiles
 from millrace.store.leftovers import LeftoverFile, remove_leftover
 from millrace.store.log_files import LogFiles
 
-__all__ = ["Drafts", "EndedJobs", "ExpiredKeys", "ImageDrafts", "OldLogs", "OldUploads", "WorkFolders", "collectors"]
+__all__ = ["Drafts", "EndedJobs", "ExpiredKeys", "OldLogs", "OldUploads", "WorkFolders", "collectors"]
 
 _FINITE_GROUPS = {
     "/aws/sagemaker/TransformJobs",
@@ -33,6 +33,7 @@ _ENDPOINT_GROUP = "/aws/sagemaker/Endpoints/"
 def collectors(
     rules: Rules,
     *,
+    jobs: JobStore,
     operation: OperationStore,
     objects: FilesystemObjects,
     logs: LogFiles,
@@ -45,6 +46,7 @@ def collectors(
         WorkFolders(work_dir=work_dir, operation=operation, engine=engine),
         Drafts(objects=objects, keep=rules.drafts),
         ImageDrafts(images=images, keep=rules.drafts),
+        UnusedImages(images=images, jobs=jobs, keep=rules.drafts),
         ExpiredKeys(operation=operation),
         OldLogs(logs=logs, operation=operation, keep=rules.logs),
     ]
@@ -199,33 +201,6 @@ class Drafts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageDrafts:
-    """Unfinished layers of builds that were killed; a builder that lives holds a lock on its own."""
-
-    images: ImageFiles
-    keep: timedelta
-
-    async def find(self, now: datetime) -> list[Leftover]:
-        return await asyncio.to_thread(self._find, now - self.keep)
-
-    def _find(self, before: datetime) -> list[Leftover]:
-        found = []
-        for lock_file in sorted((self.images.folder / "drafts").glob("*.lock")):
-            with suppress(OSError), lock_file.open("rb") as lock:  # gone meanwhile, or locked
-                made = datetime.fromtimestamp(os.fstat(lock.fileno()).st_mtime, UTC)
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                if made < before:
-                    folder = lock_file.with_suffix("")
-                    size = _size(folder)
-                    found.append(Leftover(kind=LeftoverKind.IMAGE_DRAFT, name=str(folder), size=size, since=made))
-        return found
-
-    async def remove(self, leftover: Leftover, now: datetime) -> bool:
-        await asyncio.to_thread(self.images.sweep_drafts)  # all at once; those that live are locked
-        return not Path(leftover.name).exists()
-
-
-@dataclass(frozen=True, kw_only=True)
 class ExpiredKeys:
     """Temporary keys that have had their time: they are refused anyway."""
 
@@ -257,7 +232,7 @@ class WorkFolders:
             Leftover(
                 kind=LeftoverKind.WORK_FOLDER,
                 name=str(folder),
-                size=await asyncio.to_thread(_size, folder),
+                size=await asyncio.to_thread(folder_size, folder),
                 since=None,
                 mark=int(folder.name),
             )
@@ -275,18 +250,6 @@ class WorkFolders:
         assert isinstance(leftover.mark, int)
         await self.engine.remove_work(leftover.mark, None)
         return True
-
-
-def _size(folder: Path) -> int:
-    """Return the bytes of a folder's files, as far as they can be seen."""
-    total = 0
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and not path.is_symlink():
-                total += path.stat().st_size
-        except OSError:
-            continue
-    return total
 
 
 def _milliseconds(moment: datetime) -> int:

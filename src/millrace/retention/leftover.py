@@ -18,6 +18,7 @@ class LeftoverKind(StrEnum):
     UPLOAD = "multipart upload"
     DRAFT = "half-written file"
     IMAGE_DRAFT = "image draft"
+    IMAGES = "unused images"
     WORK_FOLDER = "work folder"
     KEYS = "expired keys"
 

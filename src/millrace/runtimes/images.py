@@ -47,15 +47,18 @@ class HostImages:
         *,
         find_built_in: Callable[[str], str | None],
         brought: ImageStore | None = None,
+        holds: bool = False,
     ) -> None:
         """Take the operator's file (it may be missing), the registry of built-in algorithms, and the users' images.
 
         Args:
             find_built_in: Returns the name of the built-in algorithm behind an image URI, or None.
+            holds: Whether this process runs what it resolves: brought images then stay whole until it ends.
         """
         self._file = file
         self._find_built_in = find_built_in
         self._brought = brought
+        self._holds = holds
         self._entries: tuple[_Entry, ...] = ()
         self._read_stamp: tuple[int, int] | None = None
 
@@ -79,9 +82,12 @@ class HostImages:
         if self._brought is None:
             return None
         try:
-            return self._brought.find(ImageName.parse(uri))
+            manifest = self._brought.find(ImageName.parse(uri))
         except BadImageName:
             return None
+        if manifest is None or not self._holds:
+            return manifest
+        return manifest if self._brought.hold(manifest.digest) else None
 
     def _brought_image(self, uri: str, manifest: Manifest) -> Image:
         assert self._brought is not None

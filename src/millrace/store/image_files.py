@@ -5,26 +5,33 @@ images/manifests/<hex>.json      an image, by its digest
 images/tags/<repository>/<tag>   the digest that a tag stands for; / in repositories is written %2F
 images/steps/<key>               the layer that an instruction made: the build's cache
 images/locks/<key>               held by whoever makes that layer
-images/drafts/<name>/            unfinished layers, each with a lock that ends with its builder
+images/locks/<hex>.image         held, shared, by processes that run that image
+images/locks/store               held, shared, by builds; alone by whoever removes layers
+images/drafts/<name>/            unfinished layers, and removed ones, each with a lock that ends with its process
 """
 
 import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, unquote
 
 from millrace.folder_removal import remove_folder
 from millrace.ports.images import ImageConfig, ImageName, ImageStep, Manifest, TaggedImage
+from millrace.store.disk_sync import sync_file_system, sync_folder
 
-__all__ = ["ImageFiles"]
+__all__ = ["ImageFiles", "read_document"]
+
+_held: dict[Path, IO[bytes]] = {}
+"""Locks of images that this process runs; never closed, they end with it."""
 
 
 class ImageFiles:
@@ -35,12 +42,13 @@ class ImageFiles:
 
     @property
     def folder(self) -> Path:
+        """Where all of it lies."""
         return self._folder
 
     def find(self, name: ImageName) -> Manifest | None:
         digest = name.digest
         if digest is None:
-            document = _read(self._tag_file(name))
+            document = read_document(self._tag_file(name))
             if document is None:
                 return None
             digest = document["digest"]
@@ -48,7 +56,7 @@ class ImageFiles:
 
     def read(self, digest: str) -> Manifest | None:
         """Return the image of a digest, or None."""
-        document = _read(self._manifest_file(digest))
+        document = read_document(self.manifest_file(digest))
         return None if document is None else _manifest(digest, document)
 
     def layer_folder(self, layer: str) -> Path:
@@ -60,7 +68,7 @@ class ImageFiles:
         found = []
         for folder in folders:
             for file in _entries(folder):
-                document = _read(file)
+                document = read_document(file)
                 if document is not None:
                     found.append(
                         TaggedImage(
@@ -98,23 +106,44 @@ class ImageFiles:
             return known
         created_at = datetime.now(UTC)
         document = {**contents, "steps": [asdict(step) for step in steps], "created_at": created_at.timestamp()}
-        self._write(self._manifest_file(digest), document)
+        self._write(self.manifest_file(digest), document)
         return _manifest(digest, document)
 
     def find_step(self, key: str) -> tuple[str, int] | None:
         """Return the layer, and its size in bytes, that an instruction made before; None if it is to be run."""
-        document = _read(self._folder / "steps" / key)
+        document = read_document(self._folder / "steps" / key)
         if document is None or not self.layer_folder(document["layer"]).is_dir():
             return None
         return document["layer"], document["size"]
 
+    def hold(self, digest: str) -> bool:
+        file = self.image_lock(digest)
+        if file not in _held:
+            lock = _open_lock(file)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            _held[file] = lock
+        return self.read(digest) is not None
+
     @contextmanager
-    def making(self, key: str) -> Iterator[None]:
+    def building(self) -> Iterator[None]:
+        """Keep all layers where they are, from a build's first look into the cache until its tags are written."""
+        with _open_lock(self._lock_file("store")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
+    def removing(self) -> Iterator[bool]:
+        """Keep builds from starting, and yield True; False if one runs."""
+        with _open_lock(self._lock_file("store")) as lock:
+            yield _lock_at_once(lock)
+
+    @contextmanager
+    def making(self, key: str, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the lock of one instruction, so that two builds do not make the same layer twice."""
-        locks = self._folder / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / key).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _open_lock(self._lock_file(key)) as lock:
+            if not _lock_at_once(lock):
+                on_wait()
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     @contextmanager
@@ -122,15 +151,20 @@ class ImageFiles:
         """Yield an empty folder for an unfinished layer and what its making needs; gone at the end."""
         drafts = self._folder / "drafts"
         drafts.mkdir(parents=True, exist_ok=True)
-        folder = drafts / secrets.token_hex(8)
-        with folder.with_suffix(".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            folder.mkdir()
-            try:
-                yield folder
-            finally:
-                remove_folder(folder)
-                folder.with_suffix(".lock").unlink(missing_ok=True)
+        while True:
+            folder = drafts / secrets.token_hex(8)
+            lock_file = folder.with_suffix(".lock")
+            with lock_file.open("wb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not lock_file.exists():  # swept between its making and its locking
+                    continue
+                folder.mkdir()
+                try:
+                    yield folder
+                finally:
+                    remove_folder(folder)
+                    lock_file.unlink(missing_ok=True)
+                return
 
     def keep_layer(self, key: str, draft: Path, *, again: bool = False) -> tuple[str, int]:
         """Put a finished layer in its place and return its name and size in bytes.
@@ -138,91 +172,54 @@ class ImageFiles:
         Args:
             again: The instruction was run although its layer was known: the new one is another layer.
         """
-        size = _sync(draft)
+        size = _size(draft)
+        sync_file_system(draft)
         layer = sha256(f"{key} {secrets.token_hex(8)}".encode()).hexdigest() if again else key
         target = self.layer_folder(layer)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             draft.rename(target)
-        except OSError:  # left from a builder that was killed before it noted the step
+        except OSError:  # left, whole, from a builder that was killed before it noted the step
             if not target.is_dir():
                 raise
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         self._write(self._folder / "steps" / key, {"layer": layer, "size": size})
         return layer, size
 
-    def sweep_drafts(self) -> int:
-        """Remove what killed builds left; return how many drafts went."""
-        swept = 0
-        for lock_file in (self._folder / "drafts").glob("*.lock"):
-            try:
-                with lock_file.open("rb") as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    remove_folder(lock_file.with_suffix(""))
-                    lock_file.unlink(missing_ok=True)
-                    swept += 1
-            except (BlockingIOError, FileNotFoundError):
-                continue
-        return swept
-
-    def remove_unused(self, *, in_use: frozenset[str]) -> int:
-        """Remove images that have no tag and layers that no image has; return the bytes of those layers.
-
-        Args:
-            in_use: Digests that unfinished jobs and endpoints run.
-        """
-        kept = in_use | {it.digest for it in self.list_tags()}
-        layers: set[str] = set()
-        for file in _entries(self._folder / "manifests"):
-            digest = f"sha256:{file.stem}"
-            manifest = self.read(digest)
-            if manifest is not None and digest in kept:
-                layers.update(manifest.layers)
-            elif manifest is not None:
-                file.unlink(missing_ok=True)
-        freed = 0
-        for file in _entries(self._folder / "steps"):
-            document = _read(file)
-            if document is not None and document["layer"] not in layers and self._drop_step(file):
-                freed += int(document["size"])
-        known = layers | {
-            document["layer"] for file in _entries(self._folder / "steps") if (document := _read(file)) is not None
-        }
-        for folder in _entries(self._folder / "layers"):
-            if folder.name not in known:
-                remove_folder(folder)
-        return freed
-
-    def _drop_step(self, file: Path) -> bool:
-        """Forget a step and its layer, unless a build is about to use it."""
-        locks = self._folder / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / file.name).open("wb") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            document = _read(file)
-            file.unlink(missing_ok=True)
-            if document is not None:
-                remove_folder(self.layer_folder(document["layer"]))
-            return True
+    def drop_layer(self, layer: str) -> None:
+        """Remove a layer. It leaves its place as a whole: what is there is never half a layer."""
+        with self.draft() as draft, suppress(FileNotFoundError):
+            self.layer_folder(layer).rename(draft / "layer")
 
     def _tag_file(self, name: ImageName) -> Path:
         return self._folder / "tags" / quote(name.repository, safe="") / name.tag
 
-    def _manifest_file(self, digest: str) -> Path:
+    def _lock_file(self, name: str) -> Path:
+        return self._folder / "locks" / name
+
+    def image_lock(self, digest: str) -> Path:
+        """Return the file that is locked, shared, by processes that run an image."""
+        return self._lock_file(f"{digest.removeprefix('sha256:')}.image")
+
+    def manifest_file(self, digest: str) -> Path:
+        """Return where an image's manifest lies."""
         return self._folder / "manifests" / f"{digest.removeprefix('sha256:')}.json"
 
     def _write(self, file: Path, document: dict[str, Any]) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-        with draft.open("w", encoding="utf-8") as stream:
-            json.dump(document, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(file)
-        _sync_folder(file.parent)
+        with self.draft() as folder:
+            draft = folder / "document"
+            with draft.open("w", encoding="utf-8") as stream:
+                json.dump(document, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            while True:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    draft.replace(file)
+                except FileNotFoundError:  # a repository's last tag was removed meanwhile, and its folder with it
+                    continue
+                break
+        sync_folder(file.parent)
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -232,7 +229,8 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def read_document(file: Path) -> dict[str, Any] | None:
+    """Return the JSON document in a file, or None if there is no file."""
     try:
         document: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
@@ -256,28 +254,25 @@ def _manifest(digest: str, document: dict[str, Any]) -> Manifest:
     )
 
 
-def _sync(folder: Path) -> int:
-    """Put all files of a layer on disk; return their bytes."""
-    size = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            file = Path(path, name)
-            status = file.lstat()
-            if not os.path.isfile(file) or file.is_symlink():
-                continue
-            size += status.st_size
-            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
-        _sync_folder(Path(path))
-    return size
+def _open_lock(file: Path) -> IO[bytes]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file.open("ab")
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _lock_at_once(lock: IO[bytes]) -> bool:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of a layer's files; links to the same file count once."""
+    size = 0
+    for _, _, names, descriptor in os.fwalk(folder):
+        for name in names:
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode):
+                size += status.st_size if status.st_nlink == 1 else status.st_size // status.st_nlink
+    return size

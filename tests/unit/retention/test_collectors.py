@@ -46,6 +46,7 @@ class Place:
         return list(
             collectors(
                 Rules(**rules),
+                jobs=self.jobs,
                 operation=self.operation,
                 objects=self.objects,
                 logs=self.logs,
