@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from millrace.protocol.message import WireEntries
 from millrace.protocol.timestamps import TimestampFormat, format_timestamp, parse_timestamp, timestamp_format
 from millrace.protocol.wire_values import BadValue, Reader, decode_base64, encode_base64, number_text, shown
 
@@ -242,7 +243,7 @@ class JsonWriters:
             return self._structure(shape)
         if kind == "list":
             element = self.writer(shape.member)
-            return lambda value: [element(entry) for entry in value]
+            return lambda value: value if type(value) is WireEntries else [element(entry) for entry in value]
         if kind == "map":
             entry_writer = self.writer(shape.value)
             return lambda value: {str(key): entry_writer(entry) for key, entry in value.items() if entry is not None}

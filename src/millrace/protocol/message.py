@@ -16,10 +16,19 @@ __all__ = [
     "Request",
     "Response",
     "Result",
+    "WireEntries",
 ]
 
 Params = Mapping[str, Any]
 """Input of an operation: wire names, but true `datetime`, `bytes`, `int`; a streaming body is a `Body`."""
+
+
+class WireEntries(list[dict[str, Any]]):
+    """A list in a Result whose entries are told in the wire's own terms, so that nobody has to look at each member.
+
+    Only members that the model has, none of them None; strings, numbers and times as `told_micros` gives them.
+    """
+
 
 Result = Mapping[str, Any]
 """Output of an operation, in wire names; members that are None are left out."""

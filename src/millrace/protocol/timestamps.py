@@ -5,7 +5,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["TimestampFormat", "format_timestamp", "parse_timestamp", "timestamp_format"]
+__all__ = ["TimestampFormat", "format_timestamp", "parse_timestamp", "timestamp_format", "told_micros"]
 
 
 class TimestampFormat(StrEnum):
@@ -49,8 +49,15 @@ def _parse_text(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def format_timestamp(moment: datetime, style: TimestampFormat) -> str | int | float:
-    """Write a time; epoch seconds are rounded to milliseconds and whole ones are an int."""
+def told_micros(micros: int) -> float:
+    """Return the epoch seconds, rounded to milliseconds, of a time in microseconds: what JSON tells of it."""
+    return (micros + 500) // 1000 / 1000
+
+
+def format_timestamp(moment: datetime | float, style: TimestampFormat) -> str | int | float:
+    """Write a time, or epoch seconds; the latter are rounded to milliseconds and whole ones are an int."""
+    if not isinstance(moment, datetime):
+        moment = datetime.fromtimestamp(moment, UTC)
     if style is TimestampFormat.EPOCH:
         seconds = round(moment.timestamp(), 3)
         whole = int(seconds)

@@ -56,6 +56,10 @@ class Database(Protocol):
         """Return all rows of a read."""
         ...
 
+    async def table(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Return all rows of a read as plain tuples, in the order of its columns: the quickest way for many rows."""
+        ...
+
     async def write(
         self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
     ) -> T:

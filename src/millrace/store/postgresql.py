@@ -94,6 +94,9 @@ class PostgresqlDatabase:
     async def all(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
         return await self._in_thread(lambda connection: [*_execute(connection, statement, parameters).fetchall()])
 
+    async def table(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return [tuple(row.values()) for row in await self.all(statement, parameters)]  # type: ignore[attr-defined]
+
     async def write(
         self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
     ) -> T:

@@ -12,7 +12,7 @@ from millrace.clock import Clock
 from millrace.errors import LeaseLost
 from millrace.jobs import job as vocabulary
 from millrace.jobs.documents import from_document, to_document
-from millrace.jobs.job import EndpointJob, Event, Job, JobKind, JobStatus, ProcessingJob, TrainingJob, TransformJob
+from millrace.jobs.job import EndpointJob, Event, Job, JobKind, ProcessingJob, TrainingJob, TransformJob
 from millrace.moments import from_micros, to_micros
 from millrace.ports.jobs import (
     AgentRecord,
@@ -42,6 +42,7 @@ _TYPES: Mapping[str, type[Job]] = {
 }
 _WILDCARDS, _ESCAPED = re.compile(r"[\\%_]"), r"\\\g<0>"
 _SORT_COLUMNS = {"name": "name", "created_at": "created_at", "status": "status"}
+_SORT_FIELDS = {"name": "name", "created_at": "created_micros", "status": "stored_status"}
 
 
 class SqlJobStore:
@@ -91,13 +92,13 @@ class SqlJobStore:
 
     async def list_jobs(self, query: JobQuery) -> JobPage:
         statement, parameters = _listing(query)
-        rows = await self._db.all(statement, parameters)
-        column = _SORT_COLUMNS[query.sort_by]
+        rows = await self._db.table(statement, parameters)
+        summaries = list(map(JobSummary._make, rows[: query.limit]))
         after = None
         if len(rows) > query.limit:
-            rows = rows[: query.limit]
-            after = (rows[-1][column], rows[-1]["id"])
-        return JobPage(summaries=[_summary(row) for row in rows], after=after)
+            last = summaries[-1]
+            after = (getattr(last, _SORT_FIELDS[query.sort_by]), last.id)
+        return JobPage(summaries=summaries, after=after)
 
     async def list_unfinished(self) -> list[int]:
         return [row["id"] for row in await self._db.all(_Q["list_unfinished"], {})]
@@ -250,7 +251,8 @@ def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
         conditions.append(f"({column}, id) {beyond} (:after_value, :after_id)")
         parameters["after_value"], parameters["after_id"] = query.after
     statement = (
-        "SELECT id, name, arn, status, created_at, modified_at, ended_at, failure_reason FROM jobs"
+        # In the order of a JobSummary's fields.
+        "SELECT name, arn, status, created_at, modified_at, ended_at, failure_reason, id FROM jobs"
         f" WHERE {' AND '.join(conditions)} ORDER BY {column} {order}, id {order} LIMIT :limit"
     )
     return statement, parameters
@@ -274,18 +276,6 @@ def _find_event(row: Row) -> Event | None:
         log.exception("event can't be read", extra={"event": row["id"], "job_id": row["job_id"], "type": row["type"]})
         return None
     return event
-
-
-def _summary(row: Row) -> JobSummary:
-    return JobSummary(
-        name=row["name"],
-        arn=row["arn"],
-        status=JobStatus(row["status"]),
-        created_at=from_micros(row["created_at"]),
-        modified_at=from_micros(row["modified_at"]),
-        ended_at=None if row["ended_at"] is None else from_micros(row["ended_at"]),
-        failure_reason=row["failure_reason"],
-    )
 
 
 def _agent(row: Row) -> AgentRecord:

@@ -76,6 +76,12 @@ class SqliteDatabase:
         rows: list[Row] = self._reader.execute(statement, parameters).fetchall()
         return rows
 
+    async def table(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        cursor = self._reader.cursor()
+        cursor.row_factory = None
+        rows: list[tuple[Any, ...]] = cursor.execute(statement, parameters).fetchall()
+        return rows
+
     async def write(
         self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
     ) -> T:

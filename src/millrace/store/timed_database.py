@@ -25,6 +25,9 @@ class TimedDatabase:
     async def all(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
         return await self._database.all(statement, parameters)
 
+    async def table(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return await self._database.table(statement, parameters)
+
     async def write(
         self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
     ) -> T:

@@ -17,6 +17,7 @@ from millrace.jobs.job import (
 from millrace.names import sagemaker_arn
 from millrace.ports.jobs import JobExists, JobSummary, NoSuchJob
 from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.protocol.timestamps import told_micros
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.endpoint_configs import resolve_endpoint_config
 from millrace.services.sagemaker.endpoint_updates import check_deployment, retained
@@ -178,11 +179,11 @@ def _variant(job: EndpointJob, variant: Variant) -> Result:
     return description | {"CurrentInstanceCount": ready, "DesiredInstanceCount": variant.instance_count}
 
 
-def _summary(summary: JobSummary) -> Result:
+def _summary(summary: JobSummary) -> dict[str, Any]:
     return {
         "EndpointName": summary.name,
         "EndpointArn": summary.arn,
-        "CreationTime": summary.created_at,
-        "LastModifiedTime": summary.modified_at,
-        "EndpointStatus": summary.status.value,
+        "CreationTime": told_micros(summary.created_micros),
+        "LastModifiedTime": told_micros(summary.modified_micros),
+        "EndpointStatus": summary.stored_status,
     }

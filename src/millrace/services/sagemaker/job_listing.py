@@ -5,21 +5,22 @@ from typing import Any
 
 from millrace.jobs.job import JobKind, JobStatus
 from millrace.ports.jobs import JobQuery, JobStore, JobSummary
-from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.protocol.message import Context, Handler, Params, Result, WireEntries
 from millrace.services.sagemaker.paging import DEFAULT_PAGE, parse_token, print_token
 
 __all__ = ["job_query", "list_handler"]
 
+_Summarize = Callable[[JobSummary], dict[str, Any]]
 _SORT_BY: Mapping[str, str] = {"Name": "name", "CreationTime": "created_at", "Status": "status"}
 
 
-def list_handler(jobs: JobStore, kind: JobKind, member: str, summarize: Callable[[JobSummary], Result]) -> Handler:
-    """Return the handler of a List operation whose entries stand under `member`."""
+def list_handler(jobs: JobStore, kind: JobKind, member: str, summarize: _Summarize) -> Handler:
+    """Return the handler of a List operation whose entries stand under `member`, in the terms of WireEntries."""
 
     async def list_jobs(context: Context, params: Params) -> Result:
         page = await jobs.list_jobs(job_query(kind, context, params))
         return {
-            member: [summarize(summary) for summary in page.summaries],
+            member: WireEntries(map(summarize, page.summaries)),
             "NextToken": print_token(page.after, params),
         }
 

@@ -10,6 +10,7 @@ from millrace.jobs.training import TrainingSpec
 from millrace.names import sagemaker_arn
 from millrace.ports.jobs import JobSummary, NoSuchJob
 from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.protocol.timestamps import told_micros
 from millrace.services.sagemaker.arguments import require_bucket, require_objects
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.held_describe import hold_for_patient_clients
@@ -153,12 +154,14 @@ def _description(job: TrainingJob, request: Mapping[str, Any]) -> Result:
     }
 
 
-def _summary(summary: JobSummary) -> Result:
-    return {
+def _summary(summary: JobSummary) -> dict[str, Any]:
+    entry: dict[str, Any] = {
         "TrainingJobName": summary.name,
         "TrainingJobArn": summary.arn,
-        "CreationTime": summary.created_at,
-        "TrainingEndTime": summary.ended_at,
-        "LastModifiedTime": summary.modified_at,
-        "TrainingJobStatus": summary.status.value,
+        "CreationTime": told_micros(summary.created_micros),
+        "LastModifiedTime": told_micros(summary.modified_micros),
+        "TrainingJobStatus": summary.stored_status,
     }
+    if summary.ended_micros is not None:
+        entry["TrainingJobEndTime"] = told_micros(summary.ended_micros)
+    return entry

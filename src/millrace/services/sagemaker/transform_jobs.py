@@ -23,6 +23,7 @@ from millrace.names import Arn, sagemaker_arn
 from millrace.ports.jobs import JobSummary, NoSuchJob
 from millrace.ports.objects import ObjectStoreError
 from millrace.protocol.message import Context, Handler, Params, Result
+from millrace.protocol.timestamps import told_micros
 from millrace.services.sagemaker.arguments import (
     no_objects_error,
     object_prefix,
@@ -215,13 +216,16 @@ def _description(job: Job, request: Mapping[str, Any]) -> Result:
     }
 
 
-def _summary(summary: JobSummary) -> Result:
-    return {
+def _summary(summary: JobSummary) -> dict[str, Any]:
+    entry: dict[str, Any] = {
         "TransformJobName": summary.name,
         "TransformJobArn": summary.arn,
-        "CreationTime": summary.created_at,
-        "TransformEndTime": summary.ended_at,
-        "LastModifiedTime": summary.modified_at,
-        "TransformJobStatus": summary.status.value,
-        "FailureReason": summary.failure_reason,
+        "CreationTime": told_micros(summary.created_micros),
+        "LastModifiedTime": told_micros(summary.modified_micros),
+        "TransformJobStatus": summary.stored_status,
     }
+    if summary.ended_micros is not None:
+        entry["TransformJobEndTime"] = told_micros(summary.ended_micros)
+    if summary.failure_reason is not None:
+        entry["FailureReason"] = summary.failure_reason
+    return entry
