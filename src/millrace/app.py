@@ -16,6 +16,7 @@ from millrace.built_in_images import built_in_metrics
 from millrace.clock import SystemClock
 from millrace.containers import runnable_images
 from millrace.engines.agent_maker import AgentMaker
+from millrace.engines.container_starter import ContainerStarter
 from millrace.engines.local import ENDPOINT_VARIABLE, LocalEngine
 from millrace.errors import StoreUnavailable
 from millrace.http.access_log import access_log
@@ -25,6 +26,7 @@ from millrace.metrics import MetricsPage, ServerMetrics, StateFigures
 from millrace.ports.jobs import AgentRecord
 from millrace.protocol.message import Handler, Request, Response
 from millrace.retention import collectors, rules_of, run_daily
+from millrace.runtimes.started import STARTER_VARIABLE
 from millrace.scheduler.data_capture import DataCaptureWriter
 from millrace.scheduler.job_ends import JobEnds
 from millrace.scheduler.membership import Membership
@@ -88,12 +90,16 @@ class Server:
             lease_seconds=settings.lease_seconds,
         )
         self._agent_environment = {**os.environ, **as_environment(settings)}
+        starter = ContainerStarter.of_server(settings.run_dir, settings.data_dir / "agents.log")
+        if starter is not None:
+            self._agent_environment[STARTER_VARIABLE] = str(starter.socket_path)
         self.engine = LocalEngine(
             settings.work_dir,
             settings.data_dir / "agents.log",
             self._agent_environment,
             on_exit=self._woken.set,
             maker=maker,
+            starter=starter,
             is_alone=not self.database.is_shared,
         )
         self.scheduler = Scheduler(

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 
 from millrace.engines.agent_maker import AgentMaker
+from millrace.engines.container_starter import ContainerStarter
 from millrace.folder_removal import remove_folder
 from millrace.machine import is_running
 from millrace.ports.jobs import AgentRecord, InstanceRef
@@ -43,6 +44,7 @@ class LocalEngine:
         *,
         on_exit: Callable[[], None],
         maker: AgentMaker | None = None,
+        starter: ContainerStarter | None = None,
         is_alone: bool = False,
     ) -> None:
         """Take where instances work, where agents print, their environment, and whom to tell when one has ended.
@@ -56,6 +58,7 @@ class LocalEngine:
         self._on_exit = on_exit
         self._maker = maker or AgentMaker(log_file)
         self._owns_maker = maker is None
+        self._starter = starter
         self._is_alone = is_alone
         self._children: dict[InstanceRef, tuple[int, float]] = {}
 
@@ -71,6 +74,8 @@ class LocalEngine:
         folder = instance_folder(self._work_dir, ref.job_id, ref.index)
         folder.mkdir(parents=True, exist_ok=True)
         process_id = await self._fork(ref, folder)
+        if self._starter is not None:
+            await self._starter.open(self._environment)
         try:
             descriptor = os.pidfd_open(process_id)
         except ProcessLookupError:  # ended already, most likely for want of a lease
@@ -144,6 +149,8 @@ class LocalEngine:
             loop.remove_reader(descriptor)
             os.close(descriptor)
         self._children.clear()
+        if self._starter is not None:
+            self._starter.close()
         if self._owns_maker:
             await self._maker.close()
 

@@ -17,6 +17,7 @@ from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.ports.runtime import Address, ContainerSpec, ExitStatus, RuntimeReport
 from millrace.process_groups import ProcessGroup, end_left_over
 from millrace.runtimes.lines import LineProtocol
+from millrace.runtimes.started import STARTER_VARIABLE, StartedProcess, start_process
 from millrace.runtimes.syscalls import die_with_parent
 
 __all__ = ["ProcessRuntime"]
@@ -27,6 +28,9 @@ DRAIN_SECONDS = 5.0
 """How long output is read on after the program's end."""
 
 _SOCKET_PATH_LIMIT = 100
+_READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "LC_", "LANG")
+"""Variables that interpreter and libraries read once, when they are loaded."""
+
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR")
 
 
@@ -37,6 +41,8 @@ class ProcessRuntime:
         """Take the environment from which PATH and its like are handed on; nothing else of it is."""
         self._drain_seconds = drain_seconds
         self._inherited = {name: environ[name] for name in _INHERITED if name in environ}
+        starter = environ.get(STARTER_VARIABLE)
+        self._starter = None if starter is None else Path(starter)
 
     @property
     def name(self) -> str:
@@ -62,22 +68,13 @@ class ProcessRuntime:
             "SAGEMAKER_BASE_DIR": str(base),
         }
         address = _take_address(base, environment, unix=spec.image.built_in is not None) if spec.serves else None
-        loop = asyncio.get_running_loop()
         lines = LineProtocol(spec.on_line)
-        try:
-            transport, _ = await loop.subprocess_exec(
-                lambda: lines,
-                *spec.command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=environment,
-                cwd=base,
-                start_new_session=True,
-                preexec_fn=die_with_parent(os.getpid()),
-            )
-        except OSError as exc:
-            raise ImageUnavailable(f"image {spec.image.uri}: can't start {spec.command[0]!r}: {exc}") from exc
+        transport: asyncio.SubprocessTransport | StartedProcess | None = None
+        if self._starter is not None and _may_be_forked(spec):
+            arguments = spec.command[len(spec.image.command) - 1 :]
+            transport = await start_process(self._starter, arguments, environment=environment, folder=base, lines=lines)
+        if transport is None:
+            transport = await _execute(spec, environment, base, lines)
         container = ProcessContainer(transport, lines, address, self._drain_seconds, base)
         if lines.ended.done():  # a short program
             container.end_group()
@@ -100,7 +97,7 @@ class ProcessContainer:
 
     def __init__(
         self,
-        transport: asyncio.SubprocessTransport,
+        transport: "asyncio.SubprocessTransport | StartedProcess",
         lines: LineProtocol,
         address: Address | None,
         drain_seconds: float,
@@ -152,6 +149,33 @@ class ProcessContainer:
             if not done:
                 _signal_group(self._pid, signal.SIGKILL)
         return await self.wait()
+
+
+async def _execute(
+    spec: ContainerSpec, environment: Mapping[str, str], base: Path, lines: LineProtocol
+) -> asyncio.SubprocessTransport:
+    try:
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: lines,
+            *spec.command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment,
+            cwd=base,
+            start_new_session=True,
+            preexec_fn=die_with_parent(os.getpid()),
+        )
+    except OSError as exc:
+        raise ImageUnavailable(f"image {spec.image.uri}: can't start {spec.command[0]!r}: {exc}") from exc
+    return transport
+
+
+def _may_be_forked(spec: ContainerSpec) -> bool:
+    """Whether the program is one that the starter has, and is asked for nothing that must be known before it starts."""
+    given = (*spec.environment, *spec.image.environment)
+    is_whole = tuple(spec.command) == (*spec.image.command, "serve")
+    return spec.image.built_in is not None and is_whole and not any(name.startswith(_READ_AT_START) for name in given)
 
 
 def _take_address(base: Path, environment: dict[str, str], *, unix: bool) -> Address:
