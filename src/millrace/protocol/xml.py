@@ -8,7 +8,18 @@ from xml.parsers import expat
 from millrace.protocol.timestamps import TimestampFormat
 from millrace.protocol.wire_values import BadValue, Reader, text_reader, text_writer
 
-__all__ = ["DECLARATION", "MAX_DEPTH", "Node", "Write", "XmlReaders", "XmlWriters", "escape", "parse_document"]
+__all__ = [
+    "DECLARATION",
+    "MAX_DEPTH",
+    "Markup",
+    "Node",
+    "Write",
+    "XmlReaders",
+    "XmlWriters",
+    "escape",
+    "is_plain",
+    "parse_document",
+]
 
 MAX_DEPTH = 100
 """Nesting of elements beyond which a document is refused; no shape that we serve comes near it."""
@@ -110,6 +121,17 @@ def _escape_one(match: re.Match[str]) -> str:
 def escape(text: str) -> str:
     """Return the text as it stands in an element or attribute."""
     return _SPECIAL.sub(_escape_one, text)
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether `escape` would return the text as it is."""
+    return _SPECIAL.search(text) is None
+
+
+class Markup(str):
+    """Elements that stand for all entries of a list without an element around it, printed by who made the result."""
+
+    __slots__ = ()
 
 
 class XmlReaders:
@@ -319,6 +341,9 @@ def _namespace(shape: Any) -> str:
 
 def _repeat(element: Write) -> Write:
     def write(value: Any, out: list[str]) -> None:
+        if type(value) is Markup:
+            out.append(value)
+            return
         for entry in value:
             element(entry, out)
 

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -11,8 +11,8 @@ from millrace.ports.objects import ListPage, ObjectInfo, ObjectStore
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.s3.access import Access, object_owner
 from millrace.services.s3.bucket_rules import BucketRules
-from millrace.services.s3.conditions import told_time
 from millrace.services.s3.faults import fault
+from millrace.services.s3.listing_text import entries_text, entry_members
 
 __all__ = ["MAX_KEYS", "ListingHandlers", "page_limit", "url_encoder"]
 
@@ -71,11 +71,15 @@ class ListingHandlers:
         """List the one version that each object has, whose id is "null"."""
         page, limit = await self._page(params, params.get("KeyMarker") or "")
         encode = url_encoder(params)
-        entries = await self._entries(page, params, with_owner=True)
-        versions = [{**entry, "VersionId": "null", "IsLatest": True} for entry in entries.pop("Contents")]
+        owners = await self._owners(page, params["Bucket"])
+        versions = [
+            {**entry_members(info, encode(info.ref.key) or "", owners.of(info)), "VersionId": "null", "IsLatest": True}
+            for info in page.objects
+        ]
         return {
-            **entries,
+            **_page_members(page, params),
             "Versions": versions,
+            "CommonPrefixes": _common_prefixes(page, params),
             "MaxKeys": limit,
             "KeyMarker": encode(params.get("KeyMarker") or ""),
             "VersionIdMarker": params.get("VersionIdMarker") or "",
@@ -95,17 +99,11 @@ class ListingHandlers:
         return page, limit
 
     async def _entries(self, page: ListPage, params: Params, *, with_owner: bool) -> dict[str, Any]:
-        encode = url_encoder(params)
         owners = await self._owners(page, params["Bucket"]) if with_owner else None
-        return {
-            "Name": params["Bucket"],
-            "Prefix": encode(params.get("Prefix") or ""),
-            "Delimiter": encode(params.get("Delimiter") or None),
-            "EncodingType": params.get("EncodingType"),
-            "IsTruncated": page.next_after is not None,
-            "Contents": [_entry(info, encode(info.ref.key), owners) for info in page.objects],
-            "CommonPrefixes": [{"Prefix": encode(prefix)} for prefix in page.common_prefixes],
-        }
+        keys = url_encoder(params).encode_all([info.ref.key for info in page.objects])
+        contents = entries_text(page.objects, keys, None if owners is None else owners.of)
+        prefixes = _common_prefixes(page, params)
+        return {**_page_members(page, params), "Contents": contents, "CommonPrefixes": prefixes}
 
     async def _owners(self, page: ListPage, bucket: str) -> "_Owners":
         rules = await self._access.rules(bucket)
@@ -125,20 +123,20 @@ class _Owners:
         return self.members[object_owner(self.rules, info)]
 
 
-def _entry(info: ObjectInfo, key: str | None, owners: _Owners | None) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "Key": key,
-        "LastModified": told_time(info.modified_at),
-        "ETag": f'"{info.etag}"',
-        "Size": info.size,
-        "StorageClass": info.meta.headers.get("x-amz-storage-class", "STANDARD"),
+def _page_members(page: ListPage, params: Params) -> dict[str, Any]:
+    encode = url_encoder(params)
+    return {
+        "Name": params["Bucket"],
+        "Prefix": encode(params.get("Prefix") or ""),
+        "Delimiter": encode(params.get("Delimiter") or None),
+        "EncodingType": params.get("EncodingType"),
+        "IsTruncated": page.next_after is not None,
     }
-    if info.meta.checksums:
-        entry["ChecksumAlgorithm"] = [name.upper() for name in info.meta.checksums]
-        entry["ChecksumType"] = info.meta.checksum_type
-    if owners is not None:
-        entry["Owner"] = owners.of(info)
-    return entry
+
+
+def _common_prefixes(page: ListPage, params: Params) -> list[dict[str, Any]]:
+    encode = url_encoder(params)
+    return [{"Prefix": encode(prefix)} for prefix in page.common_prefixes]
 
 
 def page_limit(params: Mapping[str, Any], member: str) -> int:
@@ -151,6 +149,9 @@ def page_limit(params: Mapping[str, Any], member: str) -> int:
     return int(min(asked, MAX_KEYS))
 
 
+_SAFE = "/-_.~*"
+
+
 class _UrlEncoder:
     """Encodes keys in an answer where the client asks for it, since XML cannot hold every character."""
 
@@ -159,7 +160,11 @@ class _UrlEncoder:
 
     def __call__(self, text: str | None) -> str | None:
         # Clients decode "+" to a space or leave it; "%20" and "%2B" mean the same to both.
-        return quote(text, safe="/-_.~*") if self._active and text else text
+        return quote(text, safe=_SAFE) if self._active and text else text
+
+    def encode_all(self, keys: Sequence[str]) -> Sequence[str]:
+        """Return keys as `__call__` returns each of them."""
+        return [quote(key, safe=_SAFE) for key in keys] if self._active else keys
 
 
 def url_encoder(params: Mapping[str, Any]) -> _UrlEncoder:

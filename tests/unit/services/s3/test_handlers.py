@@ -14,6 +14,8 @@ import pytest
 from millrace.errors import S3Error
 from millrace.protocol.bodies import MemoryBody
 from millrace.protocol.message import Context, FileRegion, Principal, Reply, Request
+from millrace.protocol.operations import service
+from millrace.protocol.xml import Markup, XmlReaders, parse_document
 from millrace.services import s3
 from millrace.store.filesystem import FilesystemObjects
 
@@ -53,6 +55,11 @@ def context(operation: str, *, region: str = "us-east-1", headers: Mapping[str, 
     )
 
 
+_READ_ENTRIES = XmlReaders().members_reader(
+    service("s3").model.operation_model("ListObjectsV2").output_shape, ["Contents"]
+)
+
+
 @pytest.fixture
 def call(tmp_path: Path) -> Call:
     """Call an operation; the status of a Reply is in `_status`, the bytes of a body in `_bytes`."""
@@ -71,6 +78,8 @@ def call(tmp_path: Path) -> Call:
             assert body.fd is not None
             result["_bytes"] = os.pread(body.fd, body.length, body.start)
             os.close(body.fd)
+        if isinstance(entries := result.get("Contents"), Markup):
+            result["Contents"] = _READ_ENTRIES(parse_document(f"<page>{entries}</page>".encode())).get("Contents", [])
         return {**result, "_status": status}
 
     return call
