@@ -13,10 +13,12 @@ import orjson
 
 from millrace.commands.open_jobs import OpenJobs
 from millrace.errors import UsageError
-from millrace.images.builder import Builder, BuildFailed, BuildRequest
+from millrace.images.builder import Builder, BuildRequest
 from millrace.images.parser import parse_dockerfile
 from millrace.images.patterns import BadPattern, IgnoreRules
 from millrace.images.pip_settings import find_pip_settings
+from millrace.images.placing import BuildContext
+from millrace.images.problems import BuildFailed
 from millrace.ports.images import ImageName, Manifest
 from millrace.private_folder import make_private_folder
 from millrace.retention.images import find_images_in_use
@@ -83,13 +85,14 @@ def build_image(settings: Settings, options: BuildOptions) -> int:
         reporter=reporter,
     )
     request = BuildRequest(
-        context=options.context.resolve(),
+        context=BuildContext(options.context.resolve(), rules),
         file=file.name,
-        rules=rules,
         arguments=options.arguments,
         use_cache=options.use_cache,
         target=options.target,
+        names=names,
     )
+    os.umask(0o022)  # as in containers: folders of a layer must be open to an image's own users
     try:
         manifest = asyncio.run(builder.build(dockerfile, request))
     except BuildFailed as exc:
@@ -97,8 +100,6 @@ def build_image(settings: Settings, options: BuildOptions) -> int:
             print(f"    {line}", file=sys.stderr)
         print(f"millrace image build: {exc}", file=sys.stderr)
         return 1
-    for name in names:
-        store.tag(name, manifest.digest)
     if options.quiet:
         print(manifest.digest)
     else:

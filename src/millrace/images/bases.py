@@ -3,7 +3,7 @@
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from millrace.ports.images import BadImageName, ImageConfig, ImageName
@@ -30,7 +30,7 @@ class Base:
     config: ImageConfig
     has_python: bool
     """Gets a layer with a Python of its own, made from the machine's."""
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def find_base(image: str) -> Base | None:
@@ -50,9 +50,11 @@ def find_base(image: str) -> Base | None:
     prefix, _, repository = name.repository.rpartition("/")
     if repository not in _REPOSITORIES or not (prefix in _OF_DOCKER or _names_registry(image)):
         return None
-    if repository == "python":
-        return _python(name.tag)
-    return _system(repository, name.tag)
+    found = _python(name.tag) if repository == "python" else _system(repository, name.tag)
+    if prefix in _OF_DOCKER or prefix.endswith("/library"):
+        return found
+    stranger = f"{image} is taken for Docker's own {repository}, by its last word"
+    return replace(found, warnings=(*found.warnings, stranger))
 
 
 def _names_registry(image: str) -> bool:
@@ -63,21 +65,21 @@ def _names_registry(image: str) -> bool:
 def _python(tag: str) -> Base:
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     asked = tag.split("-")[0]
-    warning = None
-    if asked not in _ANY_RELEASE:
+    warnings = []
+    if asked[:1].isdecimal():  # others are words, such as slim and bookworm
         major, _, rest = asked.partition(".")
         minor = rest.split(".")[0]
-        if not major.isdigit() or int(major) != sys.version_info.major:
+        if major != str(sys.version_info.major):
             raise BaseRefused(f"python:{tag} is asked for, and this machine's is Python {platform.python_version()}")
         if minor and minor != str(sys.version_info.minor):
-            warning = f"python:{tag} is asked for; the image gets this machine's Python {ours}"
+            warnings.append(f"python:{tag} is asked for; the image gets this machine's Python {ours}")
     if "alpine" in tag:
-        warning = f"python:{tag} is asked for; the image gets this machine's root, which is no Alpine: apk is missing"
+        warnings.append(f"python:{tag} is asked for; the image gets this machine's root, which is no Alpine: no apk")
     config = ImageConfig(
         environment={"PATH": _PYTHON_PATH, "LANG": "C.UTF-8", "PYTHON_VERSION": platform.python_version()},
         command=("python3",),
     )
-    return Base(name=f"python:{platform.python_version()}", config=config, has_python=True, warning=warning)
+    return Base(name=f"python:{platform.python_version()}", config=config, has_python=True, warnings=tuple(warnings))
 
 
 def _system(repository: str, tag: str) -> Base:
@@ -85,13 +87,15 @@ def _system(repository: str, tag: str) -> Base:
     ours, version, code_name = (release.get(key, "") for key in ("ID", "VERSION_ID", "VERSION_CODENAME"))
     asked = tag.split("-")[0]
     is_ours = repository == ours and (asked in (version, code_name, *_ANY_RELEASE) or asked.startswith(f"{version}."))
-    warning = None
+    warnings = []
     if not is_ours:
-        warning = (
+        warnings.append(
             f"{repository}:{tag} is asked for; the image gets this machine's root, which is {ours} {version}".strip()
         )
     config = ImageConfig(environment={"PATH": _PATH}, command=("bash",))
-    return Base(name=f"{ours or repository}:{version or tag}", config=config, has_python=False, warning=warning)
+    return Base(
+        name=f"{ours or repository}:{version or tag}", config=config, has_python=False, warnings=tuple(warnings)
+    )
 
 
 def release_of(file: Path) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from millrace.images.problems import Problem
 
 __all__ = ["LogicalLine", "LogicalLines", "logical_lines"]
 
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
+_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(\S.*)$")
 _HEREDOC = re.compile(r"(?:^|\s)\d*<<-?\s*(?P<quote>[\"']?)(?P<word>[A-Za-z_][A-Za-z0-9_.-]*)(?P=quote)(?=\s|$|[;|&>])")
 _TAKES_HEREDOC = ("RUN", "COPY", "ADD")
 _KNOWN_DIRECTIVES = ("syntax", "escape", "check")

@@ -107,18 +107,17 @@ def _find_stage_problems(stages: Sequence[Stage]) -> list[Problem]:
         if stage.name is not None and any(it.name == stage.name for it in stages[: stage.index]):
             found.append(Problem(stage.base.line, f"two stages are called {stage.name!r}"))
         for instruction in stage.instructions:
-            if not isinstance(instruction, Copy) or instruction.stage is None or not instruction.stage.isdigit():
-                continue
-            if int(instruction.stage) >= stage.index:
-                found.append(
-                    Problem(instruction.line, f"--from={instruction.stage}: there is no earlier stage of that number")
-                )
+            named = (instruction.stage or "") if isinstance(instruction, Copy) else ""
+            if re.fullmatch("[0-9]+", named) and named not in map(str, range(stage.index)):
+                found.append(Problem(instruction.line, f"--from={named}: there is no earlier stage of that number"))
     return found
 
 
 def _parse(line: LogicalLine, escape: str) -> Instruction:
-    keyword, _, rest = line.text.replace("\t", " ", 1).partition(" ")
+    keyword, rest = [*line.text.split(None, 1), ""][:2]
     keyword = keyword.upper()
+    if "\0" in line.text:
+        raise _Refused(f"{keyword} holds a NUL character")
     known = _PARSERS.get(keyword)
     if known is None:
         if keyword in _REFUSED:
@@ -177,7 +176,7 @@ def _pairs(line: _Line, keyword: str) -> tuple[tuple[str, str], ...]:
     """Return `name=value` words, or the old form, where all that follows the first name is the value."""
     words = split_words(line.rest, escape=line.escape)
     if "=" not in words[0]:
-        name, _, value = line.rest.partition(" ")
+        name, value = [*line.rest.split(None, 1), ""][:2]
         if not value.strip():
             raise _Refused(f"{keyword} must be name=value, got {line.rest!r}")
         return ((name, value.strip()),)
@@ -211,9 +210,13 @@ def _json_words(text: str) -> tuple[str, ...] | None:
         return None
     try:
         words = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return tuple(words) if isinstance(words, list) and all(isinstance(word, str) for word in words) else None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return None
+    if any("\0" in word or re.search("[\ud800-\udfff]", word) for word in words):
+        raise _Refused(f"no program can be given NUL or half a character, got {text!r}")
+    return tuple(words)
 
 
 def _run(line: _Line) -> Run:
@@ -309,7 +312,7 @@ _PARSERS: Mapping[str, tuple[tuple[str, ...], Callable[[_Line], Instruction]]] =
 _REFUSED = {"ONBUILD": "ONBUILD is not supported: write the instruction into the Dockerfiles that build on this image"}
 
 _FLAG_HINTS = {
-    "mount": "what is mounted in a build is not part of the image; COPY what the command needs",
+    "mount": "leave out caches, and COPY what else the command needs",
     "link": "it changes only how layers are kept; leave it out",
     "parents": "name the folders in the destination",
     "network": "builds have the machine's network",

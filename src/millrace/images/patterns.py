@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from millrace.images.view import View
+from millrace.images.view import View, clean_path
 
 __all__ = ["BadPattern", "IgnoreRules", "expand_pattern", "has_wildcard"]
 
@@ -84,7 +84,8 @@ class IgnoreRules:
 
     def __init__(self, text: str = "") -> None:
         """Read the file's text. Raises BadPattern."""
-        self._rules = [rule for line in text.splitlines() if (rule := _rule(line)) is not None]
+        lines = text.removeprefix("\ufeff").splitlines()
+        self._rules = [rule for line in lines if (rule := _rule(line)) is not None]
 
     def ignores(self, path: str) -> bool:
         """Whether a path of the build context is left out."""
@@ -95,6 +96,11 @@ class IgnoreRules:
                 ignored = rule.excludes
         return ignored
 
+    @property
+    def has_exceptions(self) -> bool:
+        """Whether something in a folder that is left out may be taken in again, by a rule with `!`."""
+        return any(not rule.excludes for rule in self._rules)
+
     def __bool__(self) -> bool:
         return bool(self._rules)
 
@@ -104,9 +110,9 @@ def _rule(line: str) -> _Rule | None:
     if not text or text.startswith("#"):
         return None
     excludes = not text.startswith("!")
-    pattern = text.removeprefix("!").strip().strip("/")
-    parts = [part for part in pattern.split("/") if part not in ("", ".")]
-    if not parts:
+    pattern = text.removeprefix("!").strip()
+    parts = clean_path(f"/{pattern}").split("/")
+    if parts == [""]:
         return None
     expression = ""
     for number, part in enumerate(parts):
@@ -115,7 +121,7 @@ def _rule(line: str) -> _Rule | None:
             expression += ".*" if is_last else "(?:.*/)?"
         else:
             expression += _translate(part) + ("" if is_last else "/")
-    return _Rule(re.compile(expression), excludes)
+    return _Rule(re.compile(expression, re.DOTALL), excludes)
 
 
 def _with_parents(path: str) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """How the building user's pip finds packages, for the pip of RUN instructions: variables, its file, local folders."""
 
+import os
 import re
 import shlex
 import sys
@@ -32,7 +33,7 @@ def find_pip_settings(environ: Mapping[str, str], *, home: Path) -> PipSettings:
     }
     own = [Path(environ["PIP_CONFIG_FILE"])] if environ.get("PIP_CONFIG_FILE") else []
     own += [home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path(sys.base_prefix, "pip.conf")]
-    file = next((it for it in own if it.is_file()), None)
+    file = next((it for it in own if os.access(it, os.R_OK) and it.is_file()), None)
     texts = [value for name, value in environment.items() if name != "PIP_CONFIG_FILE"]
     for it in (*_MACHINE_FILES, *([file] if file else [])):
         try:
@@ -57,7 +58,7 @@ def _local_places(text: str) -> set[Path]:
             continue
         for word in words:
             place = Path(word.removeprefix("file://"))
-            if place.is_absolute() and len(place.parts) > 2 and place.exists():
+            if place.is_absolute() and len(place.parts) > 2 and os.access(place, os.R_OK):
                 # the files that an index names stand beside it
                 found.add(place.parent if place.name == "simple" and len(place.parts) > 3 else place)
     return found

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from millrace.errors import UsageError
+from millrace.errors import MillraceError, UsageError
 
-__all__ = ["DockerfileError", "Problem"]
+__all__ = ["BuildFailed", "DockerfileError", "Problem", "StepFailed"]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -22,3 +22,11 @@ class DockerfileError(UsageError):
     def __init__(self, file: str, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(f"{file}:{it.line}: {it.message}" for it in self.problems))
+
+
+class BuildFailed(MillraceError):
+    """An instruction failed; the message names file and line."""
+
+
+class StepFailed(ValueError):
+    """An instruction can't be carried out; the message says why, and the builder adds where."""

@@ -19,7 +19,7 @@ from millrace.images.instructions import (
     StopSignal,
     Volume,
 )
-from millrace.images.substitution import expand
+from millrace.images.substitution import BadWord, expand
 from millrace.ports.images import ImageConfig, ImageStep
 
 __all__ = ["BuildState", "apply"]
@@ -93,6 +93,8 @@ def apply(
                     state.arguments[name] = value
         case Environment(pairs=pairs):
             values = {state.expand(name): state.expand(value) for name, value in pairs}
+            if "" in values or any("=" in name for name in values):
+                raise BadWord(f"ENV: a variable's name must not be empty nor hold =, got {list(values)}")
             state.config = replace(config, environment={**config.environment, **values})
         case Label(pairs=pairs):
             labels = {state.expand(name): state.expand(value) for name, value in pairs}

@@ -29,7 +29,10 @@ def expand(word: str, lookup: Lookup, *, escape: str = "\\") -> str:
         The Dockerfile reference, "Environment replacement".
     """
     reader = _Reader(word, lookup, escape)
-    return reader.read_until("")
+    try:
+        return reader.read_until("")
+    except RecursionError as exc:
+        raise BadWord(f"variables are nested too deep in {word[:100]!r}...") from exc
 
 
 class _Reader:

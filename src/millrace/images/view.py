@@ -9,6 +9,8 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from millrace.runtimes.sandbox_root import find_lower
+
 __all__ = ["TooManyLinks", "View", "clean_path"]
 
 MAX_LINKS = 40
@@ -33,7 +35,10 @@ class View:
     """Layers, lowest first, over the machine's skeleton and grafts; or a single folder by itself."""
 
     def __init__(self, layers: Sequence[Path], *, skeleton: Path | None = None, grafts: Sequence[str] = ()) -> None:
-        self._layers = tuple(reversed(layers))
+        self._lowest_first = tuple(layers)
+        self._layers = self._lowest_first[::-1]
+        self._has_marks = skeleton is not None
+        """Whether whiteouts are such; in a single folder they are devices."""
         self._skeleton = skeleton
         self._grafts = tuple(grafts)
 
@@ -48,11 +53,11 @@ class View:
                 if status is None:
                     reached = False
                     break
-                if _is_whiteout(place, status):
+                if self._has_marks and _is_whiteout(place, status):
                     return None
                 if number + 1 < len(parts) and not stat.S_ISDIR(status.st_mode):
                     return None
-                is_last = is_last or _is_opaque(place, status)
+                is_last = is_last or (self._has_marks and _is_opaque(place, status))
             if reached:
                 return place
             if is_last:
@@ -101,34 +106,31 @@ class View:
         status = self.lstat(self.resolve(path))
         return status is not None and stat.S_ISDIR(status.st_mode)
 
-    def list(self, path: str) -> list[str]:
+    def list(self, path: str) -> Sequence[str]:
         """Return the names in a folder (a resolved path), sorted."""
-        names: set[str] = set()
+        return [name for name, _ in self.scan(path)]
+
+    def scan(self, path: str) -> Sequence[tuple[str, Path]]:
+        """Return the names in a folder (a resolved path), sorted, and where each entry really lies."""
+        found: dict[str, Path] = {}
         hidden: set[str] = set()
-        parts = path.split("/") if path else []
-        for layer in self._layers:
-            place, reached, is_last = layer, True, _is_opaque(layer, layer.lstat())
-            for part in parts:
-                place = place / part
-                status = _lstat(place)
-                if status is None:
-                    reached = False
-                    break
-                if not stat.S_ISDIR(status.st_mode):
-                    return sorted(names)
-                is_last = is_last or _is_opaque(place, status)
-            if reached:
-                for entry in os.scandir(place):
-                    if entry.name in names or entry.name in hidden:
+        folders, reaches_machine = find_lower(self._lowest_first, path)
+        for folder in folders:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name in found or entry.name in hidden:
                         continue
-                    is_gone = _is_whiteout(Path(entry.path), entry.stat(follow_symlinks=False))
-                    (hidden if is_gone else names).add(entry.name)
-            if is_last:
-                return sorted(names)
-        machine = self._machine(path)
+                    here = folder / entry.name
+                    if self._has_marks and _is_whiteout(here, entry.stat(follow_symlinks=False)):
+                        hidden.add(entry.name)
+                    else:
+                        found[entry.name] = here
+        machine = self._machine(path) if reaches_machine else None
         if machine is not None and machine.is_dir() and not machine.is_symlink():
-            names.update(entry.name for entry in os.scandir(machine) if entry.name not in hidden)
-        return sorted(names)
+            for here in machine.iterdir():
+                if here.name not in hidden:
+                    found.setdefault(here.name, here)
+        return sorted(found.items())
 
     def _machine(self, path: str) -> Path | None:
         if self._skeleton is None:

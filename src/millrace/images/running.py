@@ -1,0 +1,88 @@
+"""Carry out RUN, and make the layer with Python that `FROM python` stands for."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from millrace.images.bases import Base
+from millrace.images.instructions import Run
+from millrace.images.making import LayerMaker, Place, key_of
+from millrace.images.pip_settings import PipSettings
+from millrace.images.problems import StepFailed
+from millrace.images.state import PREDEFINED, BuildState
+from millrace.ports.images import ImageStep
+from millrace.runtimes.sandbox_build import BuildStep, run_build_step
+
+__all__ = ["Running"]
+
+PYTHON_LAYER_FORMAT = 1
+"""To be counted up when the layer with Python is made otherwise."""
+
+
+class Running:
+    """Runs commands of one build, each in the layers before it."""
+
+    def __init__(self, maker: LayerMaker, pip: PipSettings) -> None:
+        self._maker = maker
+        self._pip = pip
+
+    async def run(self, state: BuildState, place: Place, given: Mapping[str, str], *, use_cache: bool) -> None:
+        """Run a command.
+
+        Args:
+            given: All --build-arg values; of those without an ARG only the proxies' count.
+
+        Raises:
+            StepFailed: It did not end with 0.
+        """
+        assert isinstance(place.instruction, Run)
+        config = state.config
+        command = state.words(place.instruction.command)
+        environment = state.run_environment()
+        proxies = {name: value for name, value in given.items() if name.upper() in PREDEFINED}
+        key = key_of("run", state.layers, command, environment, config.working_directory, config.user)
+
+        async def fill(draft: Path) -> None:
+            await self._in_sandbox(state, draft, command, {**proxies, **environment}, user=config.user)
+
+        await self._maker.make(state, place, key, fill, use_cache=use_cache)
+
+    async def add_python(self, state: BuildState, place: Place, base: Base) -> None:
+        """Add a Python of the image's own: an environment at /usr/local on the machine's interpreter."""
+        prefix = Path(sys.base_prefix).resolve()
+        if prefix == Path("/usr/local"):  # it is there already, and can be written to in the image
+            self._maker.report(place)
+            state.steps.append(ImageStep(text=place.instruction.text))
+            return
+        interpreter = prefix / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        command = (str(interpreter), "-m", "venv", "/usr/local")
+
+        async def fill(draft: Path) -> None:
+            await self._in_sandbox(state, draft, command, base.config.environment, user=None)
+
+        key = key_of("python", PYTHON_LAYER_FORMAT, sys.version, str(prefix))
+        await self._maker.make(state, place, key, fill)
+
+    async def _in_sandbox(
+        self,
+        state: BuildState,
+        draft: Path,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        user: str | None,
+    ) -> None:
+        step = BuildStep(
+            layers=self._maker.folders(state.layers),
+            upper=draft / "upper",
+            scratch=draft / "scratch",
+            cache=self._maker.cache,
+            command=command,
+            environment={**self._pip.environment, **environment},
+            working_directory=state.config.working_directory or "/",
+            user=user,
+            read_only=self._pip.read_only,
+        )
+        status = await run_build_step(step, lambda _, text: self._maker.reporter.line(text))
+        if not status.ok:
+            raise StepFailed(f"the command ended with {status}")
