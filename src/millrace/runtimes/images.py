@@ -158,7 +158,13 @@ def _built_in_image(uri: str, name: str) -> Image:
     return Image(
         uri=uri,
         name=name,
-        command=(sys.executable, "-m", "millrace_algorithms", name),
+        command=(
+            sys.executable,
+            "-P",
+            "-m",
+            "millrace_algorithms",
+            name,
+        ),  # -P: nothing of the job's folder is imported
         built_in=name,
         single_host=True,
     )

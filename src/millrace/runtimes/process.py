@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,10 @@ DRAIN_SECONDS = 5.0
 _SOCKET_PATH_LIMIT = 100
 _READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "GLIBC_", "OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "LC_", "LANG")
 """Variables that interpreter and libraries read once, when they are loaded."""
+
+_LOADS_CODE = ("PYTHON", "LD_", "GLIBC_", "GCONV_")
+_LEADS_TO_CODE = ("PATH", "HOME", "TMPDIR")
+"""Variables that make an interpreter or its libraries load code from where they say."""
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "PYTHONPATH", "HOME", "TMPDIR")
 
@@ -60,17 +65,18 @@ class ProcessRuntime:
                 f"image {spec.image.uri} needs /opt/ml and port 8080 of its own, which the process runtime can't give"
             )
         base = spec.opt_ml.parent.parent
+        request = _allowed(spec)
         environment = {
             **self._inherited,
             "PYTHONUNBUFFERED": "1",
             **spec.image.environment,
-            **spec.environment,
+            **request,
             "SAGEMAKER_BASE_DIR": str(base),
         }
         address = _take_address(base, environment, unix=spec.image.built_in is not None) if spec.serves else None
         lines = LineProtocol(spec.on_line)
         transport: asyncio.SubprocessTransport | StartedProcess | None = None
-        if self._starter is not None and _may_be_forked(spec):
+        if self._starter is not None and _may_be_forked(spec, request):
             arguments = spec.command[len(spec.image.command) - 1 :]
             transport = await start_process(self._starter, arguments, environment=environment, folder=base, lines=lines)
         if transport is None:
@@ -171,9 +177,23 @@ async def _execute(
     return transport
 
 
-def _may_be_forked(spec: ContainerSpec) -> bool:
+def _allowed(spec: ContainerSpec) -> Mapping[str, str]:
+    """Return the variables of a request that its program may have.
+
+    A built-in program is ours and runs without isolation: what would make it load other code is left out, and told.
+    """
+    if spec.image.built_in is None:
+        return spec.environment
+    refused = sorted(name for name in spec.environment if name.startswith(_LOADS_CODE) or name in _LEADS_TO_CODE)
+    if refused:
+        text = f"millrace: variables that built-in algorithms don't take are left out: {', '.join(refused)}"
+        spec.on_line(time.time_ns() // 1_000_000, text)
+    return {name: value for name, value in spec.environment.items() if name not in refused}
+
+
+def _may_be_forked(spec: ContainerSpec, request: Mapping[str, str]) -> bool:
     """Whether the program is one that the starter has, and is asked for nothing that must be known before it starts."""
-    given = (*spec.environment, *spec.image.environment)
+    given = (*request, *spec.image.environment)
     is_whole = tuple(spec.command) == (*spec.image.command, "serve")
     return spec.image.built_in is not None and is_whole and not any(name.startswith(_READ_AT_START) for name in given)
 

@@ -15,13 +15,14 @@ from millrace.clock import SystemClock
 from millrace.dataplane.client import Client
 from millrace.dataplane.container import wait_until_healthy
 from millrace.engines.container_starter import ContainerStarter
-from millrace.ports.runtime import Container, ContainerSpec, Image
+from millrace.ports.runtime import Container, ContainerSpec
+from millrace.runtimes.images import HostImages
 from millrace.runtimes.process import ProcessRuntime
 from millrace.runtimes.started import STARTER_VARIABLE
 from millrace_algorithms.pca.decomposition import Components
 from millrace_algorithms.pca.model import save
 
-IMAGE = Image(uri="pca:1", name="pca", command=(sys.executable, "-m", "millrace_algorithms", "pca"), built_in="pca")
+IMAGE = HostImages(Path("none"), find_built_in=lambda uri: "pca").resolve("pca:1")
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -115,7 +116,7 @@ async def test_a_server_is_forked_and_answers(starter: ContainerStarter, tmp_pat
 async def test_it_says_and_ends_as_an_executed_one(starter: ContainerStarter, tmp_path: Path) -> None:
     """Without a model both print the same lines and end with the same code."""
     found = []
-    for number, variables in enumerate(({}, {"PYTHONHASHSEED": "0"})):
+    for number, variables in enumerate(({}, {"OMP_NUM_THREADS": "1"})):
         lines: list[str] = []
         opt_ml = tmp_path / str(number) / "opt" / "ml"
         (opt_ml / "model").mkdir(parents=True)
@@ -126,7 +127,7 @@ async def test_it_says_and_ends_as_an_executed_one(starter: ContainerStarter, tm
     assert found[0][0] == 1
 
 
-@pytest.mark.parametrize("variables", [{"PYTHONHASHSEED": "0"}, {"OMP_NUM_THREADS": "2"}, {"LD_PRELOAD": ""}])
+@pytest.mark.parametrize("variables", [{"OMP_NUM_THREADS": "2"}, {"MALLOC_ARENA_MAX": "1"}])
 async def test_what_is_read_at_the_start_is_executed(
     starter: ContainerStarter, tmp_path: Path, variables: Mapping[str, str]
 ) -> None:
@@ -148,6 +149,28 @@ async def test_the_environment_is_the_container_s_own(starter: ContainerStarter,
     assert sum(text.startswith("pipe:") for text in descriptors) == 2
     for container in (one, two):
         await container.stop(30)
+
+
+@pytest.mark.parametrize("forked", [True, False], ids=["forked", "executed"])
+async def test_a_request_makes_it_load_nothing(starter: ContainerStarter, tmp_path: Path, forked: bool) -> None:
+    """Variables that lead an interpreter to code in the job's folder are left out, and that is said."""
+    code = tmp_path / "opt" / "ml" / "input" / "data" / "train"
+    opt_ml_with_model(tmp_path)
+    code.mkdir(parents=True)
+    for folder in (code, tmp_path):
+        (folder / "sitecustomize.py").write_text("print('loaded', flush=True)")
+        (folder / "numpy.py").write_text("print('loaded', flush=True)")
+    lines: list[str] = []
+    variables = {"PYTHONPATH": "opt/ml/input/data/train", "LD_PRELOAD": "x.so", "KEPT": "1"}
+    if not forked:
+        variables["OMP_NUM_THREADS"] = "1"
+    container = await launch(starter, tmp_path / "opt" / "ml", lines, environment=variables)
+    assert b"7" in await invoke(container)
+    told = Path(f"/proc/{container.process_id}/environ").read_bytes()
+    assert (b"PYTHONPATH=opt" in told, b"LD_PRELOAD" in told) == (False, False)
+    await container.stop(30)
+    assert "loaded" not in lines
+    assert lines[0].endswith("left out: LD_PRELOAD, PYTHONPATH")
 
 
 async def test_it_ends_with_whoever_wanted_it(starter: ContainerStarter, tmp_path: Path) -> None:
