@@ -1,5 +1,6 @@
 """Carry out RUN, and make the layer with Python that `FROM python` stands for."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,11 @@ from millrace.runtimes.sandbox_build import BuildStep, run_build_step
 
 __all__ = ["Running"]
 
-PYTHON_LAYER_FORMAT = 1
+PYTHON_LAYER_FORMAT = 2
 """To be counted up when the layer with Python is made otherwise."""
+
+_LOCAL = Path("/usr/local")
+_LOCAL_FOLDERS = ("bin", "etc", "games", "include", "lib", "sbin", "share", "src")
 
 
 class Running:
@@ -50,14 +54,16 @@ class Running:
     async def add_python(self, state: BuildState, place: Place, base: Base) -> None:
         """Add a Python of the image's own: an environment at /usr/local on the machine's interpreter."""
         prefix = Path(sys.base_prefix).resolve()
-        if prefix == Path("/usr/local"):  # it is there already, and can be written to in the image
+        if prefix == _LOCAL:  # it is there already, and can be written to in the image
             self._maker.report(place)
             state.steps.append(ImageStep(text=place.instruction.text))
             return
         interpreter = prefix / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-        command = (str(interpreter), "-m", "venv", "/usr/local")
+        command = (str(interpreter), "-m", "venv", str(_LOCAL))
 
         async def fill(draft: Path) -> None:
+            if not prefix.is_relative_to(_LOCAL):
+                _make_own_local(draft / "upper")
             await self._in_sandbox(state, draft, command, base.config.environment, user=None)
 
         key = key_of("python", PYTHON_LAYER_FORMAT, sys.version, str(prefix))
@@ -86,3 +92,15 @@ class Running:
         status = await run_build_step(step, lambda _, text: self._maker.reporter.line(text))
         if not status.ok:
             raise StepFailed(f"the command ended with {status}")
+
+
+def _make_own_local(upper: Path) -> None:
+    """Give a layer a /usr/local that hides the machine's.
+
+    The machine's belongs to its root: builds by others could write nothing into its folders.
+    """
+    local = upper / _LOCAL.relative_to("/")
+    local.mkdir(parents=True)
+    os.setxattr(local, "user.overlay.opaque", b"y")
+    for name in _LOCAL_FOLDERS:
+        (local / name).mkdir()
