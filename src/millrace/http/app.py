@@ -11,6 +11,7 @@ from millrace.clock import Clock
 from millrace.errors import ApiError, S3Error
 from millrace.http.bodies import Receive, ReceivedBody, Send
 from millrace.http.browser_requests import BrowserService, answer_browser, cross_origin_headers
+from millrace.http.connection import SEND_FILE
 from millrace.http.exchange import OWN_SERVICE, UNKNOWN, Exchange, OnExchange
 from millrace.http.sending import send_response
 from millrace.http.stages import (
@@ -50,6 +51,7 @@ SCRAPE_TARGET = b"/_millrace/metrics"
 """Where what Prometheus asks for by default is found; see `_is_scrape`."""
 
 _NO_LABELS: Mapping[str, str] = {}
+_NOTHING: Mapping[str, Any] = {}
 
 
 def app(
@@ -119,7 +121,8 @@ class _App:
             # The client won't send its body now, and nobody could tell that from its next request.
             response = replace(response, headers=(*response.headers, ("connection", "close")))
         try:
-            await send_response(response, method=request.method, body=body, send=send)
+            send_file = scope.get("extensions", _NOTHING).get(SEND_FILE)
+            await send_response(response, method=request.method, body=body, send=send, send_file=send_file)
         finally:
             seconds = perf_counter() - started
             exchange = Exchange(

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from millrace.protocol.bodies import read_all
@@ -97,7 +97,8 @@ async def iter_file(region: FileRegion) -> AsyncIterator[bytes]:
     Raises:
         OSError: The file cannot be read, or is shorter than the region.
     """
-    descriptor = _open(region.path) if region.fd is None else region.fd
+    descriptor = opened(region).fd
+    assert descriptor is not None
     try:
         position, end = region.start, region.start + region.length
         while position < end:
@@ -110,8 +111,21 @@ async def iter_file(region: FileRegion) -> AsyncIterator[bytes]:
         os.close(descriptor)
 
 
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def opened(region: FileRegion) -> FileRegion:
+    """Return the region with a descriptor, opened now if it has none."""
+    return region if region.fd is not None else replace(region, fd=os.open(region.path, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def read_cached(region: FileRegion) -> bytes | None:
+    """Return a small region whole and close it, or None if that takes more than copying it from the page cache."""
+    if region.fd is None or not _RWF_NOWAIT:
+        return None
+    content = bytearray(region.length)
+    with suppress(OSError):
+        if not content or os.preadv(region.fd, [content], region.start, _RWF_NOWAIT) == region.length:
+            os.close(region.fd)
+            return bytes(content)
+    return None
 
 
 async def _read(descriptor: int, count: int, position: int) -> bytes:

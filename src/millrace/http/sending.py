@@ -1,10 +1,12 @@
 """Answers into ASGI messages."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator
 
-from millrace.http.bodies import ReceivedBody, Send, close_unsent, iter_file
+from millrace.http.bodies import ReceivedBody, Send, close_unsent, iter_file, opened, read_cached
+from millrace.http.connection import SendFile
 from millrace.protocol.message import FileRegion, Response
 
 __all__ = ["send_response"]
@@ -17,8 +19,22 @@ _NO_BODY = frozenset({204, 304})
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]+")
 
 
-async def send_response(response: Response, *, method: str, body: ReceivedBody, send: Send) -> None:
-    """Send an answer: exact Content-Length where it is known, no body for HEAD, 204 and 304."""
+_AT_ONCE_BYTES = 64 * 1024
+"""Up to this many bytes of a file are read in one piece and sent with the headers."""
+
+
+async def send_response(
+    response: Response, *, method: str, body: ReceivedBody, send: Send, send_file: SendFile | None = None
+) -> None:
+    """Send an answer: exact Content-Length where it is known, no body for HEAD, 204 and 304.
+
+    Args:
+        response: The answer.
+        method: Of the request.
+        body: Of the request, which tells when the client goes.
+        send: Where messages go.
+        send_file: The quick way for files, where the server has one.
+    """
     bodiless = method == "HEAD" or response.status in _NO_BODY
     await send(
         {
@@ -33,9 +49,31 @@ async def send_response(response: Response, *, method: str, body: ReceivedBody, 
     elif isinstance(response.body, bytes):
         await send({"type": "http.response.body", "body": response.body})
     elif isinstance(response.body, FileRegion):
-        await _send_stream(iter_file(response.body), response.body.length >= WATCHED_BYTES, body, send)
+        await _send_region(response.body, body, send, send_file)
     else:
         await _send_stream(response.body, True, body, send, interruptible=True)
+
+
+async def _send_region(region: FileRegion, body: ReceivedBody, send: Send, send_file: SendFile | None) -> None:
+    if region.length <= _AT_ONCE_BYTES:
+        content = read_cached(region)
+        if content is not None:
+            await send({"type": "http.response.body", "body": content})
+            return
+    elif send_file is not None:
+        region = opened(region)
+        descriptor = region.fd
+        assert descriptor is not None
+        try:
+            sent = await send_file(descriptor, region.start, region.length)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if sent:
+            os.close(descriptor)
+            await send({"type": "http.response.body", "body": b""})
+            return
+    await _send_stream(iter_file(region), region.length >= WATCHED_BYTES, body, send)
 
 
 def _headers(response: Response, *, keep_length: bool) -> list[tuple[bytes, bytes]]:
@@ -58,7 +96,7 @@ def _headers(response: Response, *, keep_length: bool) -> list[tuple[bytes, byte
 
 
 def _value(text: str) -> bytes:
-    if _CONTROL.search(text):
+    if not text.isprintable():  # a quick look that finds more than control characters
         text = _CONTROL.sub(" ", text)
     try:
         return text.encode("latin-1")

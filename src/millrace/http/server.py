@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from millrace.http.app import ASGIApp
+from millrace.http.connection import Connection
 
 __all__ = ["BACKLOG", "DRAIN_SECONDS", "KEEP_ALIVE_SECONDS", "OnReady", "serve"]
 
@@ -82,7 +83,7 @@ def _config(app: ASGIApp, drain_seconds: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         access_log=False,
