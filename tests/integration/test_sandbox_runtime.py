@@ -1,6 +1,7 @@
 """The sandbox runtime, with real containers."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -381,3 +382,33 @@ async def ended(handle: int) -> None:
             await event.wait()
     finally:
         loop.remove_reader(handle)
+
+
+async def test_a_launch_that_is_given_up_leaves_nothing(rig: Rig) -> None:
+    """Cancelled at any step on the way, it leaves no process, no descriptor and no network."""
+    await (await rig.launch("/bin/true", name="first")).wait()  # what is opened once stays open
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    for steps in (*range(1, 12), 20, 40, 80):
+        launching = asyncio.create_task(rig.launch("/bin/sleep", "600", name=f"given-up-{steps}"))
+        for _ in range(steps):
+            await asyncio.wait({launching}, timeout=0.002)
+        launching.cancel()
+        outcome = (await asyncio.gather(launching, return_exceptions=True))[0]
+        if not isinstance(outcome, BaseException):
+            await outcome.stop(0)
+    while _children():
+        await asyncio.sleep(0.005)
+    assert rig.runtime._networks == {}
+    assert len(list(Path("/proc/self/fd").iterdir())) <= open_before
+
+
+def _children() -> list[str]:
+    """Return our children that are sandboxes or their networks."""
+    found = []
+    for process in Path("/proc/self/task").glob("*/children"):
+        for number in process.read_text().split():
+            with contextlib.suppress(OSError):
+                state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z":
+                    found.append(number)
+    return found

@@ -158,8 +158,12 @@ class SandboxRuntime:
                 drain_seconds=self._drain_seconds,
                 on_end=on_end,
             )
-            await container.set_up(info, network, self._limits)
-            os.write(unblocks, b"1")
+            try:
+                await container.set_up(info, network, self._limits)
+                os.write(unblocks, b"1")
+            except BaseException:  # also given up by the caller: nobody would ever stop it
+                container.abandon()
+                raise
             return container
         finally:
             for descriptor in (info, tells_info, waits, unblocks):

@@ -127,6 +127,14 @@ class SandboxContainer:
             self._finish()
         self._lines.on_exit = self._finish
 
+    def abandon(self) -> None:
+        """Kill what was started of a container that nobody will have; its network is left to the caller."""
+        self._on_end = None
+        with suppress(ProcessLookupError):
+            self._transport.kill()
+        self._finish()
+        self._transport.close()
+
     def _note(self, leader: int, folder: Path) -> None:
         group = ProcessGroup.of_leader(leader)
         if group is None:

@@ -59,19 +59,20 @@ def find_breach(init: int, limits: SandboxLimits) -> str | None:
 
 
 def _iter_members(init: int) -> Iterator[Path]:
-    """Yield the folders of /proc of all processes in the namespace whose first process is named."""
-    try:
-        namespace = Path(f"/proc/{init}/ns/pid").readlink()
-    except OSError:
-        return
-    with os.scandir("/proc") as entries:
-        for entry in entries:
-            if entry.name.isdigit():
-                try:
-                    if Path(entry.path, "ns/pid").readlink() == namespace:
-                        yield Path(entry.path)
-                except OSError:  # gone, or another user's
-                    continue
+    """Yield the folders of /proc of a namespace's first process and all that descend from it.
+
+    In a namespace of its own an orphan becomes the first process's child, so that none is left out but one that
+    changes its parent while it is looked for; the next look finds it.
+    """
+    todo = [str(init)]
+    while todo:
+        process = Path("/proc", todo.pop())
+        yield process
+        try:
+            for thread in (process / "task").iterdir():
+                todo += (thread / "children").read_text().split()
+        except OSError:  # gone
+            continue
 
 
 def _count_threads(process: Path) -> int:

@@ -138,8 +138,8 @@ def _make(cache: Path, folder: Path) -> None:
 
 def _copy_folders(source: Path, target: Path, depth: int) -> None:
     """Make the folders that root has below one, without what is in them."""
-    with suppress(OSError):
-        for entry in os.scandir(source):
+    with suppress(OSError), os.scandir(source) as entries:
+        for entry in entries:
             status = entry.stat(follow_symlinks=False)
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or not status.st_mode & stat.S_IROTH:
                 continue
@@ -165,8 +165,8 @@ def _copy_readable(source: Path, target: Path, *, top: bool = False) -> None:
 
 
 def _readable_entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    with suppress(OSError):
-        for entry in os.scandir(folder):
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
             mode = entry.stat(follow_symlinks=False).st_mode
             readable = mode & stat.S_IROTH and (stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and mode & stat.S_IXOTH))
             if readable or stat.S_ISLNK(mode):

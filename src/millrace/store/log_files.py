@@ -93,7 +93,8 @@ class LogFiles:
             try:
                 facts = orjson.loads(path.read_bytes())
                 if facts["group"].startswith(prefix):
-                    sizes = [entry.stat().st_size for entry in os.scandir(path.parent) if entry.name.endswith(_SUFFIX)]
+                    with os.scandir(path.parent) as entries:
+                        sizes = [entry.stat().st_size for entry in entries if entry.name.endswith(_SUFFIX)]
                     groups.append(_group(facts, sum(sizes)))
             except FileNotFoundError:
                 continue  # deleted meanwhile
