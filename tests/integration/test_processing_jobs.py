@@ -345,6 +345,8 @@ def test_jobs_are_listed(platform: Platform) -> None:
     )
     names = [[it["ProcessingJobName"] for it in page["ProcessingJobSummaries"]] for page in pages]
     assert names == [["listed-0", "listed-1"], ["listed-2"]]
+    ended_ones = sagemaker.list_processing_jobs(NameContains="listed-")["ProcessingJobSummaries"]
+    assert all(it["CreationTime"] <= it["ProcessingEndTime"] <= it["LastModifiedTime"] for it in ended_ones)
     newest = sagemaker.list_processing_jobs(MaxResults=1)["ProcessingJobSummaries"]
     assert [it["ProcessingJobName"] for it in newest] == ["listed-2"]
     assert sagemaker.list_processing_jobs(NameContains="listed-", StatusEquals="Failed")["ProcessingJobSummaries"] == []

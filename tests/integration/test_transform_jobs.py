@@ -296,7 +296,9 @@ def test_jobs_are_listed_in_pages(platform: Platform, rowsum: str, tmp_path: Pat
     by_status = sagemaker.list_transform_jobs(NameContains="page-", StatusEquals="Failed")
     assert by_status["TransformJobSummaries"] == []
     pages = sagemaker.get_paginator("list_transform_jobs").paginate(NameContains="page-")
-    assert sum(len(page["TransformJobSummaries"]) for page in pages) == 12
+    summaries = [it for page in pages for it in page["TransformJobSummaries"]]
+    assert len(summaries) == 12
+    assert all(it["CreationTime"] <= it["TransformEndTime"] for it in summaries)
 
 
 @pytest.mark.spec("batch-transform 9.3 S21")

@@ -163,5 +163,5 @@ def _summary(summary: JobSummary) -> dict[str, Any]:
         "TrainingJobStatus": summary.stored_status,
     }
     if summary.ended_micros is not None:
-        entry["TrainingJobEndTime"] = told_micros(summary.ended_micros)
+        entry["TrainingEndTime"] = told_micros(summary.ended_micros)
     return entry

@@ -225,7 +225,7 @@ def _summary(summary: JobSummary) -> dict[str, Any]:
         "TransformJobStatus": summary.stored_status,
     }
     if summary.ended_micros is not None:
-        entry["TransformJobEndTime"] = told_micros(summary.ended_micros)
+        entry["TransformEndTime"] = told_micros(summary.ended_micros)
     if summary.failure_reason is not None:
         entry["FailureReason"] = summary.failure_reason
     return entry
