@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from millrace.images.problems import StepFailed
 
@@ -32,6 +32,16 @@ def is_archive(file: Path) -> bool:
         return False
 
 
+class _Member(tarfile.TarInfo):
+    """Takes half a header for damage; the library takes it for the end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        if 0 < len(buf) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("unexpected end of data")
+        return super().frombuf(buf, encoding, errors)
+
+
 @contextmanager
 def open_archive(file: BinaryIO, name: str) -> Iterator[tarfile.TarFile]:
     """Open an archive to be read from its beginning to its end, once.
@@ -40,7 +50,7 @@ def open_archive(file: BinaryIO, name: str) -> Iterator[tarfile.TarFile]:
         StepFailed: It is broken, here or wherever it is read within the context.
     """
     try:
-        with tarfile.open(fileobj=file, mode="r|*") as archive:
+        with tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member) as archive:
             yield archive
     except _DAMAGED as exc:
         raise StepFailed(f"{name} can't be unpacked: {exc}") from exc
