@@ -163,7 +163,11 @@ class Server:
                 ),
             },
             browsers=s3.Browsers(
-                self.objects, keys=self.keys, put_object=handlers["s3"]["PutObject"], clock=self.clock
+                self.objects,
+                keys=self.keys,
+                put_object=handlers["s3"]["PutObject"],
+                clock=self.clock,
+                skew_seconds=self._settings.clock_skew_seconds,
             ),
             on_exchange=[self.metrics.count_exchange, *filter(None, [access_log(self._settings.access_log)])],
         )

@@ -145,7 +145,7 @@ def test_a_policy_lets_another_account_in(platform: Platform, ann: dict[str, str
     statement = {
         "Effect": "Allow",
         "Principal": {"AWS": ann["Account"]},
-        "Action": ["s3:GetObject", "s3:PutObject"],
+        "Action": ["s3:GetObject", "s3:PutObject", "s3:PutObjectAcl"],
         "Resource": f"arn:aws:s3:::{owners_bucket}/shared/*",
     }
     s3.put_bucket_policy(Bucket=owners_bucket, Policy=json.dumps({"Statement": statement}))
@@ -204,12 +204,107 @@ def test_a_form_uploads_what_its_policy_lets_it(platform: Platform, owners_bucke
     assert [entry["Key"] for entry in listed] == ["forms/b.txt"]
 
 
-def post_form(url: str, fields: dict[str, str], name: str, content: bytes) -> tuple[int, bytes, Any]:
+def open_bucket(platform: Platform, bucket: str, *statements: dict[str, Any]) -> None:
+    """Make a bucket where ACLs count, strangers are let in and the policy has these statements on all its objects."""
+    s3 = platform.client("s3")
+    s3.create_bucket(Bucket=bucket, ObjectOwnership="BucketOwnerPreferred")
+    s3.delete_public_access_block(Bucket=bucket)
+    resource = {"Principal": "*", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": [{**resource, **it} for it in statements]}))
+
+
+@pytest.mark.parametrize(
+    ("action", "extra"),
+    [
+        ("s3:PutObjectAcl", {"ACL": "public-read"}),
+        ("s3:PutObjectAcl", {"GrantRead": 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'}),
+        ("s3:PutObjectTagging", {"Tagging": "public=yes"}),
+    ],
+)
+def test_acl_and_tags_of_a_new_object_need_their_own_right(
+    platform: Platform, ann: dict[str, str], action: str, extra: dict[str, str]
+) -> None:
+    """The right to store objects gives neither ACL nor tags, whichever operation brings them; a denial denies all."""
+    bucket = f"{action[3:]}-{next(iter(extra))}".lower()
+    allow = {"Effect": "Allow", "Action": ["s3:PutObject"]}
+    both = {"Effect": "Allow", "Action": ["s3:PutObject", action]}
+    open_bucket(platform, bucket, allow)
+    s3, theirs = platform.client("s3"), connect(platform, ann)
+    theirs.create_bucket(Bucket=f"{bucket}-source")
+    theirs.put_object(Bucket=f"{bucket}-source", Key="k", Body=b"x", Tagging="public=yes")
+    copy = {"CopySource": f"{bucket}-source/k", "TaggingDirective": "REPLACE", **extra}
+
+    def all_denied(client: Any) -> None:
+        denied(client.put_object, Bucket=bucket, Key="k", Body=b"x", **extra)
+        denied(client.create_multipart_upload, Bucket=bucket, Key="k", **extra)
+
+    all_denied(theirs)
+    denied(theirs.copy_object, Bucket=bucket, Key="k", **copy)
+    theirs.put_object(Bucket=bucket, Key="plain", Body=b"x")
+    url = f"{platform.address.url}/{bucket}"
+    tagging = "<Tagging><TagSet><Tag><Key>public</Key><Value>yes</Value></Tag></TagSet></Tagging>"
+    field = {"acl": "public-read"} if action == "s3:PutObjectAcl" else {"tagging": tagging}
+    assert post_form(url, {"key": "k", **field}, "f", b"x")[0] == 403
+    if "Tagging" in extra:  # tags that come along with a copy are set as well
+        denied(theirs.copy_object, Bucket=bucket, Key="k", CopySource=f"{bucket}-source/k")
+    statements = [{"Principal": "*", "Resource": f"arn:aws:s3:::{bucket}/*", **both}]
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": statements}))
+    theirs.put_object(Bucket=bucket, Key="k", Body=b"x", **extra)
+    theirs.copy_object(Bucket=bucket, Key="k", **copy)
+    assert post_form(url, {"key": "k", **field}, "f", b"x")[0] == 204
+    statements.append({**statements[0], "Effect": "Deny", "Action": action})
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Statement": statements}))
+    all_denied(theirs)
+    all_denied(s3)
+
+
+def test_tags_that_a_copy_takes_along_are_read_first(platform: Platform, ann: dict[str, str]) -> None:
+    """Whoever may read an object but not its tags copies it without them."""
+    open_bucket(platform, "tagged", {"Effect": "Allow", "Action": "s3:GetObject"})
+    platform.client("s3").put_object(Bucket="tagged", Key="k", Body=b"x", Tagging="a=b")
+    theirs = connect(platform, ann)
+    theirs.create_bucket(Bucket="copies")
+    denied(theirs.copy_object, Bucket="copies", Key="k", CopySource="tagged/k")
+    theirs.copy_object(Bucket="copies", Key="k", CopySource="tagged/k", TaggingDirective="REPLACE")
+    assert theirs.get_object_tagging(Bucket="copies", Key="k")["TagSet"] == []
+
+
+def test_conditions_on_a_form_are_about_its_fields(platform: Platform) -> None:
+    """A field counts as the header that it stands for; a header of the request, which stores nothing, does not."""
+    allow = {"Effect": "Allow", "Action": ["s3:PutObject", "s3:PutObjectAcl"]}
+    public = {"StringEquals": {"s3:x-amz-acl": ["public-read", "public-read-write"]}}
+    open_bucket(platform, "form-acl", allow, {**allow, "Effect": "Deny", "Condition": public})
+    url = f"{platform.address.url}/form-acl"
+    assert post_form(url, {"key": "k", "acl": "public-read"}, "f", b"x")[0] == 403
+    assert post_form(url, {"key": "k", "acl": "private"}, "f", b"x")[0] == 204
+    encrypted = {"StringEquals": {"s3:x-amz-server-side-encryption": "aws:kms"}}
+    open_bucket(platform, "form-sse", {**allow, "Condition": encrypted})
+    url, header = f"{platform.address.url}/form-sse", {"x-amz-server-side-encryption": "aws:kms"}
+    assert post_form(url, {"key": "k"}, "f", b"x", header)[0] == 403
+    assert post_form(url, {"key": "k", **header}, "f", b"x")[0] == 204
+    assert platform.client("s3").head_object(Bucket="form-sse", Key="k")["ServerSideEncryption"] == "aws:kms"
+    status, answer, _ = post_form(url, {"key": "k", "x-amz-storage-class": "BOGUS", **header}, "f", b"x")
+    assert (status, b"BOGUS" in answer) == (400, True)
+
+
+def test_forms_are_signed_for_s3(platform: Platform, owners_bucket: str) -> None:
+    """The scope of a form's credential names S3, whatever its key could sign elsewhere."""
+    environment = client_environment(platform.settings, platform.address, proxy=False)
+    key = {"AccessKeyId": environment["AWS_ACCESS_KEY_ID"], "SecretAccessKey": environment["AWS_SECRET_ACCESS_KEY"]}
+    form = connect(platform, key, signature_version="s3v4").generate_presigned_post(owners_bucket, "forms/s")
+    fields = {**form["fields"], "x-amz-credential": form["fields"]["x-amz-credential"].replace("/s3/", "/sts/")}
+    status, answer, _ = post_form(form["url"], fields, "f", b"x")
+    assert (status, b"region/s3/aws4_request" in answer) == (400, True)
+
+
+def post_form(
+    url: str, fields: dict[str, str], name: str, content: bytes, headers: dict[str, str] | None = None
+) -> tuple[int, bytes, Any]:
     """Send a form as a browser does; return status, body and headers."""
     parts = [f'--B\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n' for key, value in fields.items()]
     head = "".join(parts) + f'--B\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
     body = head.encode() + content + b"\r\n--B--\r\n"
-    return send(Request(url, data=body, headers={"Content-Type": "multipart/form-data; boundary=B"}))
+    return send(Request(url, data=body, headers={"Content-Type": "multipart/form-data; boundary=B", **(headers or {})}))
 
 
 def send(request: Request) -> tuple[int, bytes, Any]:

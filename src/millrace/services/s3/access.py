@@ -15,11 +15,20 @@ from millrace.names import ObjectRef, canonical_user_id
 from millrace.ports.keys import Account, Accounts
 from millrace.ports.objects import BucketState, NoSuchKey, ObjectInfo, ObjectStore
 from millrace.protocol.message import Context, Params
-from millrace.services.s3.acl import Acl, canned_acl, decode_acl, encode_acl, header_acl, is_public, permits
+from millrace.services.s3.acl import (
+    Acl,
+    asks_for_acl,
+    canned_acl,
+    decode_acl,
+    encode_acl,
+    header_acl,
+    is_public,
+    permits,
+)
 from millrace.services.s3.bucket_policy import Effect
 from millrace.services.s3.bucket_rules import BucketRules, NewBuckets, Ownership, bucket_rules
 from millrace.services.s3.faults import fault
-from millrace.services.s3.permissions import NEEDS, READ_SOURCE, Need
+from millrace.services.s3.permissions import NEEDS, READ_SOURCE, READ_SOURCE_TAGS, SET_ACL, SET_TAGS, Need
 from millrace.services.s3.request_facts import request_facts, subject_of
 
 __all__ = ["Access", "OneAccount"]
@@ -95,6 +104,10 @@ class Access:
             raise fault("AccessDenied")
         await self.require_need(ctx, rules, READ_SOURCE, source.key, {})
 
+    async def require_source_tags(self, ctx: Context, source: ObjectRef) -> None:
+        """Raise AccessDenied unless the caller may read the tags of the source of a copy."""
+        await self.require_need(ctx, await self.rules(source.bucket), READ_SOURCE_TAGS, source.key, {})
+
     async def require_need(self, ctx: Context, rules: BucketRules, need: Need, key: str | None, params: Params) -> None:
         """Raise AccessDenied unless policy, ownership or ACL give what is needed."""
         caller = None if ctx.principal is None else ctx.principal.account
@@ -161,13 +174,17 @@ class Access:
             raise fault("InvalidBucketAclWithObjectOwnership")
         return acl
 
-    async def new_object(self, ctx: Context, params: Params) -> tuple[str, str]:
-        """Return owner and ACL of an object that is about to be stored, as its meta keeps them.
+    async def new_object(self, ctx: Context, params: Params, tags: Mapping[str, str]) -> tuple[str, str]:
+        """Return owner and ACL of an object that is about to be stored with these tags, as its meta keeps them.
 
         Raises:
-            S3Error: The ACL that the request asks for can't be set here.
+            S3Error: The ACL that the request asks for can't be set here, or the caller may not set ACL or tags.
         """
         rules = await self.rules(params["Bucket"])
+        if asks_for_acl(params):
+            await self.require_need(ctx, rules, SET_ACL, params["Key"], params)
+        if tags:
+            await self.require_need(ctx, rules, SET_TAGS, params["Key"], params)
         if not rules.acls_count:
             self.refuse_acls(params)
             return "", ""

@@ -21,6 +21,7 @@ __all__ = [
     "Acl",
     "Grant",
     "Permission",
+    "asks_for_acl",
     "canned_acl",
     "decode_acl",
     "document_acl",
@@ -98,6 +99,11 @@ def canned_acl(name: str, *, owner: str, bucket_owner: str) -> Acl:
     if name in _BUCKET_OWNER_GRANTS and bucket_owner != owner:
         grants.append(Grant(bucket_owner, _BUCKET_OWNER_GRANTS[name]))
     return tuple(grants)
+
+
+def asks_for_acl(params: Mapping[str, Any]) -> bool:
+    """Tell whether a request says what the ACL of what it makes shall be."""
+    return any(params.get(member) is not None for member in ("ACL", *_GRANT_MEMBERS))
 
 
 def header_acl(params: Mapping[str, Any], accounts: Sequence[Account]) -> Acl | None:

@@ -15,13 +15,13 @@ from millrace.ports.objects import NoSuchBucket, ObjectStore
 from millrace.protocol.faults import AuthFailure, AuthProblem
 from millrace.protocol.form_data import FileField, Form, read_form
 from millrace.protocol.message import Context, Handler, Principal, Reply, Request, Response
-from millrace.protocol.sigv4 import signing_key
+from millrace.protocol.sigv4 import ALGORITHM, signing_key
 from millrace.protocol.wire_values import BadValue
 from millrace.protocol.xml import DECLARATION, Node, escape, parse_document
 from millrace.services.s3.checksum_params import CHECKSUMS
 from millrace.services.s3.cors import allowing_headers, find_rule
 from millrace.services.s3.faults import fault
-from millrace.services.s3.post_policy import PostPolicy, check_policy, parse_post_policy
+from millrace.services.s3.post_policy import PostPolicy, check_policy, check_signing_date, parse_post_policy
 
 __all__ = ["Browsers"]
 
@@ -42,6 +42,9 @@ _MEMBERS: Mapping[str, str] = {
 }
 """Fields of a form that PutObject has as headers."""
 
+_FACTS: Mapping[str, str] = {"x-amz-acl": "acl", **{name: name for name in _MEMBERS if name.startswith("x-amz-")}}
+"""Headers that conditions of buckets' policies know, by the fields that stand for them."""
+
 _META = "x-amz-meta-"
 
 
@@ -53,13 +56,17 @@ class Browsers:
         keys: Who may sign forms.
         put_object: S3's own PutObject, which decides about rights and stores.
         clock: Tells whether a form's policy is current.
+        skew_seconds: By how much a signature may be made in the future.
     """
 
-    def __init__(self, objects: ObjectStore, *, keys: KeyStore, put_object: Handler, clock: Clock) -> None:
+    def __init__(
+        self, objects: ObjectStore, *, keys: KeyStore, put_object: Handler, clock: Clock, skew_seconds: int
+    ) -> None:
         self._objects = objects
         self._keys = keys
         self._put_object = put_object
         self._clock = clock
+        self._skew_seconds = skew_seconds
 
     async def preflight(self, request: Request, bucket: str) -> Response:
         """Answer whether a page may send a request to a bucket; raises AccessForbidden if not."""
@@ -104,9 +111,7 @@ class Browsers:
             raise fault("InvalidArgument", "Bucket POST must contain a field named 'key'.", ArgumentName="key")
         principal, policy = await self._signer(fields, bucket)
         params = _put_params(fields, bucket, form, policy)
-        # Policies of buckets know fields as the headers that they stand for.
-        signed = tuple((name, value) for name, value in fields.items() if name.startswith("x-amz-"))
-        request = replace(context.request, headers=(*context.request.headers, *signed))
+        request = replace(context.request, headers=_told_headers(context.request, fields))
         answer = await self._put_object(replace(context, principal=principal, request=request), params)
         result = answer.result if isinstance(answer, Reply) else answer or {}
         location = f"{context.base_url}/{bucket}/{quote(fields['key'], safe='/-_.~')}"
@@ -133,10 +138,22 @@ class Browsers:
             if not fields.get(name):
                 raise fault("InvalidArgument", f"Bucket POST must contain a field named '{name}'.", ArgumentName=name)
         credential = fields["x-amz-credential"].rsplit("/", 4) if v4 else [fields["awsaccesskeyid"]]
-        if v4 and (len(credential) != 5 or credential[4] != "aws4_request"):
-            raise fault("InvalidArgument", "x-amz-credential must be KEY/date/region/service/aws4_request")
-        if v4 and fields["x-amz-algorithm"] != "AWS4-HMAC-SHA256":
-            raise fault("InvalidArgument", "x-amz-algorithm must be AWS4-HMAC-SHA256")
+        if v4 and (len(credential) != 5 or credential[3:] != ["s3", "aws4_request"]):
+            raise fault(
+                "InvalidArgument",
+                f"x-amz-credential must be KEY/date/region/s3/aws4_request, got {fields['x-amz-credential'][:200]!r}",
+                ArgumentName="x-amz-credential",
+            )
+        if v4 and fields["x-amz-algorithm"] != ALGORITHM:
+            raise fault(
+                "InvalidArgument",
+                f"x-amz-algorithm must be {ALGORITHM}, got {fields['x-amz-algorithm'][:50]!r}",
+                ArgumentName="x-amz-algorithm",
+            )
+        if v4:
+            check_signing_date(
+                credential[1], fields["x-amz-date"], now=self._clock.now(), skew_seconds=self._skew_seconds
+            )
         key = await self._keys.find_key(credential[0])
         if key is None:
             raise AuthFailure(
@@ -197,6 +214,15 @@ def _put_params(fields: Mapping[str, str], bucket: str, form: Form, policy: Post
     if "tagging" in fields:
         params["Tagging"] = _tagging(fields["tagging"])
     return params
+
+
+def _told_headers(request: Request, fields: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the headers that policies are asked about: what the form says of the object, nothing that headers say.
+
+    A header that stores nothing must not satisfy a condition, a field that does must not evade one.
+    """
+    own = [(name, value) for name, value in request.headers if not name.startswith("x-amz-")]
+    return (*own, *((header, fields[name]) for header, name in _FACTS.items() if name in fields))
 
 
 def _tagging(text: str) -> str:

@@ -45,8 +45,11 @@ class CopyHandlers:
                 "object's metadata, storage class, website redirect location or encryption attributes.",
             )
         if_none_match, if_match = target_conditions(params)
-        owner, acl = await self._access.new_object(ctx, params)
-        meta = replace(_copied_meta(source, params, replaces_meta=replaces_meta), owner=owner, acl=acl)
+        meta = _copied_meta(source, params, replaces_meta=replaces_meta)
+        if meta.tags and params.get("TaggingDirective") != "REPLACE":
+            await self._access.require_source_tags(ctx, source.ref)
+        owner, acl = await self._access.new_object(ctx, params, meta.tags)
+        meta = replace(meta, owner=owner, acl=acl)
         algorithm = (params.get("ChecksumAlgorithm") or "").lower()
         if algorithm in CHECKSUMS and algorithm not in source.meta.checksums:
             # Another checksum takes a reading of all bytes anyway: store them anew.

@@ -67,6 +67,7 @@ _FAULTS: Mapping[str, tuple[int, str]] = {
     "InvalidPolicyDocument": (400, "Invalid Policy"),
     "InvalidRange": (416, "The requested range is not satisfiable"),
     "InvalidRequest": (400, "Invalid Request"),
+    "InvalidStorageClass": (400, "The storage class you specified is not valid"),
     "InvalidTag": (400, "The tag provided was not a valid tag."),
     "KeyTooLongError": (400, "Your key is too long"),
     "InvalidBucketAclWithObjectOwnership": (

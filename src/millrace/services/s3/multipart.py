@@ -51,8 +51,9 @@ class MultipartHandlers:
     async def create(self, ctx: Context, params: Params) -> Result:
         """Begin an upload: all but the bytes of the object is said here."""
         algorithm, kind = checksum_plan(params.get("ChecksumAlgorithm"), params.get("ChecksumType"))
-        owner, acl = await self._access.new_object(ctx, params)
-        meta = replace(object_meta(params), checksum_type=kind, owner=owner, acl=acl)
+        meta = object_meta(params)
+        owner, acl = await self._access.new_object(ctx, params, meta.tags)
+        meta = replace(meta, checksum_type=kind, owner=owner, acl=acl)
         upload = await self._objects.create_upload(object_ref(params), meta, checksum_algorithm=algorithm)
         return {
             "Bucket": params["Bucket"],

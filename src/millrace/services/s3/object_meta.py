@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
 
 from millrace.ports.objects import ObjectInfo, ObjectMeta
+from millrace.protocol.operations import service
 from millrace.services.s3.conditions import told_time
 from millrace.services.s3.faults import fault
 from millrace.services.s3.header_text import received_value, told_value
@@ -38,6 +40,9 @@ def object_meta(params: Mapping[str, Any]) -> ObjectMeta:
     """Return what a put, copy or multipart upload attaches, validated by S3's limits."""
     refuse_unkept(params)
     headers = {name: params[member] for member, name in _HEADERS.items() if params.get(member)}
+    storage_class = params.get("StorageClass")
+    if storage_class and storage_class not in _storage_classes():
+        raise fault("InvalidStorageClass", StorageClassRequested=storage_class[:100])
     encoding = ",".join(
         # aws-chunked says how the request was sent, not what the object is.
         part
@@ -137,6 +142,11 @@ def encryption_members(meta: ObjectMeta) -> dict[str, Any]:
     if _BUCKET_KEY in headers:
         members["BucketKeyEnabled"] = headers[_BUCKET_KEY] == "true"
     return members
+
+
+@cache
+def _storage_classes() -> frozenset[str]:
+    return frozenset(service("s3").model.shape_for("StorageClass").enum)
 
 
 def _http_date(value: datetime) -> str:

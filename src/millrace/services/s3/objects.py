@@ -53,7 +53,7 @@ class ObjectHandlers:
         if params.get("WriteOffsetBytes") is not None:
             raise fault("NotImplemented", "Appending to an object is for directory buckets; this bucket is none.")
         if_none_match, if_match = target_conditions(params)
-        owner, acl = await self._access.new_object(ctx, params)
+        owner, acl = await self._access.new_object(ctx, params, meta.tags)
         digests = body_digests(ctx, params)
         info = await self._objects.put(
             ref,

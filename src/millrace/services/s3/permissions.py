@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from millrace.services.s3.acl import Permission
 
-__all__ = ["NEEDS", "READ_SOURCE", "Need"]
+__all__ = ["NEEDS", "READ_SOURCE", "READ_SOURCE_TAGS", "SET_ACL", "SET_TAGS", "Need"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,20 @@ def _object(action: str, right: Permission | None = None) -> Need:
 
 READ_SOURCE = _object("s3:GetObject", Permission.READ)
 """What the source of a copy needs."""
+
+READ_SOURCE_TAGS = _object("s3:GetObjectTagging")
+"""What the source of a copy needs whose tags come along."""
+
+SET_ACL = _write("s3:PutObjectAcl")
+SET_TAGS = _write("s3:PutObjectTagging")
+"""What storing an object needs beside s3:PutObject where the request gives it an ACL or tags.
+
+An ACL that lets others write to the bucket lets them store objects with both: what they store is theirs.
+
+Source:
+    "Required permissions for Amazon S3 API operations": PutObject, CopyObject and CreateMultipartUpload need
+    s3:PutObjectAcl "if you want to put the object ACL", s3:PutObjectTagging "if you want to put the object tags".
+"""
 
 _CONFIGURATIONS: Mapping[str, str] = {
     "BucketAccelerateConfiguration": "AccelerateConfiguration",

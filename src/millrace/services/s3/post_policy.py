@@ -9,16 +9,19 @@ import binascii
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millrace.errors import S3Error
 from millrace.services.s3.faults import fault
 
-__all__ = ["PostPolicy", "check_policy", "parse_post_policy"]
+__all__ = ["PostPolicy", "check_policy", "check_signing_date", "parse_post_policy"]
 
 _NEEDS_NO_CONDITION = ("x-ignore-", "x-amz-checksum-")
 """Starts of field names that a policy need not cover: they can't change whose or what object it is."""
+
+_MAX_SIGNATURE_AGE = timedelta(days=7)
+"""S3's own limit: "the signing key is valid for up to seven days. Therefore, the signatures are also valid"."""
 
 _SIGNING_FIELDS = frozenset({"awsaccesskeyid", "file", "policy", "signature", "x-amz-signature"})
 
@@ -68,14 +71,18 @@ def parse_post_policy(encoded: str) -> PostPolicy:
     if not isinstance(entries, list):
         raise _invalid("it must have a list of 'conditions'")
     conditions: list[Condition] = []
-    least = most = None
+    ranges: list[tuple[int, int]] = []
     for entry in entries:
         if isinstance(entry, list) and len(entry) == 3 and str(entry[0]).lower() == "content-length-range":
-            least, most = _byte_count(entry[1]), _byte_count(entry[2])
+            ranges.append((_byte_count(entry[1]), _byte_count(entry[2])))
         else:
             conditions += _conditions(entry)
     return PostPolicy(
-        expires_at=_moment(document.get("expiration")), conditions=tuple(conditions), least_bytes=least, most_bytes=most
+        expires_at=_moment(document.get("expiration")),
+        conditions=tuple(conditions),
+        # All conditions have to hold: of several ranges, what is in each.
+        least_bytes=max((least for least, _ in ranges), default=None),
+        most_bytes=min((most for _, most in ranges), default=None),
     )
 
 
@@ -110,6 +117,28 @@ def _conditions(entry: Any) -> Sequence[Condition]:
         if operator.lower() in ("eq", "starts-with") and field.startswith("$"):
             return [Condition(operator.lower(), field[1:].lower(), value)]
     raise _invalid(f"the condition {json.dumps(entry)[:200]} is not of a known form")
+
+
+def check_signing_date(day: str, timestamp: str, *, now: datetime, skew_seconds: int) -> None:
+    """Raise AccessDenied unless a form was signed on the day of its credential, not in the future, not too long ago."""
+    try:
+        signed_at = datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise fault(
+            "InvalidArgument",
+            f"x-amz-date must be in the ISO8601 format YYYYMMDD'T'HHMMSS'Z', got {timestamp[:50]!r}",
+            ArgumentName="x-amz-date",
+        ) from None
+    if day != timestamp[:8]:
+        raise fault(
+            "InvalidArgument",
+            f"the date of x-amz-credential must be that of x-amz-date, got {day[:20]!r} and {timestamp!r}",
+            ArgumentName="x-amz-credential",
+        )
+    if signed_at - now > timedelta(seconds=skew_seconds):
+        raise fault("AccessDenied", f"Request is not yet valid: x-amz-date is {timestamp}, it is {now:%Y%m%dT%H%M%SZ}")
+    if now - signed_at > _MAX_SIGNATURE_AGE:
+        raise fault("AccessDenied", f"Request has expired: x-amz-date {timestamp} is more than 7 days ago")
 
 
 def check_policy(policy: PostPolicy, fields: Mapping[str, str], *, bucket: str, now: datetime) -> None:

@@ -682,3 +682,12 @@ async def test_checksum_types_that_do_not_exist_are_refused(
     """SHA checksums are composite, CRC-64 is of the full object, and a type needs an algorithm."""
     params = {"ChecksumAlgorithm": algorithm, "ChecksumType": kind}
     await refused("InvalidRequest", 400, call("CreateMultipartUpload", Bucket=bucket, Key="k", **params))
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "CreateMultipartUpload"])
+async def test_a_storage_class_that_s3_does_not_know_is_refused(call: Call, bucket: str, operation: str) -> None:
+    """Objects are stored as they are in every class; what is no class is a mistake of the client."""
+    with pytest.raises(S3Error) as caught:
+        await call(operation, Bucket=bucket, Key="k", StorageClass="BOGUS")
+    assert (caught.value.wire_code, caught.value.members["StorageClassRequested"]) == ("InvalidStorageClass", "BOGUS")
+    await call(operation, Bucket=bucket, Key="k", StorageClass="GLACIER_IR")

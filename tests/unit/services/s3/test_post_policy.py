@@ -2,13 +2,13 @@
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from millrace.errors import S3Error
-from millrace.services.s3.post_policy import check_policy, parse_post_policy
+from millrace.services.s3.post_policy import check_policy, check_signing_date, parse_post_policy
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -64,3 +64,32 @@ def test_a_policy_that_does_not_parse_is_invalid(policy: str) -> None:
     with pytest.raises(S3Error) as caught:
         parse_post_policy(policy)
     assert (caught.value.wire_code, caught.value.wire_status) == ("InvalidPolicyDocument", 400)
+
+
+def test_of_several_ranges_of_sizes_all_hold() -> None:
+    """A second content-length-range narrows the first, whichever is the wider."""
+    for ranges in ([[1, 10], [0, 1000]], [[0, 1000], [1, 10]], [[0, 10], [1, 1000]]):
+        policy = parse_post_policy(encoded(*COMMON, *(["content-length-range", *sizes] for sizes in ranges)))
+        assert (policy.least_bytes, policy.most_bytes) == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("day", "timestamp", "words"),
+    [
+        ("20251231", "20260101T000000Z", "must be that of x-amz-date"),
+        ("20260101", "2026-01-01T00:00:00Z", "YYYYMMDD'T'HHMMSS'Z'"),
+        ("20260101", "20260101T001501Z", "not yet valid"),
+        ("20251224", "20251224T235959Z", "more than 7 days ago"),
+    ],
+)
+def test_a_form_is_signed_on_its_day_and_not_long_ago(day: str, timestamp: str, words: str) -> None:
+    """The credential's day is that of x-amz-date, which is not in the future and at most seven days ago."""
+    with pytest.raises(S3Error, match=words):
+        check_signing_date(day, timestamp, now=NOW, skew_seconds=900)
+
+
+@pytest.mark.parametrize("age", [timedelta(days=7), timedelta(0), timedelta(minutes=-15)])
+def test_a_form_is_good_for_a_week(age: timedelta) -> None:
+    """A page may show the form that was signed days before, as long as its policy says."""
+    signed = NOW - age
+    check_signing_date(f"{signed:%Y%m%d}", f"{signed:%Y%m%dT%H%M%SZ}", now=NOW, skew_seconds=900)
