@@ -1,9 +1,9 @@
 """What of a shape goes in the path, the query string, a header or the body: the REST protocols' HTTP bindings."""
 
 import base64
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from millrace.protocol import json, xml
 from millrace.protocol.eventstream import EventEncoder, event_encoder, event_stream
@@ -16,16 +16,15 @@ from millrace.protocol.xml import DECLARATION, XmlReaders, XmlWriters
 __all__ = ["Arguments", "BodyFormat", "JsonFormat", "Parse", "RestReader", "RestWriter", "Serialize", "XmlFormat"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arguments:
+class Arguments(NamedTuple):  # made for every request: a frozen dataclass takes three times as long
     """The parts of a request that parameters are read from.
 
     `content` is the whole body, or the Body itself where the operation takes it as a stream.
     """
 
-    labels: Mapping[str, str] = field(default_factory=dict)
-    query: list[tuple[str, str]] = field(default_factory=list)
-    headers: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
+    query: Sequence[tuple[str, str]] = ()
+    headers: Mapping[str, str] = MappingProxyType({})
     content: bytes | Body = b""
 
 

@@ -6,7 +6,7 @@ else S3.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from millrace.protocol.message import Request
 from millrace.protocol.models import WireProtocol
@@ -22,8 +22,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Destination:
+class Destination(NamedTuple):  # made for every request: a frozen dataclass takes three times as long
     """A service by botocore's name, the region if the request tells it, and the bucket of a virtual host."""
 
     service: str

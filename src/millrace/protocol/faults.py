@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from millrace.errors import AccessDenied, ApiError, S3Error, UnknownOperation, ValidationError
 from millrace.protocol import json
@@ -98,8 +98,7 @@ class InternalError(ApiError):
     fault = "server"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Speaker:
+class Speaker(NamedTuple):  # made for every request: a frozen dataclass takes three times as long
     """Who an error is told in the name of: the service, if it is known, and its protocol."""
 
     protocol: WireProtocol

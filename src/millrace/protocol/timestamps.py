@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["TimestampFormat", "format_timestamp", "parse_timestamp", "timestamp_format", "told_micros"]
@@ -54,6 +55,12 @@ def told_micros(micros: int) -> float:
     return (micros + 500) // 1000 / 1000
 
 
+@lru_cache(maxsize=1024)
+def _format_rfc822(seconds: int) -> str:
+    # Kept, for it takes longer than all other headers of an object together, and objects come in crowds.
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
+
+
 def format_timestamp(moment: datetime | float, style: TimestampFormat) -> str | int | float:
     """Write a time, or epoch seconds; the latter are rounded to milliseconds and whole ones are an int."""
     if not isinstance(moment, datetime):
@@ -64,7 +71,7 @@ def format_timestamp(moment: datetime | float, style: TimestampFormat) -> str | 
         return whole if whole == seconds else seconds
     utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
     if style is TimestampFormat.RFC822:
-        return format_datetime(utc, usegmt=True)
+        return _format_rfc822(int(utc.timestamp() // 1))
     if style is TimestampFormat.ISO8601_MILLIS:
         return f"{utc.isoformat(timespec='milliseconds')[:23]}Z"  # a third of the time of strftime
     return utc.replace(tzinfo=None).isoformat(timespec="milliseconds" if utc.microsecond else "seconds") + "Z"

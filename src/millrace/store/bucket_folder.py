@@ -197,11 +197,14 @@ class BucketFolder:
 
     def _open(self, base: bytes, segments: Sequence[bytes]) -> OpenFile | None:
         try:
-            parent = self._open_folder(base, segments[:-1])
-            try:
-                descriptor = os.open(segments[-1], self._file_flags, dir_fd=parent)
-            finally:
-                os.close(parent)
+            if len(segments) == 1:
+                descriptor = os.open(b"%b/%b" % (base, segments[0]), self._file_flags)
+            else:
+                parent = self._open_folder(base, segments[:-1])
+                try:
+                    descriptor = os.open(segments[-1], self._file_flags, dir_fd=parent)
+                finally:
+                    os.close(parent)
         except OSError as error:
             if error.errno in _NOT_THERE:
                 return None
@@ -213,7 +216,16 @@ class BucketFolder:
         return OpenFile(descriptor, stat, b"/".join((base, *segments)))
 
     def _open_folder(self, base: bytes, names: Sequence[bytes], *, make: bool = False) -> int:
-        descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+        if not names:
+            return os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # O_NOFOLLOW is about the last name of a path: the base, which is ours, need not be opened by itself.
+            descriptor = os.open(b"%b/%b" % (base, names[0]), _FOLDER)
+            names = names[1:]
+        except FileNotFoundError:
+            if not make:
+                raise
+            descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
         for name in names:
             try:
                 try:
