@@ -75,8 +75,8 @@ def data(platform: Platform) -> str:
     return "s3://shop/rows"
 
 
-@pytest.mark.spec("C-35")
-@pytest.mark.spec("C-37")
+@pytest.mark.spec("C §12 C-35")
+@pytest.mark.spec("C §12 C-37")
 def test_a_container_finds_what_the_contract_promises(platform: Platform, data: str) -> None:
     """Inputs, configuration, environment, outputs and log; no argument is added to the image's own command."""
     process(
@@ -148,7 +148,7 @@ def test_a_container_finds_what_the_contract_promises(platform: Platform, data: 
     assert [it["logStreamName"] for it in streams["logStreams"]] == [f"look/algo-1-{epoch}"]
 
 
-@pytest.mark.spec("C-36")
+@pytest.mark.spec("C §12 C-36")
 def test_entry_point_and_arguments_follow_dockers_rules(platform: Platform, data: str) -> None:
     """An entry point replaces the image's; paths of the contract are told as the process runtime has them."""
     platform.put("s3://shop/code/program.py", PROGRAM.read_bytes())
@@ -169,7 +169,7 @@ def test_entry_point_and_arguments_follow_dockers_rules(platform: Platform, data
         assert seen["argv"] == arguments
 
 
-@pytest.mark.spec("C-42")
+@pytest.mark.spec("C §12 C-42")
 def test_hosts_share_a_sharded_input_and_one_failure_fails_all(platform: Platform, data: str) -> None:
     """Each object is on one host; the outputs of all come under one prefix."""
     two = {"ClusterConfig": {"InstanceCount": 2, "InstanceType": "ml.m5.large", "VolumeSizeInGB": 1}}
@@ -201,7 +201,7 @@ def test_a_failing_container_fails_the_job(platform: Platform) -> None:
     assert summary["FailureReason"] == found["FailureReason"]
 
 
-@pytest.mark.spec("C-40")
+@pytest.mark.spec("C §12 C-40")
 def test_the_exit_message_is_told_on_success_too(platform: Platform) -> None:
     """Its first KB."""
     process(platform, "wordy", Environment={"DO": "message", "MESSAGE": "xyz", "TIMES": "1000"})
@@ -209,7 +209,7 @@ def test_the_exit_message_is_told_on_success_too(platform: Platform) -> None:
     assert (found["ProcessingJobStatus"], found["ExitMessage"]) == ("Completed", ("xyz" * 1000)[:1024])
 
 
-@pytest.mark.spec("C-43")
+@pytest.mark.spec("C §12 C-43")
 def test_links_are_not_followed(platform: Platform) -> None:
     """Neither those that lead out nor those that stay."""
     process(platform, "linked", Environment={"DO": "links"})
@@ -217,7 +217,7 @@ def test_links_are_not_followed(platform: Platform) -> None:
     assert platform.keys("s3://shop/linked/") == ["linked/plain.txt"]
 
 
-@pytest.mark.spec("C-39")
+@pytest.mark.spec("C §12 C-39")
 def test_a_continuous_output_is_stored_while_the_job_runs(platform: Platform, tmp_path: Path) -> None:
     """The first file is there before the job ends, the last at its end."""
     gate = tmp_path / "gate"
@@ -307,7 +307,7 @@ def cluster(**members: Any) -> dict[str, Any]:
         ({"StoppingCondition": {"MaxRuntimeInSeconds": 777_601}}, "777600"),
     ],
 )
-@pytest.mark.spec("C-38")
+@pytest.mark.spec("C §12 C-38")
 def test_a_bad_request_is_refused(platform: Platform, members: dict[str, Any], text: str) -> None:
     """Faults that can be told at once are told at once."""
     with pytest.raises(ClientError) as raised:

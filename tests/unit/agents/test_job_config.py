@@ -13,9 +13,9 @@ IMAGE = Image(uri="i:1", name="i", command=("python", "main.py"), default_argume
 BARE = Image(uri="bare:1", name="bare", command=())
 
 
-@pytest.mark.spec("C-01")
-@pytest.mark.spec("C-02")
-@pytest.mark.spec("C-03")
+@pytest.mark.spec("C §12 C-01")
+@pytest.mark.spec("C §12 C-02")
+@pytest.mark.spec("C §12 C-03")
 @pytest.mark.parametrize(
     ("entrypoint", "arguments", "command"),
     [
@@ -50,7 +50,7 @@ def test_paths_of_the_contract_are_told_as_they_are_here() -> None:
     )
 
 
-@pytest.mark.spec("C-09")
+@pytest.mark.spec("C §12 C-09")
 def test_hosts_are_sorted_as_text_within_their_groups() -> None:
     """Each host is told its own group and type."""
     groups = [

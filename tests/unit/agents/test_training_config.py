@@ -25,7 +25,7 @@ def files(host: str = "algo-1", **members: Any) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in config_files(spec(**members), host).items()}
 
 
-@pytest.mark.spec("C-04")
+@pytest.mark.spec("C §12 C-04")
 def test_hyperparameters_are_told_as_they_came() -> None:
     """Those that an SDK has made JSON of are not unpacked; without any there is an empty file."""
     sent = {"a": "1", "opt": '"adam"'}
@@ -33,8 +33,8 @@ def test_hyperparameters_are_told_as_they_came() -> None:
     assert files()["hyperparameters.json"] == {}
 
 
-@pytest.mark.spec("C-07")
-@pytest.mark.spec("C-08")
+@pytest.mark.spec("C §12 C-07")
+@pytest.mark.spec("C §12 C-08")
 def test_a_channel_is_told_with_mode_distribution_and_wrapper() -> None:
     """Content type and compression where they say something, addresses never."""
     plain = Channel(name="train", source=ObjectPrefix("shop", "in/"))
@@ -75,7 +75,7 @@ def test_files_that_only_some_jobs_have() -> None:
     assert found["debughookconfig.json"] == {"S3OutputPath": "s3://shop/debug"}
 
 
-@pytest.mark.spec("C-11")
+@pytest.mark.spec("C §12 C-11")
 def test_variables_of_the_user_win_over_all_but_name_and_arn() -> None:
     """The region is the job's."""
     arn = sagemaker_arn("training-job", "t", region="eu-west-1")

@@ -20,7 +20,7 @@ def test_the_message_is_the_beginning_of_all_messages(texts: list[str]) -> None:
         assert len(whole.encode()) - len(message.encode()) < 4 or len(message.encode()) > EXIT_MESSAGE_BYTES - 4
 
 
-@pytest.mark.spec("C-40")
+@pytest.mark.spec("C §12 C-40")
 def test_no_message_is_none() -> None:
     """Nor is an empty one."""
     assert exit_message({"algo-1": b"", "algo-2": b""}) is None
@@ -34,7 +34,7 @@ def test_a_character_may_be_cut_at_the_limit_only() -> None:
         exit_message({"algo-1": cut[1:]})
 
 
-@pytest.mark.spec("C-41")
+@pytest.mark.spec("C §12 C-41")
 def test_what_is_no_utf8_is_a_client_failure() -> None:
     """It names the host, the byte and its place."""
     with pytest.raises(ClientFailure, match=r"message of algo-2 must be UTF-8, got byte 0xe9 at 1"):
