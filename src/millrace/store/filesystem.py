@@ -457,14 +457,20 @@ class FilesystemObjects:
     async def _install(
         self, bucket: BucketFolder, draft: Draft, ref: ObjectRef, facts: Facts, guard: Callable[[], None]
     ) -> ObjectInfo:
-        def install() -> os.stat_result:
+        # Before the sync, which so covers them; and not in the thread: each system call there hands the interpreter's
+        # lock over and back, which takes longer than the call.
+        bucket.facts.write(draft.descriptor, facts)
+        stat = draft.stat()
+
+        def install() -> None:
             if self._durable:
                 os.fsync(draft.descriptor)
-            bucket.facts.write(draft.descriptor, facts)
             bucket.install(draft.path, _key(ref), guard=guard)
-            return draft.stat()
 
-        stat = await run_uninterrupted(install) if self._durable else install()
+        if self._durable:
+            await run_uninterrupted(install)
+        else:
+            install()
         return _info(ref, stat, facts)
 
     def _page(self, bucket: BucketFolder, prefix: str, after: str, delimiter: str, limit: int) -> ListPage:
