@@ -32,7 +32,15 @@ from millrace.scheduler.job_ends import JobEnds
 from millrace.scheduler.membership import Membership
 from millrace.scheduler.router import StoreRouter
 from millrace.scheduler.scheduler import Scheduler
-from millrace.server_addresses import DataDirInUse, ServerAddress, note_address, read_address, server_place
+from millrace.server_addresses import (
+    DataDirInUse,
+    ServerAddress,
+    http_url,
+    note_address,
+    reachable_host,
+    read_address,
+    server_place,
+)
 from millrace.services import ecr, iam, logs, s3, sagemaker, sagemaker_runtime, sts
 from millrace.settings import Settings, as_environment
 from millrace.store.companion import check_companion
@@ -317,9 +325,10 @@ async def _announce(
     from millrace.http.proxy import ConnectProxy  # its cryptography takes 50 ms to import: not before we answer
 
     host, port = await listening
-    url = f"http://{host}:{port}"
+    reachable = reachable_host(host)
+    url = http_url(reachable, port)
     server.tell_agents(url)
-    proxy = ConnectProxy(host=host, port=port, directory=settings.data_dir / "ca", clock=server.clock)
+    proxy = ConnectProxy(host=reachable, port=port, directory=settings.data_dir / "ca", clock=server.clock)
     await proxy.start()
     try:
         address = ServerAddress(
@@ -329,7 +338,7 @@ async def _announce(
             proxy_ca=str(proxy.bundle_path),
         )
         note_address(place, address)
-        print(f"millrace {__version__} ready on {url}, data in {settings.data_dir}", flush=True)
+        print(f"millrace {__version__} ready on {http_url(host, port)}, data in {settings.data_dir}", flush=True)
         await asyncio.Event().wait()
     finally:
         await proxy.close()

@@ -18,11 +18,24 @@ from typing import IO
 from millrace.errors import InfrastructureError
 from millrace.settings import Settings
 
-__all__ = ["DataDirInUse", "ServerAddress", "note_address", "read_address", "read_addresses", "server_place"]
+__all__ = [
+    "DataDirInUse",
+    "ServerAddress",
+    "http_url",
+    "note_address",
+    "reachable_host",
+    "read_address",
+    "read_addresses",
+    "server_place",
+]
 
 ADDRESS_FILE = "server.json"
 LOCK_FILE = "server.lock"
 SHARED_FOLDER = "servers"
+
+
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
+_LOOPBACK = "127.0.0.1"
 
 
 class DataDirInUse(InfrastructureError):
@@ -37,6 +50,16 @@ class ServerAddress:
     process_id: int
     proxy_url: str
     proxy_ca: str
+
+
+def reachable_host(host: str) -> str:
+    """Return where programs of this machine reach a server that listens on a host: no program connects to "any"."""
+    return _LOOPBACK if host in _EVERY_ADDRESS else host
+
+
+def http_url(host: str, port: int) -> str:
+    """Return the URL of a server, an IPv6 address in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager

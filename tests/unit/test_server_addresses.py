@@ -8,7 +8,9 @@ import pytest
 from millrace.server_addresses import (
     DataDirInUse,
     ServerAddress,
+    http_url,
     note_address,
+    reachable_host,
     read_address,
     read_addresses,
     server_place,
@@ -67,3 +69,18 @@ def test_a_dead_server_s_note_is_removed(tmp_path: Path) -> None:
     (folder / "1-dead.json").write_text(json.dumps({"url": "http://127.0.0.1:1"}))
     assert read_addresses(settings) == []
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "reachable", "url"),
+    [
+        ("127.0.0.1", "127.0.0.1", "http://127.0.0.1:4600"),
+        ("0.0.0.0", "127.0.0.1", "http://127.0.0.1:4600"),
+        ("::", "127.0.0.1", "http://127.0.0.1:4600"),
+        ("::1", "::1", "http://[::1]:4600"),
+        ("shop.example.com", "shop.example.com", "http://shop.example.com:4600"),
+    ],
+)
+def test_a_server_on_every_address_is_reached_by_the_loopback(host: str, reachable: str, url: str) -> None:
+    """What agents and commands are told is a place that a program can connect to, written as URLs are."""
+    assert (reachable_host(host), http_url(reachable_host(host), 4600)) == (reachable, url)

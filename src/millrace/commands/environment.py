@@ -16,7 +16,7 @@ from millrace.errors import UsageError
 from millrace.names import DEFAULT_REGION
 from millrace.ports.keys import AccessKey
 from millrace.private_folder import make_private_folder
-from millrace.server_addresses import ServerAddress, read_address, read_addresses
+from millrace.server_addresses import ServerAddress, http_url, reachable_host, read_address, read_addresses
 from millrace.settings import Settings, as_environment
 from millrace.store.opening import open_database
 from millrace.store.sql_keys import SqlKeyStore
@@ -53,7 +53,7 @@ def client_environment(settings: Settings, address: ServerAddress | None, *, pro
     key = _first_key(settings)
     region = os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION") or DEFAULT_REGION
     environment = {
-        "AWS_ENDPOINT_URL": address.url if address is not None else f"http://{settings.host}:{settings.port}",
+        "AWS_ENDPOINT_URL": address.url if address else http_url(reachable_host(settings.host), settings.port),
         "AWS_ACCESS_KEY_ID": key.id,
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_DEFAULT_REGION": region,

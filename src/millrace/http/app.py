@@ -50,6 +50,8 @@ SCRAPE_PATH = b"/metrics"
 SCRAPE_TARGET = b"/_millrace/metrics"
 """Where what Prometheus asks for by default is found; see `_is_scrape`."""
 
+_IPV4_MAPPED = "::ffff:"
+
 _NO_LABELS: Mapping[str, str] = {}
 _NOTHING: Mapping[str, Any] = {}
 
@@ -113,7 +115,7 @@ class _App:
             headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]),
             body=body,
             scheme=scope.get("scheme", "http"),
-            client=(scope.get("client") or ("",))[0],
+            client=_peer(scope.get("client")),
         )
         request_id = assign_request_id()
         response, service, operation, labels = await self._answer(request, request_id)
@@ -209,6 +211,12 @@ class _App:
                 return Response(status=404, headers=(("content-type", "text/plain"),), body=b"not found\n")
             handler = self._extra[max(folders, key=len)]
         return await handler(request)
+
+
+def _peer(client: tuple[str, int] | None) -> str:
+    """Return the address of the other end, that of an IPv4 client of an IPv6 socket as IPv4 writes it."""
+    address = "" if client is None else client[0]
+    return address.removeprefix(_IPV4_MAPPED) if address.startswith(_IPV4_MAPPED) and "." in address else address
 
 
 def _is_scrape(request: Request) -> bool:
