@@ -79,13 +79,21 @@ def _copy_objects(source: Path, target: Path) -> CopiedTree:
             renamed[_sidecar(old)] = _sidecar(new)
 
     buckets = copy_tree(source, target, skip=lambda path: path.parts[0] == OBJECTS_PRIVATE, on_file=note)
-    # Drafts are of no use without their writers.
     private = source / OBJECTS_PRIVATE
-    copied = copy_tree(private, target / OBJECTS_PRIVATE, skip=lambda path: path.name == "tmp", on_file=note)
+    copied = copy_tree(private, target / OBJECTS_PRIVATE, skip=_has_drafts, on_file=note)
     for path in (target / OBJECTS_PRIVATE).glob("*/meta/*.json"):
         if path.name in renamed:
             path.rename(path.with_name(renamed[path.name]))
     return CopiedTree(files=buckets.files, bytes=buckets.bytes + copied.bytes)
+
+
+def _has_drafts(path: Path) -> bool:
+    """Tell the folders of files being written, of no use without their writers, from buckets and objects named tmp."""
+    match path.parts:
+        case (_, "tmp") | (_, "uploads", _, "tmp"):
+            return True
+        case _:
+            return False
 
 
 def _sidecar(stat: os.stat_result) -> str:

@@ -166,3 +166,31 @@ async def test_numbers_are_told_as_json(
     await asyncio.to_thread(back_up, settings, tmp_path / "copy", as_json=True)
     told = json.loads(capfdbinary.readouterr().out)
     assert (told["folder"], told["objects"], told["log_files"]) == (str(tmp_path / "copy"), 1, 2)
+
+
+@pytest.mark.parametrize("use_attributes", [True, False])
+async def test_a_bucket_may_be_called_tmp(settings: Settings, tmp_path: Path, use_attributes: bool) -> None:
+    """Names that Millrace uses inside are names like any others for buckets and in keys; only drafts stay behind."""
+    await _fill(settings, use_attributes=use_attributes)
+    objects = FilesystemObjects(settings.objects_dir, use_attributes=use_attributes)
+    await objects.create_bucket("tmp", region="eu-west-1", owner="7")
+    keys = ["tmp", "tmp2/tmp/a", "uploads/b/tmp/c", "odd//tmp/d", "x" * 300 + "/tmp", "folder/tmp/", "\u00e9/./tmp"]
+    for key in keys:
+        await objects.put(ObjectRef("tmp", key), _pieces(key.encode()), ObjectMeta(user={"key": str(len(key))}))
+    await objects.put_bucket_document("tmp", "policy", "{}")
+    upload = await objects.create_upload(ObjectRef("tmp", "tmp"))
+    await objects.put_part(ObjectRef("tmp", "tmp"), upload.upload_id, 1, _pieces(b"x"))
+    draft = settings.objects_dir / ".millrace" / "tmp" / "tmp" / "draft"
+    draft.parent.mkdir(exist_ok=True)
+    draft.write_bytes(b"half")
+    await asyncio.to_thread(back_up, settings, tmp_path / "copy", as_json=False)
+    copied = FilesystemObjects(replace(settings, data_dir=tmp_path / "copy").objects_dir, use_attributes=use_attributes)
+    for key in keys:
+        found = await copied.get(ObjectRef("tmp", key))
+        assert found.meta.user == {"key": str(len(key))}
+        assert b"".join([piece async for piece in copied.read(found.ref)]) == key.encode()
+    state = await copied.get_bucket_state("tmp")
+    assert state.documents == (await objects.get_bucket_state("tmp")).documents
+    assert [it.owner for it in await copied.list_buckets() if it.name == "tmp"] == ["7"]
+    assert len(await copied.list_parts(upload.ref, upload.upload_id)) == 1
+    assert not list((tmp_path / "copy" / "objects" / ".millrace").rglob("draft"))
