@@ -3,7 +3,7 @@
 serve: MODE=echo|rowsum|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists,
 JOURNAL=<file> gets a line with our process id when a request comes and when it is answered.
 train: hyperparameter do=look|fail|ramble|crash|wait|pipe|environment.
-else, as a processor: DO=look|fail|wait|message|links|continuous|pipe; DO_algo_2 says it for one host.
+else, as a processor: DO=look|fail|wait|message|links|hostile|continuous|pipe; DO_algo_2 says it for one host.
 """
 
 import http.server
@@ -148,6 +148,11 @@ def process() -> None:
         (out / "link.txt").symlink_to("/etc/hostname")
         (out / "inside.txt").symlink_to("plain.txt")
         (out / "folder").symlink_to("/etc")
+        return
+    if do == "hostile":
+        (BASE / "output" / "message").symlink_to("/etc/passwd")
+        out.rmdir()
+        out.symlink_to("/etc")
         return
     if do == "continuous":
         (out / "early.txt").write_text("early")
