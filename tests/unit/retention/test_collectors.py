@@ -14,6 +14,7 @@ from millrace.clock import SystemClock
 from millrace.engines.local import LocalEngine
 from millrace.jobs.job import JobKind, JobStatus
 from millrace.names import ObjectRef
+from millrace.ports.images import ImageConfig, ImageName, ImageStep
 from millrace.ports.jobs import NoSuchJob
 from millrace.ports.logs import LogEvent, NoSuchLogStream
 from millrace.ports.objects import NoSuchUpload
@@ -245,6 +246,31 @@ async def test_objects_are_never_touched(place: Place) -> None:
     now = timedelta(0)
     assert _kinds(await place.collect(days=4000, jobs=now, logs=now, uploads=now, drafts=now)) == {}
     assert (await place.objects.get(ObjectRef("shop", "a"))).size == 1
+
+
+async def test_images_that_nothing_needs_go_once_they_are_old(place: Place) -> None:
+    """A tag, an unfinished job that names the digest, and a build that runs keep them."""
+    images = ImageFiles(place.folder / "images")
+    digests = []
+    for name in ("tagged", "used", "replaced"):
+        with images.draft() as draft:
+            (draft / "upper").mkdir()
+            layer, _ = images.keep_layer(name, draft / "upper")
+        steps = [ImageStep(text="RUN", layer=layer)]
+        digests.append(images.add(base="debian", layers=(layer,), config=ImageConfig(), steps=steps).digest)
+    images.tag(ImageName(repository="shop/tagged"), digests[0])
+    job = transform_job("used")
+    containers = tuple(replace(it, resolved_image=f"shop/used@{digests[1]}") for it in job.containers)
+    await place.jobs.add(JobKind.TRANSFORM, replace(job, containers=containers), {})
+
+    assert not (await place.collect(days=0.5)).leftovers
+    with images.building():
+        assert [it.kind for it in (await place.collect(days=2, dry_run=True)).leftovers] == [LeftoverKind.IMAGES]
+        assert not (await place.collect(days=2)).leftovers
+    assert [it.kind for it in (await place.collect(days=2)).leftovers] == [LeftoverKind.IMAGES]
+    assert [images.read(digest) is not None for digest in digests] == [True, True, False]
+    assert sorted(it.name for it in (images.folder / "layers").iterdir()) == ["tagged", "used"]
+    assert not (await place.collect(days=2)).leftovers
 
 
 class _Broken:
