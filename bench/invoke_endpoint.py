@@ -31,7 +31,9 @@ NAME, IMAGE = "labels", "bench-sklearn:1"
 CLIENT_CORE = 1
 WRK_SECONDS = 2
 IN_SERVICE_SECONDS = 60.0
-ENDPOINT, DIRECT, PEER = "millrace endpoint", "container itself", "MLServer"
+ENDPOINT, DIRECT = "millrace endpoint", "container itself"
+PEER, PEER_ALONE = "MLServer", "MLServer, parallel_workers 0"
+"""As it starts unless it is told otherwise, with one worker process; and without that, which is its fastest way."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +63,9 @@ def cases(options: Options) -> Iterator[Outcome]:
             DIRECT: _container(options.folder / "direct", model, row, stack),
         }
         if absence is None:
-            targets[PEER] = _mlserver(options.folder / "mlserver", model, numbers[0], stack)
+            targets[PEER] = _mlserver(options.folder / "mlserver", model, numbers[0], stack, {})
+            alone = {"parallel_workers": 0}
+            targets[PEER_ALONE] = _mlserver(options.folder / "mlserver-alone", model, numbers[0], stack, alone)
         for connections in (8, 1):
             yield run(_comparison(targets, connections, expected, seconds, absence), options.rounds)
 
@@ -85,10 +89,11 @@ def _comparison(
             if (label := target.label(wrk.once(target.url, target.request()))) != expected:
                 raise OutputDiffers(f"{name}: expected label {expected}, got {label}")
 
+    wanted: tuple[goals.Goal, ...]
     if connections == 1:
         wanted = (goals.fact_difference(ENDPOINT, DIRECT, "p50 ms", 0.5),)
     else:
-        wanted = (goals.speed(ENDPOINT, PEER, 10),)
+        wanted = (goals.speed(ENDPOINT, PEER, 10), goals.told_speed(ENDPOINT, PEER_ALONE))
     return Comparison(
         title=f"One row to a scikit-learn model: {connections} connection{'s' * (connections > 1)}",
         unit="requests",
@@ -96,11 +101,11 @@ def _comparison(
         references=tuple(name for name in targets if name != ENDPOINT),
         check=check,
         goals=wanted,
-        absent={} if absence is None else {PEER: absence},
+        absent={} if absence is None else dict.fromkeys((PEER, PEER_ALONE), absence),
         sides="Endpoint and container run the same program (bench/programs/sklearn_server.py) on the same model file; "
-        "the endpoint's requests are signed, checked and routed. MLServer has the same file, no parallel workers, and "
-        "its own protocol (JSON). All may use both cores, wrk runs on the second. Processor time is of the server "
-        "and all its processes.",
+        "the endpoint's requests are signed, checked and routed. MLServer has the same file and its own protocol, JSON, "
+        "once with the settings it starts with, which are one worker process beside the server, and once without it. "
+        "All may use both cores, wrk runs on the second. Processor time is of the server and all its processes.",
     )
 
 
@@ -156,7 +161,9 @@ def _container(folder: Path, model: LogisticRegression, row: bytes, stack: ExitS
     return Target(url=started.url, process_id=started.process_id, request=lambda: request, label=int)
 
 
-def _mlserver(folder: Path, model: LogisticRegression, row: np.ndarray, stack: ExitStack) -> Target:
+def _mlserver(
+    folder: Path, model: LogisticRegression, row: np.ndarray, stack: ExitStack, chosen: Mapping[str, int]
+) -> Target:
     folder.mkdir()
     joblib.dump(model, folder / "model.joblib")
     port = free_port()
@@ -165,8 +172,8 @@ def _mlserver(folder: Path, model: LogisticRegression, row: np.ndarray, stack: E
         "http_port": port,
         "grpc_port": free_port(),
         "metrics_port": free_port(),
-        "parallel_workers": 0,
         "debug": False,
+        **chosen,
     }
     (folder / "settings.json").write_text(json.dumps(settings), "utf-8")
     described = {
