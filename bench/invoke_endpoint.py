@@ -103,7 +103,7 @@ def _comparison(
         goals=wanted,
         absent={} if absence is None else dict.fromkeys((PEER, PEER_ALONE), absence),
         sides="Endpoint and container run the same program (bench/programs/sklearn_server.py) on the same model file; "
-        "the endpoint's requests are signed, checked and routed. MLServer has the same file and its own protocol, JSON, "
+        "the endpoint's requests are signed, checked and routed. MLServer has the same file and speaks JSON, "
         "once with the settings it starts with, which are one worker process beside the server, and once without it. "
         "All may use both cores, wrk runs on the second. Processor time is of the server and all its processes.",
     )
