@@ -14,9 +14,13 @@ from typing import Any, NoReturn
 
 __all__ = ["main"]
 
+_FIRST_INHERITED, _END_OF_DESCRIPTORS = 3, 2**31 - 1
+"""Descriptors beyond the standard ones."""
+
 
 def main() -> int:
     """Fork an agent for each request until the input ends."""
+    os.closerange(_FIRST_INHERITED, _END_OF_DESCRIPTORS)  # the server's event loop leaves the pipes' own numbers open
     from millrace import agent  # what this process is for: it is here before the first request
 
     agent.warm_up()
@@ -43,6 +47,7 @@ def _become_agent(run: Any, request: dict[str, Any]) -> NoReturn:
         log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
+        os.closerange(_FIRST_INHERITED, _END_OF_DESCRIPTORS)
         os.chdir(request["folder"])
         os.environ.clear()
         os.environ.update(request["environment"])

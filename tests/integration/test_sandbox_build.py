@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,38 @@ async def test_root_may_give_files_to_other_users(build: Build) -> None:
     assert (await build.run("touch /srv/x; chown 1234:99 /srv/x")).ok
     status = (build.layers[0] / "srv" / "x").stat()
     assert (status.st_uid, status.st_gid) == (1234, 99)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for others that folder holds a mount")
+async def test_tidying_follows_no_link_of_the_layer(build: Build, tmp_path: Path) -> None:
+    """A command may leave links where mounts were; what they lead to is the machine's."""
+    file = tmp_path / "victim" / "apt.conf.d" / "99-one-user"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert (await build.run(f"rm -rf /etc/apt; ln -s {tmp_path / 'victim'} /etc/apt")).ok
+    assert file.exists()
+    assert (build.layers[0] / "etc" / "apt").is_symlink()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="nobody else could anyway")
+async def test_a_step_makes_no_devices(build: Build) -> None:
+    """In a layer on disk they would be open to whoever reaches it; pipes are fine."""
+    assert (await build.run("mkfifo /srv/pipe; mknod /srv/disk b 8 0 2>/dev/null || echo refused")).ok
+    assert build.lines == ["refused"]
+
+
+async def test_settings_of_the_machine_can_only_be_read(build: Build) -> None:
+    """Also by the machine's own root, without a user namespace."""
+    script = "import os; print(os.access('/proc/sys/kernel/core_pattern', os.W_OK), os.listdir('/proc/self/fd'))"
+    assert (await build.run(f'/usr/bin/python3 -c "{script}"')).ok
+    assert build.lines == ["False ['0', '1', '2', '3']"]
+
+
+async def test_users_of_an_image_reach_the_interpreter(build: Build) -> None:
+    """Wherever it lies; what else is below /root stays closed."""
+    await build.run("true")
+    interpreter = Path(sys.base_prefix).resolve() / "bin" / "python3"
+    assert (await build.run(f"{interpreter} -c 'print(1)'; ls /root 2>/dev/null || echo closed", user="4321")).ok
+    assert build.lines[0] == "1"
+    if os.geteuid() == 0:
+        assert build.lines[1:] == ["closed"]

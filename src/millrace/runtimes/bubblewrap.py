@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from millrace.runtimes.proc_covers import Cover, ProcCover
+
 __all__ = ["DEFAULT_PATH", "Bind", "SandboxPlan", "bubblewrap_options"]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are looked for if the image does not say; Docker's."""
 
 _CAPABILITIES = (
-    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"),
+    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "NET_RAW"),
     *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
 )
-"""What Docker leaves to a container's root."""
+"""What Docker leaves to a container's root, without MKNOD: a device in a layer could be opened on the machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,7 @@ class SandboxPlan:
     host_name: str
     identity: tuple[int, int] | None
     """User and group that the one user of this namespace is in the container; None to stay who we are."""
+    proc_covers: Sequence[ProcCover]
     info_descriptor: int | None = None
     """Gets a JSON document with the process id of the container's first process."""
     block_descriptor: int | None = None
@@ -63,6 +66,8 @@ def bubblewrap_options(plan: SandboxPlan) -> bytes:
     for capability in _CAPABILITIES if is_root else ():
         options += ["--cap-add", f"CAP_{capability}"]
     options += ["--bind", str(plan.root), "/", "--proc", "/proc", "--dev", "/dev"]
+    for it in plan.proc_covers:
+        options += _cover(it)
     for name in ("cpu", "node"):  # how many processors there are; OpenMP and the JVM look
         options += ["--ro-bind-try", f"/sys/devices/system/{name}", f"/sys/devices/system/{name}"]
     for bind in plan.binds:
@@ -78,3 +83,13 @@ def bubblewrap_options(plan: SandboxPlan) -> bytes:
         if "\0" in option:
             raise ValueError(f"a container's variables and paths must not contain NUL, got {option!r}")
     return b"".join(option.encode("utf-8", "surrogateescape") + b"\0" for option in options)
+
+
+def _cover(entry: ProcCover) -> list[str]:
+    match entry.cover:
+        case Cover.READ_ONLY:
+            return ["--ro-bind", entry.path, entry.path]
+        case Cover.EMPTY_FILE:
+            return ["--dev-bind", "/dev/null", entry.path]
+        case Cover.EMPTY_FOLDER:
+            return ["--tmpfs", entry.path, "--remount-ro", entry.path]

@@ -39,6 +39,8 @@ _KINDS = (b"dummy", b"bridge", b"veth")
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
 _BACKLOG = 128
 _CONNECT_MILLISECONDS = 50
+_END_OF_DESCRIPTORS = 2**31 - 1
+"""Limits may have been lowered after descriptors above them were opened."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +87,7 @@ def _shed(control: socket.socket, door: socket.socket | None) -> None:
     for descriptor in keep:
         os.closerange(start, descriptor)
         start = descriptor + 1
-    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(start, _END_OF_DESCRIPTORS)
     os.setsid()
     set_name("millrace-net")
 

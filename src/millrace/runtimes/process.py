@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
@@ -19,7 +19,7 @@ from millrace.ports.runtime import Address, ContainerSpec, ExitStatus, RuntimeRe
 from millrace.process_groups import ProcessGroup, end_left_over
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.started import STARTER_VARIABLE, StartedProcess, start_process
-from millrace.runtimes.syscalls import die_with_parent
+from millrace.runtimes.syscalls import die_with_parent, hand_on_only
 
 __all__ = ["ProcessRuntime"]
 
@@ -170,11 +170,21 @@ async def _execute(
             env=environment,
             cwd=base,
             start_new_session=True,
-            preexec_fn=die_with_parent(os.getpid()),
+            preexec_fn=_prepare_child(os.getpid()),
         )
     except OSError as exc:
         raise ImageUnavailable(f"image {spec.image.uri}: can't start {spec.command[0]!r}: {exc}") from exc
     return transport
+
+
+def _prepare_child(parent: int) -> Callable[[], None]:
+    stay_with_parent = die_with_parent(parent)
+
+    def prepare() -> None:
+        stay_with_parent()
+        hand_on_only()
+
+    return prepare
 
 
 def _allowed(spec: ContainerSpec) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from millrace.process_groups import end_left_over
 from millrace.runtimes.accounts import find_account
 from millrace.runtimes.bubblewrap import Bind, SandboxPlan
 from millrace.runtimes.lines import LineProtocol
+from millrace.runtimes.proc_covers import proc_covers
 from millrace.runtimes.sandbox_container import SANDBOX_FOLDER, FirstWords, SandboxContainer
 from millrace.runtimes.sandbox_limits import SandboxLimits
 from millrace.runtimes.sandbox_network import Egress, PlatformAddress, SandboxNetwork
@@ -134,6 +135,7 @@ class SandboxRuntime:
                 working_directory=spec.image.working_directory or "/",
                 host_name=host_name,
                 identity=(account.user, account.group),
+                proc_covers=proc_covers(),
                 info_descriptor=tells_info,
                 block_descriptor=waits,
             )

@@ -10,7 +10,7 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from millrace.ports.runtime import ExitStatus
 from millrace.runtimes.accounts import Account, find_account
 from millrace.runtimes.bubblewrap import DEFAULT_PATH, Bind, SandboxPlan
 from millrace.runtimes.lines import LineProtocol
+from millrace.runtimes.proc_covers import proc_covers
 from millrace.runtimes.sandbox_process import start_bubblewrap
 from millrace.runtimes.sandbox_root import lay_out_root
 from millrace.runtimes.skeleton import Skeleton, list_grafts, open_skeleton
@@ -87,6 +88,7 @@ async def _run(
         working_directory=step.working_directory,
         host_name=HOST_NAME,
         identity=None if by_root else (account.user, account.group),
+        proc_covers=proc_covers(),
     )
     command = step.command
     if by_root and (account.user, account.group) != (0, 0):
@@ -142,20 +144,40 @@ def _tidy(step: BuildStep) -> None:
     targets = [*list_grafts(), "etc/apt/apt.conf.d/99-one-user"]
     targets += [str(path.absolute()).lstrip("/") for path in step.read_only]
     for target in targets:
-        _prune(step.upper, target)
+        with suppress(OSError):
+            _prune(step.upper, Path(target).parts)
 
 
-def _prune(upper: Path, target: str) -> None:
-    place = upper / target
-    with suppress(OSError):
-        status = place.lstat()
-        if stat.S_ISREG(status.st_mode) and status.st_size == 0:
-            place.unlink()
-    while place != upper:
-        try:
-            place.rmdir()
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return
-        place = place.parent
+def _prune(upper: Path, parts: Sequence[str]) -> None:
+    """Remove an empty file or folder, and folders on the way that are empty then.
+
+    The layer is the command's: its links lead anywhere, so none is followed.
+    """
+    with ExitStack() as opened:
+        folders = [_open_folder(str(upper), None, opened)]
+        for part in parts[:-1]:
+            try:
+                folders.append(_open_folder(part, folders[-1], opened))
+            except FileNotFoundError:  # what there is of the way may be there for the mounts only
+                parts = parts[: len(folders)]
+                break
+        _remove_empty(parts[-1], folders[len(parts) - 1])
+        for depth in range(len(parts) - 1, 0, -1):
+            os.rmdir(parts[depth - 1], dir_fd=folders[depth - 1])
+
+
+def _open_folder(name: str, parent: int | None, opened: ExitStack) -> int:
+    descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _remove_empty(name: str, folder: int) -> None:
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(status.st_mode) and status.st_size == 0:
+        os.unlink(name, dir_fd=folder)
+    else:
+        os.rmdir(name, dir_fd=folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 from millrace.folder_removal import remove_folder
 from millrace.runtimes.bubblewrap import SandboxPlan, bubblewrap_options
 from millrace.runtimes.kernel_advice import HOW_TO_INSTALL, advice
+from millrace.runtimes.proc_covers import proc_covers
 from millrace.runtimes.sandbox_process import BUBBLEWRAP, prepare_child
 from millrace.runtimes.sandbox_root import RootFolder, lay_out_root
 from millrace.runtimes.skeleton import list_grafts, open_skeleton
@@ -55,7 +56,13 @@ def probe_sandbox(cache: Path) -> Finding:
 def _try(root: RootFolder) -> str | None:
     """Run `true` in a root; return what went wrong, None if nothing."""
     plan = SandboxPlan(
-        root=root.root, binds=(), environment={}, working_directory="/", host_name="probe", identity=(0, 0)
+        root=root.root,
+        binds=(),
+        environment={},
+        working_directory="/",
+        host_name="probe",
+        identity=(0, 0),
+        proc_covers=proc_covers(),
     )
     options = os.memfd_create("bubblewrap options", os.MFD_CLOEXEC)
     refusal, refused = os.pipe()
@@ -68,7 +75,7 @@ def _try(root: RootFolder) -> str | None:
             capture_output=True,
             env={"PATH": os.environ.get("PATH", os.defpath)},
             pass_fds=[options],
-            preexec_fn=prepare_child(root, _enter(), refused, os.getpid(), None),
+            preexec_fn=prepare_child(root, _enter(), refused, os.getpid(), None, keep=[options]),
             timeout=PROBE_SECONDS,
             check=False,
         )

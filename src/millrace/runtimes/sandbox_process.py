@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import shutil
 from collections.abc import Callable, Sequence
 
 from millrace.errors import RuntimeUnavailable
@@ -10,13 +11,22 @@ from millrace.runtimes.bubblewrap import SandboxPlan, bubblewrap_options
 from millrace.runtimes.kernel_advice import HOW_TO_INSTALL, advice
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.sandbox_root import RootFolder
-from millrace.runtimes.syscalls import MountFlag, Namespace, die_with_parent, mount, unshare
+from millrace.runtimes.syscalls import (
+    MountFlag,
+    Namespace,
+    die_with_parent,
+    hand_on_only,
+    make_read_only,
+    mount,
+    unshare,
+)
 
 __all__ = ["BUBBLEWRAP", "prepare_child", "start_bubblewrap"]
 
 BUBBLEWRAP = "bwrap"
 MAX_REFUSAL_BYTES = 4096
 _UMASK = 0o022
+_DEVICES = "/dev"
 
 
 async def start_bubblewrap(
@@ -37,6 +47,9 @@ async def start_bubblewrap(
     Raises:
         RuntimeUnavailable: The kernel refuses, or bubblewrap is not installed.
     """
+    bubblewrap = shutil.which(BUBBLEWRAP)
+    if bubblewrap is None:
+        raise RuntimeUnavailable(HOW_TO_INSTALL)
     options = os.memfd_create("bubblewrap options", os.MFD_CLOEXEC)
     refusal, refused = os.pipe()
     descriptors = [it for it in (options, plan.info_descriptor, plan.block_descriptor) if it is not None]
@@ -46,17 +59,15 @@ async def start_bubblewrap(
         try:
             transport, _ = await asyncio.get_running_loop().subprocess_exec(
                 lambda: lines,
-                *(BUBBLEWRAP, "--args", str(options), "--", *command),
+                *(bubblewrap, "--args", str(options), "--", *command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env={"PATH": os.environ.get("PATH", os.defpath)},
+                env={},  # the container's programs can read it: it is that of their process 1
                 start_new_session=True,
                 pass_fds=descriptors,
-                preexec_fn=prepare_child(root, enter, refused, os.getpid(), max_processes),
+                preexec_fn=prepare_child(root, enter, refused, os.getpid(), max_processes, keep=descriptors),
             )
-        except FileNotFoundError as exc:
-            raise RuntimeUnavailable(HOW_TO_INSTALL) from exc
         except (OSError, ValueError) as exc:
             raise RuntimeUnavailable(f"can't start {BUBBLEWRAP}: {exc}") from exc
         os.set_blocking(refusal, False)
@@ -77,9 +88,19 @@ async def start_bubblewrap(
 
 
 def prepare_child(
-    root: RootFolder, enter: Callable[[], None], refused: int, parent: int, max_processes: int | None
+    root: RootFolder,
+    enter: Callable[[], None],
+    refused: int,
+    parent: int,
+    max_processes: int | None,
+    *,
+    keep: Sequence[int],
 ) -> Callable[[], None]:
-    """Return what a forked child does before it becomes bubblewrap; it tells `refused` in words why it can't."""
+    """Return what a forked child does before it becomes bubblewrap; it tells `refused` in words why it can't.
+
+    Args:
+        keep: Descriptors that bubblewrap gets beside the standard ones; it closes them before the program starts.
+    """
     stay_with_parent = die_with_parent(parent)
 
     def prepare() -> None:
@@ -90,6 +111,8 @@ def prepare_child(
             unshare(Namespace.MOUNT)
             mount("none", "/", "", MountFlag.RECURSIVE | MountFlag.PRIVATE)
             root.mount()
+            # Containers see the machine's own devices, which the machine's root in a container could give away.
+            make_read_only(_DEVICES)
             os.chdir("/")
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if max_processes is not None:
@@ -97,6 +120,7 @@ def prepare_child(
         except OSError as exc:
             os.write(refused, str(exc.strerror).encode())
             os._exit(1)
+        hand_on_only(keep)
         stay_with_parent()  # entering the namespaces took the first promise back
 
     return prepare

@@ -19,7 +19,7 @@ from pathlib import Path
 
 __all__ = ["RESERVED_IN_OPT_ML", "Skeleton", "list_grafts", "open_skeleton"]
 
-FORMAT = 1
+FORMAT = 2
 """To be counted up when a skeleton gets other contents from the same machine."""
 
 MAX_ETC_FILE_BYTES = 8 * 1024 * 1024
@@ -127,13 +127,22 @@ def _make(cache: Path, folder: Path) -> None:
     _write_shadow(draft / "etc")
     interpreter = _interpreter()
     if interpreter is not None:
-        (draft / interpreter.relative_to("/")).mkdir(parents=True, exist_ok=True)
+        _open_way(draft, interpreter)
     try:
         draft.rename(folder)
     except OSError:  # somebody else has made it meanwhile
         shutil.rmtree(draft)
         if not folder.is_dir():
             raise
+
+
+def _open_way(draft: Path, interpreter: Path) -> None:
+    """Make the folders down to the interpreter so that every user of an image gets there, also below /root."""
+    place = draft
+    for part in interpreter.relative_to("/").parts:
+        place /= part
+        place.mkdir(exist_ok=True)
+        place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o111)
 
 
 def _copy_folders(source: Path, target: Path, depth: int) -> None:

@@ -6,7 +6,9 @@ All of it is fit for the short time between fork and exec: nothing is imported, 
 import ctypes
 import os
 import signal
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from enum import IntFlag
 
 __all__ = [
@@ -14,6 +16,8 @@ __all__ = [
     "Namespace",
     "become_single_id_root",
     "die_with_parent",
+    "hand_on_only",
+    "make_read_only",
     "mount",
     "set_name",
     "setns",
@@ -40,6 +44,11 @@ class MountFlag(IntFlag):
 
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
+_CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4
+_MOUNT_SETATTR, _MOUNT_ATTR_RDONLY, _AT_RECURSIVE = 442, 1, 0x8000
+"""Calls that the C library of older systems has no functions for; their numbers are the same on all machines."""
+
+_FIRST_INHERITED, _LAST_DESCRIPTOR = 3, 2**32 - 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _mount = _libc.mount
@@ -48,6 +57,7 @@ _prctl = _libc.prctl
 _prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
 _unshare = _libc.unshare
 _setns = _libc.setns
+_syscall = _libc.syscall
 
 
 def unshare(kinds: Namespace) -> None:
@@ -68,6 +78,32 @@ def mount(source: str, target: str, kind: str, flags: MountFlag, options: str = 
     """Mount a file system; raises OSError, whose text names type, target and options."""
     code = _mount(source.encode(), os.fsencode(target), kind.encode(), int(flags), options.encode())
     _check(code, f"mount {kind} on {target} ({options})")
+
+
+def make_read_only(target: str) -> None:
+    """Make a mount and all below it read-only, in a mount namespace of one's own; raises OSError.
+
+    Devices there can still be opened for writing; who owns them and who may open them can't be changed any more.
+    """
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
+    code = _syscall(_MOUNT_SETATTR, -1, os.fsencode(target), _AT_RECURSIVE, attributes, len(attributes))
+    _check(code, f"mount_setattr({target}, read-only), which Linux 5.12 has")
+
+
+def hand_on_only(keep: Collection[int] = ()) -> None:
+    """Let the program that this process becomes have the standard descriptors and these, whatever else is open.
+
+    They are closed by becoming it, not now: between fork and exec some are still needed. To be called in a forked
+    child; event loops differ in what they close there.
+    """
+    code = _syscall(_CLOSE_RANGE, _FIRST_INHERITED, ctypes.c_uint(_LAST_DESCRIPTOR), _CLOSE_RANGE_CLOEXEC)
+    if code != 0:  # before Linux 5.11
+        for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208  # paths are no use here
+            if descriptor >= _FIRST_INHERITED:
+                with suppress(OSError):  # that of the listing
+                    os.set_inheritable(descriptor, False)
+    for descriptor in keep:
+        os.set_inheritable(descriptor, True)
 
 
 def set_name(name: str) -> None:

@@ -80,6 +80,7 @@ def plan(**members: Any) -> SandboxPlan:
             "working_directory": "/",
             "host_name": "h",
             "identity": (0, 0),
+            "proc_covers": (),
             **members,
         }
     )
