@@ -13,9 +13,12 @@ from typing import Any
 
 from millrace.jobs.endpoint import CaptureMode, DataCapture
 
-__all__ = ["CapturedCall", "capture_key", "capture_line"]
+__all__ = ["MAX_CAPTURE_KEY_BYTES", "CapturedCall", "capture_key", "capture_line"]
 
 EVENT_VERSION = "0"
+
+MAX_CAPTURE_KEY_BYTES = 63 + 63 + len("//2026/01/31/08/59-58-000-.jsonl") + 36
+"""Bytes of `capture_key` at most: names of endpoints and variants have at most 63 characters, the id is a UUID."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

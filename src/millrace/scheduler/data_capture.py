@@ -124,11 +124,13 @@ class DataCaptureWriter:
 
     async def _write(self, group: Sequence[_Waiting]) -> None:
         first = group[0]
-        ref = _object_ref(first)
+        told = {"destination": first.settings.destination, "endpoint": first.call.endpoint, "calls": len(group)}
         try:
-            await self._objects.put(ref, _lines(group), _meta(first.settings))
+            await self._objects.put(_object_ref(first), _lines(group), _meta(first.settings))
         except (ObjectStoreError, OSError) as exc:
-            log.error("captured calls lost", extra={"object": str(ref), "calls": len(group), "detail": str(exc)})
+            log.error("captured calls lost", extra={**told, "detail": str(exc)})
+        except Exception:  # one endpoint's destination must not end the capture of all others
+            log.exception("captured calls lost", extra=told)
         finally:
             self._held_bytes -= sum(entry.size for entry in group)
 

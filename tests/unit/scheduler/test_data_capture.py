@@ -218,3 +218,18 @@ async def test_a_writer_that_is_stopped_in_the_middle_of_writing_loses_nothing(t
     objects.gate.set()
     await ending
     assert sorted((await written(objects)).values()) == [["first"], ["second"]]
+
+
+@pytest.mark.parametrize("destination", ["s3://shop/" + "\u00e9" * 500, "no address", "s3://gone/x"])
+async def test_one_bad_destination_ends_nobody_elses_capture(
+    objects: FilesystemObjects, caplog: pytest.LogCaptureFixture, destination: str
+) -> None:
+    """Its calls are lost, which the log tells with the endpoint; calls of others are written, now and later."""
+    capture = writer(objects)
+    for round_ in (1, 2):
+        capture.offer(settings(destination=destination), call(endpoint="bad" + "d" * 60))
+        capture.offer(settings(), call(b"%d" % round_))
+        await capture.flush()
+    assert sorted(line for lines in (await written(objects)).values() for line in lines) == ["1", "2"]
+    lost = [record for record in caplog.records if record.message == "captured calls lost"]
+    assert [vars(record)["endpoint"][:3] for record in lost] == ["bad", "bad"]

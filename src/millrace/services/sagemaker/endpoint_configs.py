@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from millrace.errors import ImageUnavailable, ValidationError
+from millrace.jobs.captured_calls import MAX_CAPTURE_KEY_BYTES
 from millrace.jobs.endpoint import (
     CaptureMode,
     DataCapture,
@@ -13,6 +14,7 @@ from millrace.jobs.endpoint import (
     RoutingStrategy,
     Variant,
 )
+from millrace.names import ObjectPrefix
 from millrace.ports.documents import Document
 from millrace.ports.runtime import Image
 from millrace.protocol.message import Context, Handler, Params, Result
@@ -25,6 +27,11 @@ __all__ = ["handlers", "resolve_endpoint_config"]
 
 DEFAULT_STARTUP_TIMEOUT_SECONDS = 480.0
 DEFAULT_DOWNLOAD_TIMEOUT_SECONDS = 3600.0
+
+_MAX_KEY_BYTES = 1024
+"""S3's own limit of keys."""
+
+_MAX_DESTINATION_BYTES = _MAX_KEY_BYTES - MAX_CAPTURE_KEY_BYTES - len("/")
 
 _UNSUPPORTED = {
     "AsyncInferenceConfig": "asynchronous endpoints come later",
@@ -97,7 +104,7 @@ def _data_capture(config: Mapping[str, Any] | None) -> DataCapture | None:
     if config is None:
         return None
     uri: str = config["DestinationS3Uri"]
-    object_prefix(uri, "dataCaptureConfig.destinationS3Uri")
+    _check_destination(object_prefix(uri, "dataCaptureConfig.destinationS3Uri"))
     modes: set[CaptureMode] = set()
     for option in config["CaptureOptions"]:
         modes.update(_CAPTURE_MODES[option["CaptureMode"]])
@@ -111,6 +118,16 @@ def _data_capture(config: Mapping[str, Any] | None) -> DataCapture | None:
         json_types=tuple(header.get("JsonContentTypes") or ()),
         kms_key=config.get("KmsKeyId") or None,
     )
+
+
+def _check_destination(destination: ObjectPrefix) -> None:
+    """Refuse a prefix below which a captured call's key would be longer than keys may be."""
+    size = len(destination.prefix.encode("utf-8", "replace"))
+    if size > _MAX_DESTINATION_BYTES:
+        raise ValidationError(
+            f"dataCaptureConfig.destinationS3Uri: the prefix must have at most {_MAX_DESTINATION_BYTES} bytes in "
+            f"UTF-8, so that the keys of captured calls have at most {_MAX_KEY_BYTES}; got {size} bytes: {destination}"
+        )
 
 
 _CAPTURE_MODES = {

@@ -1,12 +1,14 @@
 """What an endpoint configuration says, in our own values."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from millrace.clock import SystemClock
 from millrace.errors import ApiError
+from millrace.jobs.captured_calls import CapturedCall, capture_key
 from millrace.jobs.endpoint import CaptureMode, DataCapture, EndpointSpec, RoutingStrategy
 from millrace.ports.runtime import Image
 from millrace.protocol.bodies import MemoryBody
@@ -144,3 +146,17 @@ async def test_a_destination_that_is_no_s3_uri_is_refused() -> None:
     }
     with pytest.raises(ApiError, match=r"dataCaptureConfig\.destinationS3Uri: .* got 'https://shop/captured'"):
         await resolved(backends(), capture=capture)
+
+
+async def test_a_destination_leaves_room_for_the_keys_of_calls() -> None:
+    """Its bytes count: what is written below it is an object with a key of at most 1,024 bytes."""
+    capture = {"InitialSamplingPercentage": 20, "CaptureOptions": [{"CaptureMode": "Output"}]}
+    call = CapturedCall(
+        endpoint="e" * 63, variant="v" * 63, input_type=None, input_body=b"", output_type=None, output_body=b""
+    )
+    longest = capture_key(call, datetime(2026, 1, 31, tzinfo=UTC), "i" * 36)
+    room = 1024 - len(f"/{longest}")
+    fitting = await resolved(backends(), capture={**capture, "DestinationS3Uri": f"s3://shop/{'x' * room}"})
+    assert fitting.capture is not None
+    with pytest.raises(ApiError, match=rf"destinationS3Uri: .* at most {room} bytes .* got 1000 bytes"):
+        await resolved(backends(), capture={**capture, "DestinationS3Uri": "s3://shop/" + "é" * 500})
