@@ -1,6 +1,7 @@
 """botocore's signers and the vectors of the S3 documentation as the other end of our verification."""
 
 import hashlib
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -142,6 +143,47 @@ def test_time_is_checked_with_skew_and_expiry() -> None:
     with pytest.raises(AuthFailure) as caught:
         check_time(by_query, by_query.signed_at + timedelta(seconds=3601), 900)
     assert caught.value.problem is AuthProblem.EXPIRED_URL
+
+
+@pytest.mark.parametrize("given", ["0", "604801", "-1", "1.5", "", "9" * 5000, "0000604800" + "9" * 12, "\u0661"])
+def test_a_url_expires_in_a_week_at_most(given: str) -> None:
+    """However many digits say so, and whatever they begin with, nothing else than a number of seconds is taken."""
+    request = signed(S3SigV4QueryAuth, "s3", "us-east-1", expires=60)
+    query = [(name, given if name == "X-Amz-Expires" else value) for name, value in parse_pairs(request.query)]
+    with pytest.raises(AuthFailure, match=r"X-Amz-Expires must be between 1 and 604800 seconds, got '"):
+        find_signature(request, query)
+
+
+@pytest.mark.parametrize("given", ["604800", "000000000000000604800"])
+def test_zeros_before_a_number_of_seconds_do_not_count(given: str) -> None:
+    """A URL may live for a week, however that is written."""
+    request = signed(S3SigV4QueryAuth, "s3", "us-east-1", expires=60)
+    query = [(name, given if name == "X-Amz-Expires" else value) for name, value in parse_pairs(request.query)]
+    signature = find_signature(request, query)
+    assert signature is not None
+    assert signature.expires_seconds == 604800
+
+
+@pytest.mark.parametrize("service", ["s3", "lambda"])
+def test_unverified_requests_fill_no_memory(service: str) -> None:
+    """Whoever knows the id of a key but not the secret leaves nothing behind, however long path and scope are."""
+    request = signed(S3SigV4Auth, service, "us-east-1")
+    signature = _verify(request)
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            long = b"%03d" % number + b"x" * 60_000
+            with pytest.raises(AuthFailure):
+                verify_signature(
+                    signature._replace(region=long.decode()),
+                    replace(request, path=b"/" + long),
+                    secret=SECRET,
+                    payload_hash=UNSIGNED_PAYLOAD,
+                )
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ MAX_EXPIRES_SECONDS = 7 * 24 * 3600
 """Life of a presigned URL at most; the services' own limit."""
 
 _REMEMBERED_CHARACTERS = 1024
-"""Longer Authorization headers, which no client sends, are parsed each time rather than kept."""
+"""Longer Authorization headers, credential scopes and paths are worked out each time rather than kept.
+
+What is kept is kept before the signature is known to hold, so its size must not be the client's choice.
+"""
 
 _SPACES = re.compile(r" {2,}")
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
@@ -210,9 +213,11 @@ def _moment(text: str) -> datetime:
 
 
 def _expires(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:10]) <= MAX_EXPIRES_SECONDS):
+    # Digits are counted before they are turned into a number, which takes long for many and fails for thousands.
+    digits = text.lstrip("0") if text.isascii() and text.isdigit() else ""
+    if not digits or len(digits) > len(str(MAX_EXPIRES_SECONDS)) or int(digits) > MAX_EXPIRES_SECONDS:
         raise _malformed_query(f"X-Amz-Expires must be between 1 and {MAX_EXPIRES_SECONDS} seconds, got {text[:50]!r}")
-    return int(text)
+    return int(digits)
 
 
 def check_time(signature: Signature, now: datetime, skew_seconds: int) -> None:
@@ -260,9 +265,15 @@ def _time_members(signature: Signature, now: datetime, skew_seconds: int) -> dic
     }
 
 
-@lru_cache(maxsize=256)
 def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     """Return the key of one day, region and service."""
+    is_short = len(date) + len(region) + len(service) <= _REMEMBERED_CHARACTERS
+    derive = _signing_key if is_short else _signing_key.__wrapped__
+    return derive(secret, date, region, service)
+
+
+@lru_cache(maxsize=256)
+def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     key = hmac.digest(b"AWS4" + secret.encode(), date.encode("utf-8", "surrogateescape"), "sha256")
     for part in (region, service, "aws4_request"):
         key = hmac.digest(key, part.encode("utf-8", "surrogateescape"), "sha256")
@@ -321,7 +332,9 @@ def canonical_request(signature: Signature, request: Request, payload_hash: str)
     # Headers came in as Latin-1; so they go out as the bytes that were sent.
     values = request.first_headers if not request.repeats_headers else _joined_headers(request)
     lines = "".join([f"{name}:{_trimmed(values.get(name, ''))}\n" for name in signature.signed_headers])
-    path = _s3_path(request.path) if signature.service == "s3" else _normal_path(request.path)
+    remembered = _s3_path if signature.service == "s3" else _normal_path
+    is_short = len(request.path) <= _REMEMBERED_CHARACTERS
+    path = remembered(request.path) if is_short else remembered.__wrapped__(request.path)
     return b"\n".join(
         [
             request.method.encode(),
