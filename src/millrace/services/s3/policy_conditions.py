@@ -99,6 +99,8 @@ _OPPOSITES = {
     "arnnotequals": "arnequals",
     "arnnotlike": "arnlike",
 }
+_OF_TRUTHS = frozenset({"bool", "null"})
+_TRUTHS = frozenset({"true", "false"})
 _SAMPLES = {"numeric": "1", "date": "2020-01-01T00:00:00Z", "ipaddress": "127.0.0.1"}
 """A value to try an operator's wanted values on, by the start of its name: one that does not parse is refused."""
 
@@ -178,6 +180,9 @@ def _condition(where: str, name: str, key: str, values: Any) -> Condition:
     texts = tuple(_text(where, key, value) for value in (values if isinstance(values, list) else [values]))
     if not texts:
         raise fault("MalformedPolicy", f"{where}.{key} must have a value")
+    for text in texts if operator in _OF_TRUTHS else ():
+        if text.lower() not in _TRUTHS:
+            raise fault("MalformedPolicy", f"{where}.{key}: {name} takes true or false, got {text[:50]!r}")
     for start, sample in _SAMPLES.items():
         if operator.startswith(start):
             for text in texts:
