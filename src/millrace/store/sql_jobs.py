@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -40,6 +41,9 @@ _TYPES: Mapping[str, type[Job]] = {
     JobKind.PROCESSING: ProcessingJob,
     JobKind.ENDPOINT: EndpointJob,
 }
+_DECODED_JOBS = 256
+"""Jobs whose documents need not be decoded again while they are the same, a few kB each."""
+
 _WILDCARDS, _ESCAPED = re.compile(r"[\\%_]"), r"\\\g<0>"
 _SORT_COLUMNS = {"name": "name", "created_at": "created_at", "status": "status"}
 _SORT_FIELDS = {"name": "name", "created_at": "created_micros", "status": "stored_status"}
@@ -260,12 +264,19 @@ def _listing(query: JobQuery) -> tuple[str, dict[str, Any]]:
 
 def _job(row: Row) -> Job:
     try:
-        document = orjson.loads(row["body"])
-        document["id"] = row["id"]
-        document["version"] = row["version"]
-        return from_document(_TYPES[row["kind"]], document)
+        return _decoded(row["kind"], row["id"], row["version"], row["body"])
     except (TypeError, ValueError, KeyError) as exc:
         raise UnreadableJob(f"job {row['id']}: {exc}") from exc
+
+
+@lru_cache(maxsize=_DECODED_JOBS)
+def _decoded(kind: str, job_id: int, version: int, body: bytes) -> Job:
+    # Nothing is kept but what follows from the row just read: jobs are values, and clients ask for the same ones.
+    document = orjson.loads(body)
+    document["id"] = job_id
+    document["version"] = version
+    job: Job = from_document(_TYPES[kind], document)
+    return job
 
 
 def _find_event(row: Row) -> Event | None:
