@@ -55,7 +55,11 @@ EXIT_LEASE_LOST = 3
 
 def limits(settings: Settings) -> Limits:
     """Return the data plane's bounds out of the settings."""
-    return Limits(chunk_bytes=settings.max_read_chunk_bytes, inflight_bytes=settings.max_inflight_bytes)
+    return Limits(
+        chunk_bytes=settings.max_read_chunk_bytes,
+        inflight_bytes=settings.max_inflight_bytes,
+        answer_bytes=settings.max_answer_bytes,
+    )
 
 
 class Agent:

@@ -131,7 +131,14 @@ class Settings:
     max_inflight_bytes: int = _setting(
         "MILLRACE_MAX_INFLIGHT_BYTES",
         48 * 1024 * 1024,
-        "Bytes of payloads and answers that one transform instance holds; one payload is always let through.",
+        "Bytes of payloads and answers that one transform instance holds; one payload and its answer are always let "
+        "through.",
+        least=1,
+    )
+    max_answer_bytes: int = _setting(
+        "MILLRACE_MAX_ANSWER_BYTES",
+        256 * 1024 * 1024,
+        "Bytes of the longest answer that a transform job takes; not with MaxPayloadInMB=0, which streams answers.",
         least=1,
     )
     capture_flush_seconds: float = _setting(

@@ -147,6 +147,7 @@ async def run_job(
     effective: EffectiveSettings | None = None,
     objects: MemoryObjects | None = None,
     job_start: datetime | None = None,
+    budget: Budget | None = None,
 ) -> Result:
     """Run one instance as the agent does: check, ping, ask, list, transform.
 
@@ -163,7 +164,7 @@ async def run_job(
     committed: list[InputObject] = []
     chosen_clock = clock or SystemClock()
     bounds = limits or Limits()
-    budget = Budget(bounds.inflight_bytes)
+    room = budget or Budget(bounds.inflight_bytes)
     async with ModelServer(behaviour) as server:
         await wait_until_healthy(server.address, window_seconds=60, clock=chosen_clock)
         async with Client(server.address) as client:
@@ -185,7 +186,7 @@ async def run_job(
                 limits=bounds,
                 job_start=job_start,
                 on_committed=committed.append,
-                budget=budget,
+                budget=room,
             )
             if driving is not None:
                 await driving
@@ -193,5 +194,5 @@ async def run_job(
             if driving is not None:
                 driving.cancel()
     assert store.open_writers == 0, "every writer is committed or aborted"
-    assert outcome.stopped or budget.held == 0, "all room that was taken is given back"
+    assert outcome.stopped or room.held == 0, "all room that was taken is given back"
     return Result(outcome, store, server, log, progress, committed)

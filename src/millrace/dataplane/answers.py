@@ -43,10 +43,9 @@ class StreamedAnswer:
     def headers(self) -> tuple[tuple[str, str], ...]:
         return decoded_headers(self._connection.headers)
 
-    @property
-    def raw_headers(self) -> list[tuple[bytes, bytes]]:
-        """The headers as the container sent them."""
-        return self._connection.headers
+    def declared_length(self) -> int:
+        """Return the value of Content-Length, 0 without one."""
+        return self._connection.declared_length()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._read()
@@ -176,7 +175,7 @@ class WholeAnswer:
     def _arrived(self, piece: bytes) -> None:
         limit = self._limit
         if not piece:  # the head is complete
-            if limit is not None and (length := _declared_length(self._connection.headers)) > limit:
+            if limit is not None and (length := self._connection.declared_length()) > limit:
                 self._fail(AnswerTooLarge(limit, status=self._connection.status, size=length))
             return
         if self.done.done():
@@ -203,7 +202,7 @@ async def read_whole(answer: StreamedAnswer, limit: int | None) -> list[bytes]:
     """Return the pieces of an answer's body; raises AnswerTooLarge before the first if its length is declared."""
     if limit is None:
         return [piece async for piece in answer]
-    if (length := _declared_length(answer.raw_headers)) > limit:
+    if (length := answer.declared_length()) > limit:
         raise AnswerTooLarge(limit, status=answer.status, size=length)
     pieces = []
     size = 0
@@ -213,14 +212,6 @@ async def read_whole(answer: StreamedAnswer, limit: int | None) -> list[bytes]:
         if size > limit:
             raise AnswerTooLarge(limit, status=answer.status)
     return pieces
-
-
-def _declared_length(headers: list[tuple[bytes, bytes]]) -> int:
-    """Return the value of Content-Length, 0 without one; the parser has refused what is no number of 64 bits."""
-    for name, value in headers:
-        if len(name) == 14 and name.lower() == b"content-length":
-            return int(value)
-    return 0
 
 
 def decoded_headers(headers: list[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:

@@ -43,6 +43,18 @@ Headers = Sequence[tuple[str, str]]
 JOIN_BELOW = 64 * 1024
 """Bodies of at most this many bytes are copied behind their head: one buffer is cheaper to write than two."""
 
+HEAD_BYTES = 256 * 1024
+"""Longest head of an answer (status line, headers, and 1xx answers before it); servers send a few hundred bytes."""
+
+ERROR_KEPT_BYTES = 8 * 1024
+"""Of the body of an answer that is no success as much is kept, if it comes in several pieces."""
+
+ERROR_READ_BYTES = 1024 * 1024
+"""Of such an answer as much is read to use the connection again; behind that the connection is dropped."""
+
+SMALL_PIECE_BYTES = 4096
+"""Smaller pieces of a body are joined as they come: each costs some fifty bytes more than it holds."""
+
 SERVING_HOST = "model.aws.local:8080"
 """What the service calls a container's server that has port 8080 of a network of its own."""
 
@@ -115,6 +127,11 @@ class Connection(asyncio.Protocol):
     `on_answer` is called once the answer is complete, `on_lost` if the connection ends before that or while idle
     (`error` then says how). Both run on the event loop and may start the next exchange at once. Callers may hang facts
     about the exchange under way on `lane`, `payload` and `started`.
+
+    An answer that came whole in one segment costs nothing more. Of one that did not, `received` is how many bytes came
+    before the segment that completed it, `body_size` how many of those were body, and `on_growth` is called with each
+    such segment's length: it may pause the transport, or `give_up`. Without it, and without `on_piece`, a body is held
+    however long it is.
     """
 
     __slots__ = (
@@ -122,19 +139,23 @@ class Connection(asyncio.Protocol):
         "_complete",
         "_feed",
         "_framed",
+        "_gathered",
         "_headers",
         "_in_answer",
         "_parser",
         "_pieces",
         "_writable",
+        "body_size",
         "busy",
         "error",
         "keep_alive",
         "lane",
         "on_answer",
+        "on_growth",
         "on_lost",
         "on_piece",
         "payload",
+        "received",
         "served",
         "started",
         "status",
@@ -145,7 +166,10 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.on_answer: Callable[[Connection], None] = no_listener
         self.on_lost: Callable[[Connection], None] = no_listener
+        self.on_growth: Callable[[Connection, int], None] | None = None
         self.on_piece: Callable[[bytes], None] | None = None
+        self.received = 0
+        self.body_size = 0
         self.lane: Any = None
         self.payload: Any = None
         self.started = 0.0
@@ -153,12 +177,13 @@ class Connection(asyncio.Protocol):
         self.served = 0
         self.busy = False
         self.keep_alive = False
-        self.error: ConnectionFailed | None = None
+        self.error: ClientError | None = None
         self._writable: asyncio.Future[None] | None = None
         self._closing = False
         self._complete = False
         self._in_answer = False
         self._framed = False
+        self._gathered = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
         self._parser = httptools.HttpResponseParser(self)
@@ -170,6 +195,7 @@ class Connection(asyncio.Protocol):
         """Send a request whose head ends before the value of Content-Length, and its body of `size` bytes."""
         self.busy = True
         self.status = 0
+        self.received = 0
         self._in_answer = False
         if size <= JOIN_BELOW:
             data = body if isinstance(body, bytes) else b"".join(body)
@@ -183,6 +209,7 @@ class Connection(asyncio.Protocol):
         """Send the first bytes of a request just as they are."""
         self.busy = True
         self.status = 0
+        self.received = 0
         self._in_answer = False
         self.transport.writelines(data)
 
@@ -210,6 +237,14 @@ class Connection(asyncio.Protocol):
             return b""
         self._pieces = []
         return pieces[0] if len(pieces) == 1 else pieces
+
+    def declared_length(self) -> int:
+        """Return the value of Content-Length, 0 without one; the parser has refused what is no number of 64 bits."""
+        return int(self.header(b"content-length") or 0)
+
+    def give_up(self, error: ClientError) -> None:
+        """Drop an answer that is not complete: `on_lost` is called, and finds the error."""
+        self._lose(error)
 
     def abort(self) -> None:
         """Close at once, telling nobody."""
@@ -242,6 +277,41 @@ class Connection(asyncio.Protocol):
             self.keep_alive = False  # something follows the answer: take the answer, drop the rest and the connection
         if self._complete:
             self._finish()
+        elif self.busy:
+            self._wait_for_more(len(data))
+
+    def _wait_for_more(self, size: int) -> None:
+        """Bound what is held of an answer of which `size` more bytes came that did not complete it."""
+        if not self.received:
+            self.body_size = self._gathered = 0
+        self.received += size
+        if not self.status:
+            if self.received > HEAD_BYTES:
+                self._fail(f"the head of an answer must have at most {HEAD_BYTES} bytes, got more")
+        elif self.on_piece is not None:
+            return
+        elif self.status >= 300:
+            self._pieces = [b"".join(self._pieces)[:ERROR_KEPT_BYTES]]
+            if self.received > ERROR_READ_BYTES:
+                self.keep_alive = False
+                self._finish()
+        else:
+            self._gather()
+            if self.on_growth is not None:
+                self.on_growth(self, size)
+
+    def _gather(self) -> None:
+        """Join what the segment brought of the body to one piece, and to the piece before if that is small."""
+        pieces, start = self._pieces, self._gathered
+        if start == len(pieces):
+            return
+        if start and len(pieces[start - 1]) < SMALL_PIECE_BYTES:
+            start -= 1
+            self.body_size -= len(pieces[start])
+        if len(pieces) - start > 1:
+            pieces[start:] = [b"".join(pieces[start:])]
+        self.body_size += len(pieces[start])
+        self._gathered = start + 1
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._writable is not None and not self._writable.done():
@@ -271,7 +341,10 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, message: str) -> None:
         stale = self.busy and self.served > 0 and not self._in_answer
-        self.error = ConnectionFailed(message, stale=stale)
+        self._lose(ConnectionFailed(message, stale=stale))
+
+    def _lose(self, error: ClientError) -> None:
+        self.error = error
         self._closing = True
         self.busy = False
         self._pieces = []
@@ -289,6 +362,8 @@ class Connection(asyncio.Protocol):
             self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:
+            return  # RFC 9110 6.5.1: "a recipient MAY merge or discard" trailer fields; they may have no end
         self._headers.append((name, value))
         if len(name) in (14, 17) and name.lower() in (b"content-length", b"transfer-encoding"):
             self._framed = True

@@ -13,6 +13,9 @@ __all__ = ["PING_TIMEOUT_SECONDS", "ping", "wait_until_healthy"]
 PING_TIMEOUT_SECONDS = 2.0
 """Source: batch-transform.md 4.3."""
 
+PING_ANSWER_BYTES = 64 * 1024
+"""Longest body of an answer to /ping; nobody reads it."""
+
 FIRST_PING_SECONDS = 0.02
 LAST_PING_SECONDS = 1.0
 PING_GROWTH = 1.3
@@ -26,8 +29,8 @@ CONNECT_SHARE = 0.03
 async def ping(client: Client) -> str | None:
     """Ask once; return None if the container is healthy, else what was wrong.
 
-    The body of a good answer may be anything. Each ping has a connection of its own: a server with one thread would
-    otherwise wait for the next request on this one and never accept another.
+    The body of a good answer may be anything of at most 64 KiB. Each ping has a connection of its own: a server with
+    one thread would otherwise wait for the next request on this one and never accept another.
     """
     trouble, _ = await _ask(client)
     return trouble
@@ -36,7 +39,13 @@ async def ping(client: Client) -> str | None:
 async def _ask(client: Client) -> tuple[str | None, bool]:
     """Return what was wrong, if anything, and whether there is somebody who listens."""
     try:
-        answer = await client.invoke("GET", "/ping", (("Connection", "close"),), timeout_seconds=PING_TIMEOUT_SECONDS)
+        answer = await client.invoke(
+            "GET",
+            "/ping",
+            (("Connection", "close"),),
+            timeout_seconds=PING_TIMEOUT_SECONDS,
+            max_answer_bytes=PING_ANSWER_BYTES,
+        )
     except ClientError as exc:
         return str(exc), not (isinstance(exc, ConnectionFailed) and exc.absent)
     return None if answer.status == 200 else f"status {answer.status}", True

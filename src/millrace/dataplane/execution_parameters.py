@@ -14,6 +14,9 @@ MAX_CONCURRENT_TRANSFORMS = 100
 ANSWER_SECONDS = 10.0
 """Time in which /execution-parameters must answer; the toolkits answer at once, with the settings or with 404."""
 
+MAX_ANSWER_BYTES = 1024 * 1024
+"""Longest answer to /execution-parameters; a longer one counts as none."""
+
 _WIRE_NAMES = {BatchStrategy.MULTI_RECORD: "MULTI_RECORD", BatchStrategy.SINGLE_RECORD: "SINGLE_RECORD"}
 _STRATEGIES = {wire: strategy for strategy, wire in _WIRE_NAMES.items()}
 
@@ -69,7 +72,11 @@ async def effective_settings(client: Client, spec: TransformSpec) -> EffectiveSe
     """
     try:
         answer = await client.invoke(
-            "GET", "/execution-parameters", (("Connection", "close"),), timeout_seconds=ANSWER_SECONDS
+            "GET",
+            "/execution-parameters",
+            (("Connection", "close"),),
+            timeout_seconds=ANSWER_SECONDS,
+            max_answer_bytes=MAX_ANSWER_BYTES,
         )
         suggested = orjson.loads(answer.body) if answer.status == 200 else None
     except (ClientError, ValueError):

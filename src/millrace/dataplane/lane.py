@@ -29,15 +29,19 @@ class Lane:
         "former",
         "input",
         "next_index",
+        "order",
         "results",
         "room",
         "settled",
         "starved",
         "wake",
+        "writing",
     )
 
-    def __init__(self, entry: InputObject, former: PayloadFormer) -> None:
+    def __init__(self, entry: InputObject, former: PayloadFormer, *, order: int) -> None:
         self.input = entry
+        self.order = order
+        """Lanes are numbered as they are opened, in key order."""
         self.former = former
         self.results: Resequencer[tuple[Answer, int]] = Resequencer()
         self.answers: list[Answer] = []
@@ -55,6 +59,8 @@ class Lane:
         self.exhausted = False
         """All payloads were formed."""
         self.wake = asyncio.Event()
+        self.writing = False
+        """Answers that were taken are being written."""
         self.failure: ObjectFailure | None = None
         self.failure_index = 0
         self.failure_log = ""

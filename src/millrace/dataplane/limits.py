@@ -9,12 +9,14 @@ __all__ = ["Budget", "Limits"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Every bound of the transform loop. One payload is always let through, however big."""
+    """Every bound of the transform loop. One payload and its answer are always let through, however big."""
 
     chunk_bytes: int = MIB
     """Bytes of an object that are read, and decompressed, at a time; room for as much is awaited first."""
     inflight_bytes: int = 48 * MIB
     """Bytes of payloads and answers held, from reading until the result is written."""
+    answer_bytes: int = 256 * MIB
+    """Longest answer to one request; it fails its object."""
     answers_held: int = 16_384
     """Payloads sent whose results are not written yet, when an early one keeps later ones waiting."""
     objects_open: int = 64

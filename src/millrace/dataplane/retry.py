@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 
-__all__ = ["AttemptFailure", "Trouble", "failure_of_status", "failure_of_trouble", "retry_after_seconds", "retry_delay"]
+__all__ = [
+    "AttemptFailure",
+    "Trouble",
+    "failure_of_large_answer",
+    "failure_of_status",
+    "failure_of_trouble",
+    "retry_after_seconds",
+    "retry_delay",
+]
 
 FIRST_BACKOFF_SECONDS = 1.0
 TOO_MANY_REQUESTS = 429
@@ -59,6 +67,18 @@ def failure_of_trouble(trouble: Trouble, *, timeout_seconds: float) -> AttemptFa
     else:
         text = "Unable to get response from algorithm"
     return AttemptFailure(label="AlgorithmError", message=text, log_text=text, may_retry=True)
+
+
+def failure_of_large_answer(most: int, size: int | None) -> AttemptFailure:
+    """Return what an answer means that is longer than is held in memory; it would be no shorter another time.
+
+    Args:
+        most: The longest answer allowed, in bytes.
+        size: Its length, None if only known to be more.
+    """
+    got = "more" if size is None else f"{size}"
+    text = f"Answer too large: it must have at most {most} bytes (MILLRACE_MAX_ANSWER_BYTES), got {got}"
+    return AttemptFailure(label="AlgorithmError", message=text, log_text=text, may_retry=False)
 
 
 def retry_delay(

@@ -7,7 +7,7 @@ Theory. Three kinds of actors share one event loop and the state of one `_Run`:
   chunk was read, when an answer came and when room was given back; per record there is no task and no await;
 * a *writer* (a task for each open object) writes answers in input order, in batches, and commits.
 
-Room is counted in bytes. It is taken when a chunk is read and when its answer arrives, and given back when the result
+Room is counted in bytes. It is taken when a chunk is read and as its answer arrives, and given back when the result
 is written: whatever is slow, reading stops. Nothing waits for room that it holds itself: a payload being formed may
 always be completed once it is alone, and a request may always be sent when none is under way.
 
@@ -26,9 +26,11 @@ from functools import partial
 from typing import Any
 
 from millrace.clock import Clock
+from millrace.dataplane.arriving import ArrivingAnswers
 from millrace.dataplane.assemble import assemble
 from millrace.dataplane.batch import Payload, PayloadTooLarge, payload_former
 from millrace.dataplane.client import (
+    AnswerTooLarge,
     Client,
     Connection,
     ConnectionFailed,
@@ -46,6 +48,7 @@ from millrace.dataplane.progress import Counters
 from millrace.dataplane.retry import (
     AttemptFailure,
     Trouble,
+    failure_of_large_answer,
     failure_of_status,
     failure_of_trouble,
     retry_after_seconds,
@@ -214,6 +217,13 @@ class _Run:
         self._idle: list[Connection] = []
         self._aside: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
         """Payloads on no connection: their tasks connect, or back off. Whoever removes an entry answers for it."""
+        self._arriving = ArrivingAnswers(
+            self._budget,
+            answer_bytes=limits.answer_bytes,
+            monotonic=clock.monotonic,
+            earliest=self._earliest_request,
+            flush=self._flush,
+        )
         self._outstanding = 0
         self._room = asyncio.Event()
         self._wants_room = False
@@ -276,6 +286,7 @@ class _Run:
     async def _shut_down(self) -> None:
         for connection in self._connections:
             connection.abort()
+            self._give_back(self._arriving.forget(connection))
             if connection.payload is not None:  # of an object that failed, or of a run that is broken off
                 self._drop_payload(connection.payload)
         for _, payload in self._aside.values():
@@ -305,11 +316,13 @@ class _Run:
 
     async def _feed(self) -> None:
         slots = asyncio.Semaphore(self._effective.max_concurrent_transforms)
-        for entry in self._inputs:
+        for order, entry in enumerate(self._inputs):
             reserved = self._reservation(entry)
             await self._wait_for_lane(reserved)
             lane = Lane(
-                entry, payload_former(self._spec.split, self._effective.strategy, self._effective.max_payload_bytes)
+                entry,
+                payload_former(self._spec.split, self._effective.strategy, self._effective.max_payload_bytes),
+                order=order,
             )
             self._lanes.add(lane)
             if self._streams:
@@ -357,6 +370,8 @@ class _Run:
         self._budget.give_back(size)
         if self._wants_room:
             self._room.set()
+        if self._arriving.paused:
+            self._arriving.read_on()
 
     async def _chunks(self, lane: Lane) -> AsyncGenerator[bytes, None]:
         """Yield the object's bytes, decompressed, in chunks of at most `chunk_bytes`."""
@@ -531,6 +546,7 @@ class _Run:
             return
         connection.on_answer = self._answered
         connection.on_lost = self._lost
+        connection.on_growth = self._arriving.grew
         self._connections.add(connection)
         self._send_on(connection, lane, payload, self._monotonic())
 
@@ -541,6 +557,8 @@ class _Run:
         try:
             lane, payload = connection.lane, connection.payload
             connection.lane = connection.payload = None
+            if connection.received:
+                self._budget.give_back(self._arriving.forget(connection))  # it is counted again below, if it is kept
             now = self._monotonic()
             self._counters.latency.add(now - connection.started)
             status = connection.status
@@ -551,11 +569,17 @@ class _Run:
                 self._connections.discard(connection)
                 connection.abort()
             if 200 <= status < 300:
-                self._succeeded(lane, payload, answer)
+                size = len(answer) if isinstance(answer, bytes) else sum([len(piece) for piece in answer])
+                if size > self._limits.answer_bytes:
+                    self._attempt_failed(lane, payload, failure_of_large_answer(self._limits.answer_bytes, size))
+                else:
+                    self._succeeded(lane, payload, answer)
             elif (failure := failure_of_status(status)) is not None:
                 retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
                 self._attempt_failed(lane, payload, failure, answer=_joined(answer), retry_after=retry_after)
             self._pump(now)
+            if self._arriving.paused:
+                self._arriving.read_on()  # the earliest request is another one now
         except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log
             self._crash(exc)
 
@@ -580,11 +604,32 @@ class _Run:
         size = len(answer) if isinstance(answer, bytes) else sum([len(piece) for piece in answer])
         self._budget.take(size)
         lane.finish(payload, answer, payload.size + size)
-        if lane.room >= self._limits.write_bytes or self._wants_room or (lane.exhausted and lane.complete):
+        if (
+            lane.room >= self._limits.write_bytes
+            or self._wants_room
+            or self._arriving.paused
+            or (lane.exhausted and lane.complete)
+        ):
             lane.wake.set()
+
+    def _earliest_request(self) -> Connection | None:
+        """Return the connection of the earliest request under way, None if that connects or backs off.
+
+        None too while anything can be written: that gives room back all by itself.
+        """
+        if any(lane.answers or lane.writing for lane in self._lanes):
+            return None
+        sent = [connection for connection in self._connections if connection.payload is not None]
+        first = min(sent, key=lambda one: (one.lane.order, one.payload.index), default=None)
+        if first is None:
+            return None
+        place = (first.lane.order, first.payload.index)
+        waits = any((lane.order, payload.index) < place for lane, payload in self._aside.values())
+        return None if waits else first
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._give_back(self._arriving.forget(connection))
         lane, payload = connection.lane, connection.payload
         if payload is None:
             if connection in self._idle:
@@ -593,12 +638,15 @@ class _Run:
         connection.lane = connection.payload = None
         try:
             error = connection.error
-            if error is not None and error.stale and lane.may_fail_at(payload.index):
+            if isinstance(error, ConnectionFailed) and error.stale and lane.may_fail_at(payload.index):
                 # It was closed while it was idle, before this request: no attempt was made on the container.
                 self._spawn_aside(lane, payload, self._connect_and_send(lane, payload))
                 return
-            failure = failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self._spec.invocation_timeout_seconds)
-            self._attempt_failed(lane, payload, failure, detail=str(error))
+            if isinstance(error, AnswerTooLarge):
+                self._attempt_failed(lane, payload, failure_of_large_answer(error.limit, error.size))
+            else:
+                failure = failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self._spec.invocation_timeout_seconds)
+                self._attempt_failed(lane, payload, failure, detail=str(error))
             self._pump()
         except Exception as exc:  # noqa: BLE001 - as in _answered
             self._crash(exc)
@@ -607,12 +655,16 @@ class _Run:
         """Give up requests whose time is over: one sweep over all, cheaper than a timer for each."""
         timeout = self._spec.invocation_timeout_seconds
         oldest = self._monotonic() - timeout
-        late = [one for one in self._connections if one.payload is not None and one.started < oldest]
+        paused = self._arriving.paused  # we make them wait
+        late = [
+            one for one in self._connections if one.payload is not None and one.started < oldest and one not in paused
+        ]
         for connection in late:
             lane, payload = connection.lane, connection.payload
             connection.lane = connection.payload = None
             self._connections.discard(connection)
             connection.abort()
+            self._give_back(self._arriving.forget(connection))
             self._attempt_failed(lane, payload, failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=timeout))
         if late:
             self._pump()
@@ -774,11 +826,13 @@ class _Run:
                 answers, room = lane.take_answers()
                 if answers:
                     assert writer is not None, "opened above; while it opens, answers are only added or all dropped"
+                    lane.writing = True
                     try:
                         for buffer in assemble(answers, line_after_each=self._line_after_each):
                             await writer.write(buffer)
                             self._counters.bytes_out += len(buffer)
                     finally:
+                        lane.writing = False
                         self._outstanding -= len(answers)
                         self._give_back(room)
                     self._pump()

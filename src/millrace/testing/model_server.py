@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import cast
 
 import httptools
 
 from millrace.ports.runtime import Address
 
-__all__ = ["CLOSE", "Behaviour", "ModelReply", "ModelRequest", "ModelServer"]
+__all__ = ["CLOSE", "Behaviour", "Endless", "ModelReply", "ModelRequest", "ModelServer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +23,26 @@ class ModelRequest:
     body: bytes
 
 
+class Endless(Enum):
+    """What of an answer has no end."""
+
+    NOTHING = auto()
+    BODY = auto()
+    HEAD = auto()
+
+
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """An answer; it is sent with a Content-Length unless `until_close`."""
+    """An answer; it is sent with a Content-Length unless `until_close`.
+
+    Of an endless one the body is a chunk (or the value of a header) that is sent again until the client goes away.
+    """
 
     body: bytes = b""
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     until_close: bool = False
+    endless: Endless = Endless.NOTHING
 
 
 CLOSE = ModelReply(status=0)
@@ -54,6 +67,8 @@ class ModelServer:
         self.requests: list[ModelRequest] = []
         self.in_flight = 0
         self.most_in_flight = 0
+        self.poured = 0
+        """Bytes of endless answers that were sent, or wait to be."""
 
     async def __aenter__(self) -> "ModelServer":
         loop = asyncio.get_running_loop()
@@ -119,6 +134,8 @@ class _Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
+        self._endless = b""
+        self._full = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -129,6 +146,18 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._pour()
+
+    def _pour(self) -> None:
+        while self._endless and not self._full and not self.transport.is_closing():
+            self._server.poured += len(self._endless)
+            self.transport.write(self._endless)
 
     def on_message_begin(self) -> None:
         self._headers = {}
@@ -153,9 +182,22 @@ class _Connection(asyncio.Protocol):
         if reply is CLOSE:
             self.transport.close()
             return
+        if reply.endless is not Endless.NOTHING:
+            self._begin(reply)
+            return
         lines = [f"HTTP/1.1 {reply.status} Status", *(f"{name}: {value}" for name, value in reply.headers)]
         if not reply.until_close and reply.status != 204:
             lines.append(f"Content-Length: {len(reply.body)}")
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + reply.body)
         if reply.until_close:
             self.transport.close()
+
+    def _begin(self, reply: ModelReply) -> None:
+        head = f"HTTP/1.1 {reply.status} Status\r\n".encode()
+        if reply.endless is Endless.HEAD:
+            self._endless = b"X-Endless: %b\r\n" % reply.body
+        else:
+            head += b"Transfer-Encoding: chunked\r\n\r\n"
+            self._endless = b"%x\r\n%b\r\n" % (len(reply.body), reply.body)
+        self.transport.write(head)
+        self._pour()
