@@ -69,6 +69,10 @@ class DetachedSession:
         """Nobody listens."""
 
 
+PATIENCE_SECONDS = 900.0
+"""How long an agent works on without hearing of the state; it can't commit meanwhile, and another may have its work."""
+
+
 class AgentSession:
     """A registered agent. `stop` is set once the instance is wanted to stop; `lost` once the lease is lost."""
 
@@ -126,6 +130,7 @@ class AgentSession:
         self.stop.set()
 
     async def _beat(self, nudge: asyncio.Event) -> None:
+        heard = self.clock.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(nudge.wait(), self._interval)
@@ -133,7 +138,13 @@ class AgentSession:
             try:
                 if await self._jobs.heartbeat(self.ref, self._agent_id, self.read_progress()):
                     self.stop.set()
+                heard = self.clock.monotonic()
             except StoreUnavailable:
+                if self.clock.monotonic() - heard > PATIENCE_SECONDS:
+                    log.exception("the state has not answered for %d seconds; giving up", PATIENCE_SECONDS)
+                    self.lost.set()
+                    self.stop.set()
+                    return
                 log.exception("heartbeat failed; trying again")  # the lease is longer than several of them
             except LeaseLost as exc:
                 log.error("lease lost", extra={"detail": str(exc)})

@@ -3,18 +3,20 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from millrace.agents.session import AgentSession, Suspended
+from millrace.agents.session import PATIENCE_SECONDS, AgentSession, Suspended
 from millrace.clock import SystemClock
-from millrace.errors import LeaseLost
+from millrace.errors import LeaseLost, StoreUnavailable
 from millrace.jobs.job import JobKind
 from millrace.ports.jobs import InstanceRef
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sqlite import SqliteDatabase
+from millrace.testing.clock import ManualClock
 from millrace.testing.contract_jobs import transform_job
 
 
@@ -42,3 +44,38 @@ async def test_a_suspended_agent_may_only_help_its_successor(jobs: SqlJobStore) 
         await jobs.open_instance(InstanceRef(job_id=job.id, index=0, attempt=2))
         with pytest.raises(LeaseLost, match="attempt 1"):
             await session.check_attempt()
+
+
+async def test_an_agent_whose_state_is_gone_gives_up(tmp_path: Path) -> None:
+    """It works on while the state does not answer for a while, and not for ever."""
+    database = SqliteDatabase(tmp_path / "state.db", durable=False)
+    silent = _SilentStore(database, clock=SystemClock())
+    job = await silent.add(JobKind.TRANSFORM, transform_job("a"), {})
+    first = InstanceRef(job_id=job.id, index=0, attempt=1)
+    await silent.open_instance(first)
+    clock = ManualClock()
+    opening = AgentSession.open(first, jobs=silent, clock=clock, heartbeat_seconds=0.001, process_start=1)
+    async with asyncio.timeout(30), opening as session:
+        clock.advance(PATIENCE_SECONDS)
+        await silent.asked_again()
+        assert not session.lost.is_set()
+        clock.advance(1)
+        await session.lost.wait()
+        assert session.stop.is_set()
+    database.close()
+
+
+class _SilentStore(SqlJobStore):
+    """A store that has answered for the last time when an agent registered."""
+
+    asked = 0
+
+    async def heartbeat(self, ref: InstanceRef, agent_id: str, progress: Mapping[str, Any] | None) -> bool:
+        self.asked += 1
+        raise StoreUnavailable("gone")
+
+    async def asked_again(self) -> None:
+        """Return once two more heartbeats have failed, the first of which may have begun before."""
+        until = self.asked + 2
+        while self.asked < until:
+            await asyncio.sleep(0)
