@@ -56,6 +56,7 @@ async def test_an_agent_whose_state_is_gone_gives_up(tmp_path: Path) -> None:
     clock = ManualClock()
     opening = AgentSession.open(first, jobs=silent, clock=clock, heartbeat_seconds=0.001, process_start=1)
     async with asyncio.timeout(30), opening as session:
+        await silent.asked_again()
         clock.advance(PATIENCE_SECONDS)
         await silent.asked_again()
         assert not session.lost.is_set()
