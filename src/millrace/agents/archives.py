@@ -5,21 +5,29 @@ import os
 import shutil
 import stat
 import tarfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from millrace.agents.archive_reader import BadArchive, iter_members, open_archive
 from millrace.agents.links import Follow, follow_here
 from millrace.errors import ClientFailure
+from millrace.told import shortened
 
 __all__ = ["Tree", "pack", "unpack"]
 
-COPY_BYTES = 1024 * 1024
-MAX_MEMBERS = 1_000_000
+MAX_DEPTH = 255
+"""Folders of a member's name: each costs a call of its own when they are made."""
+
 COMPRESSION_LEVEL = 6
 RESERVE_BYTES = 256 * 1024 * 1024
 """Free space that an archive may not use up: a bomb must not fill the disk."""
+
+
+_DAMAGED = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, BadArchive, ValueError, OverflowError)
+"""What reading a broken archive raises; the last two where the library does not expect what stands in a header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,31 +106,56 @@ def unpack(source: BinaryIO, target: Path, *, name: str) -> None:
 
     Raises:
         ClientFailure: It is no gzip tar, is damaged, holds a member that points out of the folder or is a device, or
-            does not fit on the disk.
+            does not fit on the disk. Of the server's folders the message tells nothing.
     """
     try:
-        with tarfile.open(fileobj=source, mode="r|gz") as archive:
-            for number, member in enumerate(archive):
-                if number >= MAX_MEMBERS:
-                    raise ClientFailure(f"{name}: more than {MAX_MEMBERS} members")
+        archive, stream = open_archive(source)
+        with archive:
+            for member in iter_members(archive, stream):
                 _unpack_member(archive, member, target, name)
-    except (tarfile.TarError, EOFError, OSError) as exc:
-        if isinstance(exc, OSError) and exc.errno is not None and not isinstance(exc, tarfile.TarError):
-            raise ClientFailure(f"{name}: can't unpack: {exc.strerror}") from exc
+    except _DAMAGED as exc:
         raise ClientFailure(f"{name} is not a valid .tar.gz archive: {exc}") from exc
+    except OSError as exc:
+        if exc.errno is None:  # the gzip module's own
+            raise ClientFailure(f"{name} is not a valid .tar.gz archive: {exc}") from exc
+        raise ClientFailure(f"{name}: can't unpack: {exc.strerror}") from exc
 
 
 def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path, name: str) -> None:
+    subject = f"{name}: member {shortened(member.name)!r}"
     relative = PurePosixPath(member.name)
     if relative.is_absolute() or ".." in relative.parts:
-        raise ClientFailure(f"{name}: member {member.name!r} points out of the model folder")
+        raise ClientFailure(f"{subject} points out of the model folder")
     if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-        raise ClientFailure(f"{name}: member {member.name!r} is a device or pipe")
+        raise ClientFailure(f"{subject} is a device or pipe")
     if str(relative) in ("", "."):
         return  # the SDK's repacked archives hold such a member
+    if len(relative.parts) > MAX_DEPTH:
+        raise ClientFailure(f"{subject} must be at most {MAX_DEPTH} folders deep, got {len(relative.parts)}")
     if member.size > max(0, shutil.disk_usage(target).free - RESERVE_BYTES):
-        raise ClientFailure(f"{name}: member {member.name!r} of {member.size} bytes does not fit on the disk")
+        raise ClientFailure(f"{subject} of {member.size} bytes does not fit on the disk")
+    if member.islnk() and not os.path.lexists(target / member.linkname.lstrip("/")):
+        raise ClientFailure(
+            f"{subject} is a hard link to {shortened(member.linkname)!r}, which must stand before it in the archive"
+        )
     try:
         archive.extract(member, target, filter="data")
     except tarfile.FilterError as exc:
-        raise ClientFailure(f"{name}: member {member.name!r} refused: {exc}") from exc
+        raise ClientFailure(f"{subject} {_refusal(exc, member)}") from exc
+    except OSError as exc:
+        if exc.errno is None:
+            raise
+        raise ClientFailure(f"{subject} can't be unpacked: {exc.strerror}") from exc
+    except (ValueError, OverflowError) as exc:  # a NUL in its name, a time beyond the clock's
+        raise ClientFailure(f"{subject} can't be unpacked: {exc}") from exc
+
+
+def _refusal(error: tarfile.FilterError, member: tarfile.TarInfo) -> str:
+    """Say what is wrong with a member; the library's own texts tell the server's folders."""
+    match error:
+        case tarfile.AbsoluteLinkError() | tarfile.LinkOutsideDestinationError():
+            return f"is a link to {shortened(member.linkname)!r}, out of the model folder"
+        case tarfile.OutsideDestinationError():
+            return "leads through a link out of the model folder"
+        case _:
+            return "is refused: it is no plain file, folder or link"

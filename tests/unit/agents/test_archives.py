@@ -1,7 +1,9 @@
 """Archives are packed so that they can be read anywhere, and unpacked trusting nothing."""
 
+import gzip
 import io
 import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,90 @@ def test_what_does_not_fit_is_refused_before_it_is_written(tmp_path: Path) -> No
     with pytest.raises(ClientFailure, match="does not fit"):
         unpack(stream, tmp_path, name="m")
     assert list(tmp_path.iterdir()) == []
+
+
+def header(name: str, kind: bytes, size: int) -> bytes:
+    info = member(name, kind)
+    info.size = size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
+def test_a_header_that_fills_memory_is_refused(tmp_path: Path, kind: bytes) -> None:
+    """A header that announces gigabytes is refused before a byte of them is read."""
+    bomb = gzip.compress(header("bomb", kind, 1 << 31) + bytes(8 << 20), 1)
+    with pytest.raises(ClientFailure, match="header of a member must have at most 1048576 bytes"):
+        unpack(io.BytesIO(bomb), tmp_path, name="m")
+
+
+def test_an_endless_map_of_a_sparse_file_is_refused(tmp_path: Path) -> None:
+    """Each block of a sparse file's map says that another follows: the header's bound holds for all of them."""
+    first = bytearray(member("sparse", tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    first[482] = 1
+    first[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(first))[0]  # type: ignore[attr-defined]
+    block = bytearray(512)
+    block[504] = 1
+    with pytest.raises(ClientFailure, match="header of a member must have at most"):
+        unpack(io.BytesIO(gzip.compress(bytes(first) + bytes(block) * 4000)), tmp_path, name="m")
+
+
+def test_a_run_of_digits_costs_no_time(tmp_path: Path) -> None:
+    """A pax header of digits alone, on which the library's expression takes quadratic time, is refused unread."""
+    digits = header("p", b"x", 1 << 19) + b"1" * (1 << 19)
+    with pytest.raises(ClientFailure, match=r"a number of 1,000 digits or more"):
+        unpack(io.BytesIO(gzip.compress(digits)), tmp_path, name="m")
+
+
+def test_an_archive_of_several_gzip_members_is_one(tmp_path: Path) -> None:
+    """Tools that compress in parallel write one gzip member after the other."""
+    plain = zlib.decompress(archive((member("a"), b"x" * 5000), (member("b"), b"y")).getvalue(), wbits=31)
+    parts = b"".join(gzip.compress(plain[at : at + 700]) for at in range(0, len(plain), 700))
+    unpack(io.BytesIO(parts), tmp_path, name="m")
+    assert (tmp_path / "a").read_bytes() == b"x" * 5000
+    assert (tmp_path / "b").read_bytes() == b"y"
+
+
+DEEP = "d/" * 2000 + "x"
+
+
+@pytest.mark.parametrize(
+    ("hostile", "told"),
+    [
+        (member(DEEP), "at most 255 folders deep, got 2001"),
+        (member("n" * 300), "nnn' can't be unpacked: File name too long"),
+        (member("link", tarfile.SYMTYPE, "/etc/passwd"), "'link' is a link to '/etc/passwd', out of the model folder"),
+        (member("link", tarfile.SYMTYPE, "../o"), "'link' is a link to '../o', out of the model folder"),
+        (member("hard", tarfile.LNKTYPE, "gone"), "'hard' is a hard link to 'gone', which must stand before it"),
+    ],
+    ids=["deep", "long", "absolute", "outside", "gone"],
+)
+def test_a_refusal_names_the_member_and_no_folder_of_the_server(
+    tmp_path: Path, hostile: tarfile.TarInfo, told: str
+) -> None:
+    """The owner of the archive learns which member is wrong and why, and nothing of where it was unpacked."""
+    with pytest.raises(ClientFailure) as caught:
+        unpack(archive((hostile, b"")), tmp_path, name="m")
+    assert str(caught.value).startswith("m: member '")
+    assert told in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_member_below_a_file_is_told(tmp_path: Path) -> None:
+    """What the file system refuses is told with the member's name."""
+    with pytest.raises(ClientFailure, match="m: member 'x/y' can't be unpacked"):
+        unpack(archive((member("x"), b"1"), (member("x/y"), b"2")), tmp_path, name="m")
+
+
+def test_a_nul_in_a_name_is_told(tmp_path: Path) -> None:
+    """A pax header can hold a name that no file can have."""
+    info = member("a")
+    info.pax_headers = {"path": "a\0b"}
+    with pytest.raises(ClientFailure, match="embedded null byte"):
+        unpack(archive((info, b"")), tmp_path, name="m")
+
+
+def test_hard_links_are_unpacked(tmp_path: Path) -> None:
+    """A hard link to a member before it is the same file."""
+    unpack(archive((member("a"), b"1"), (member("b", tarfile.LNKTYPE, "a"), b"")), tmp_path, name="m")
+    assert (tmp_path / "b").samefile(tmp_path / "a")
