@@ -161,10 +161,11 @@ class _Interruption:
         self._task = asyncio.current_task()
         self._watch = watch
         self._is_ours = False
+        self._is_over = False
         watch.add_done_callback(self._gone)
 
     def _gone(self, watch: "asyncio.Future[None]") -> None:
-        if self._task is not None and not watch.cancelled():
+        if self._task is not None and not self._is_over and not watch.cancelled():
             self._is_ours = True
             self._task.cancel()
 
@@ -173,5 +174,6 @@ class _Interruption:
         return self._is_ours and self._task is not None and self._task.uncancel() == 0
 
     def end(self) -> None:
-        """Cancel nothing from now on."""
+        """Cancel nothing from now on, not even if the loop is about to call `_gone`, which can't be taken back."""
+        self._is_over = True
         self._watch.remove_done_callback(self._gone)

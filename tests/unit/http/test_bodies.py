@@ -200,3 +200,44 @@ async def test_a_sending_that_is_cancelled_from_outside_stays_cancelled() -> Non
     with pytest.raises(asyncio.CancelledError):
         await sending
     assert pieces.closed
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_a_client_that_goes_with_the_next_piece_at_hand_is_no_error(turns: int) -> None:
+    """However its going away and the piece fall together, the pieces are closed to the end and nothing is cancelled."""
+    gone = asyncio.Event()
+
+    async def receive() -> Any:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    class Pieces:
+        closed = False
+
+        def __aiter__(self) -> "Pieces":
+            return self
+
+        async def __anext__(self) -> bytes:
+            at_hand = asyncio.get_running_loop().create_future()
+
+            def hand(left: int) -> None:
+                if left:
+                    asyncio.get_running_loop().call_soon(hand, left - 1)
+                else:
+                    at_hand.set_result(None)
+
+            asyncio.get_running_loop().call_soon(gone.set)
+            hand(turns)
+            await at_hand
+            return b"x"
+
+        async def aclose(self) -> None:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            self.closed = True
+
+    pieces = Pieces()
+    await send_response(
+        Response(status=200, body=pieces), method="POST", body=ReceivedBody(receive, 0), send=Client().send
+    )
+    assert pieces.closed
