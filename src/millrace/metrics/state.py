@@ -5,6 +5,7 @@ only grow. So each scrape adds what an attempt has done since the last one, and 
 the store still tells of it.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -112,10 +113,18 @@ class StateFigures(Collector):
         self._jobs: Mapping[tuple[str, str], int] = {}
         self._queued: Mapping[str, int] = {}
         self._instances: Mapping[str, int] = {}
+        self._reading = asyncio.Lock()
         registry.register(self)
 
     async def read(self) -> None:
-        """Look into the store; raises StoreUnavailable."""
+        """Look into the store; raises StoreUnavailable.
+
+        One after the other: an answer absorbed after a later one would count again what lies between them.
+        """
+        async with self._reading:
+            await self._read()
+
+    async def _read(self) -> None:
         now: datetime = self._clock.now()
         self._jobs, unfinished = await self._counts.read()
         self._queued = Counter(job.kind.value for job in unfinished if not job.registered)

@@ -1,15 +1,18 @@
 """Totals of transforms out of counters that start anew with each attempt."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from millrace.dataplane.progress import Counters
 from millrace.jobs.job import JobKind, JobStatus
 from millrace.jobs.transform import LATENCY_BOUNDS
-from millrace.metrics.state import JobCounts, TransformTotals
+from millrace.metrics.state import JobCounts, StateFigures, TransformTotals
 from millrace.ports.operation import InstanceProgress, UnfinishedJob
 from millrace.testing.clock import ManualClock
 
@@ -91,3 +94,46 @@ async def test_counting_takes_a_small_share_of_the_time() -> None:
     store.lately = 0
     found, _ = await counts.read()
     assert (store.counted, found["transform-job", "Completed"]) == (2, 12)
+
+
+class _LateAnswer:
+    """A store whose first answer about transforms arrives when it is let."""
+
+    def __init__(self) -> None:
+        self.records = 100
+        self.asked = asyncio.Event()
+        self.let = asyncio.Event()
+        self._answers = 0
+
+    async def count_jobs(self) -> Mapping[tuple[str, str], int]:
+        return {}
+
+    async def list_unfinished(self) -> Sequence[UnfinishedJob]:
+        return []
+
+    async def count_ended_jobs(self, since: datetime) -> Mapping[tuple[str, str], int]:
+        return {}
+
+    async def list_transform_progress(self, since: datetime) -> Sequence[InstanceProgress]:
+        self._answers += 1
+        told = [_told(records=self.records)]
+        if self._answers == 1:
+            self.asked.set()
+            await self.let.wait()
+        return told
+
+
+async def test_scrapes_at_the_same_time_count_nothing_twice() -> None:
+    """The later scrape waits for the earlier one, so that no older answer comes after a newer one."""
+    store, registry = _LateAnswer(), CollectorRegistry()
+    figures = StateFigures(store, clock=ManualClock(), registry=registry)  # type: ignore[arg-type]  # all that is asked
+    first = asyncio.create_task(figures.read())
+    await store.asked.wait()
+    store.records = 110
+    second = asyncio.create_task(figures.read())
+    await asyncio.sleep(0)
+    store.let.set()
+    await asyncio.gather(first, second)
+    store.records = 120
+    await figures.read()
+    assert registry.get_sample_value("millrace_transform_records_total") == 120
