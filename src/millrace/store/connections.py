@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -25,11 +26,38 @@ CONNECT_SECONDS = 10
 RETRY_SECONDS = 0.1
 
 
+def _parsed(url: str) -> dict[str, Any]:
+    """Return the parts of a database's address; raises StoreUnavailable, which never repeats it.
+
+    What stands at the wrong place in it may be a password: libpq's own message quotes that, and so would those about a
+    host or port that can't be reached.
+    """
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.Error:
+        parts = None
+    if parts is None or "@" in f"{parts.get('host', '')}{parts.get('dbname', '')}" or not _is_port(parts.get("port")):
+        raise StoreUnavailable(
+            "MILLRACE_DATABASE_URL must be postgresql://user:password@host:port/database as libpq reads it; in user "
+            "and password, all but letters and digits is percent-encoded (%40 for @, %25 for %). Its value is not shown"
+        )
+    return parts
+
+
+def _is_port(text: Any) -> bool:
+    """Tell whether a port is left out, or one number or several for as many hosts."""
+    return text is None or all(part.isdigit() or not part for part in str(text).split(","))
+
+
 class Connections:
     """Lends connections; as many are open as were lent at a time."""
 
     def __init__(self, url: str, *, statement_seconds: float, wait_seconds: float) -> None:
-        """Take the server's address, how long a statement may take, and how long to wait for a server that is away."""
+        """Take the server's address, how long a statement may take, and how long to wait for a server that is away.
+
+        Raises:
+            StoreUnavailable: The address does not parse.
+        """
         self._parameters = {
             "connect_timeout": CONNECT_SECONDS,
             # A server whose machine is gone says nothing at all; without these, a read would wait for it for hours.
@@ -39,7 +67,7 @@ class Connections:
             "tcp_user_timeout": 30_000,
             "application_name": "millrace",
             "client_encoding": "UTF8",
-        } | conninfo_to_dict(url)
+        } | _parsed(url)
         milliseconds = int(statement_seconds * 1000)
         limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
         given = self._parameters.get("options")

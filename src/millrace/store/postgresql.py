@@ -13,8 +13,9 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
@@ -111,11 +112,15 @@ class PostgresqlDatabase:
             _commit(connection, commit)
             return result
 
-        try:
-            return await self._in_thread(transact)
-        finally:
-            if not is_fleeting:
-                self._changed.set()
+        writing = self._threads.submit(self._run, transact)
+        if not is_fleeting:
+            # When the thread is done, not when the caller is: a caller that is cancelled stops no commit.
+            writing.add_done_callback(partial(self._tell_of_change, asyncio.get_running_loop()))
+        return await asyncio.wrap_future(writing)
+
+    def _tell_of_change(self, loop: asyncio.AbstractEventLoop, writing: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._changed.set)
 
     async def wait_for_change(self, timeout_seconds: float) -> bool:
         try:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import sqlite3
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -281,3 +282,42 @@ async def test_a_listener_that_was_cut_off_listens_again(database: PostgresqlDat
     await database.write(lambda transaction: None)
     assert await waiting is True
     listener.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:s3cr%zzet@h/db",
+        "postgresql://u:p@s3cret@h/db",
+        "postgresql://u:12/s3cret@h/db",
+        "postgresql://u:s3cret@[h/db",
+        "postgresql://u:s3cret",
+        "postgresql://h/db?s3cret=1",
+    ],
+)
+def test_an_address_that_does_not_parse_is_never_told(url: str) -> None:
+    """Whatever part of a password stands where, the error names the setting and how it is written, not its value."""
+    with pytest.raises(StoreUnavailable, match="MILLRACE_DATABASE_URL must be postgresql://") as caught:
+        opened(url)
+    assert "s3cr" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_write_that_nobody_waits_for_is_heard_of_when_it_is_committed(database: PostgresqlDatabase) -> None:
+    """A cancelled caller does not keep the transaction from coming: whoever waits for changes is told then."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work(transaction: Transaction) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        transaction.execute("SELECT 1 AS one")
+
+    writing = asyncio.create_task(database.write(work))
+    await asyncio.to_thread(begun.wait, 30)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    while await database.wait_for_change(0.01):
+        pass
+    waiting = asyncio.create_task(database.wait_for_change(30.0))
+    go_on.set()
+    assert await waiting
