@@ -69,17 +69,26 @@ class SqliteDatabase:
         return connection
 
     async def one(self, statement: str, parameters: Mapping[str, Any]) -> Row | None:
-        row: Row | None = self._reader.execute(statement, parameters).fetchone()
+        try:
+            row: Row | None = self._reader.execute(statement, parameters).fetchone()
+        except sqlite3.DatabaseError as exc:
+            raise self._unavailable(exc) from exc
         return row
 
     async def all(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
-        rows: list[Row] = self._reader.execute(statement, parameters).fetchall()
+        try:
+            rows: list[Row] = self._reader.execute(statement, parameters).fetchall()
+        except sqlite3.DatabaseError as exc:
+            raise self._unavailable(exc) from exc
         return rows
 
     async def table(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         cursor = self._reader.cursor()
         cursor.row_factory = None
-        rows: list[tuple[Any, ...]] = cursor.execute(statement, parameters).fetchall()
+        try:
+            rows: list[tuple[Any, ...]] = cursor.execute(statement, parameters).fetchall()
+        except sqlite3.DatabaseError as exc:
+            raise self._unavailable(exc) from exc
         return rows
 
     async def write(
@@ -88,15 +97,21 @@ class SqliteDatabase:
         """Run `work` in one transaction on the writer's thread; there, all are alone.
 
         Raises:
-            StoreUnavailable: The disk is full, or another process has held the write lock for too long.
+            StoreUnavailable: The disk is full, the file is damaged, or another process has held the write lock for too
+                long.
         """
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._writer_thread, self._write, work)
-        except sqlite3.OperationalError as exc:
-            raise StoreUnavailable(f"state file {self._path}: {exc}") from exc
+        except sqlite3.IntegrityError:  # what was written is wrong, not the file
+            raise
+        except sqlite3.DatabaseError as exc:
+            raise self._unavailable(exc) from exc
         finally:
             self._changed.set()
+
+    def _unavailable(self, exc: sqlite3.DatabaseError) -> StoreUnavailable:
+        return StoreUnavailable(f"state file {self._path}: {exc}")
 
     def _write(self, work: Callable[[Transaction], T]) -> T:
         if self._writer is None:
@@ -126,7 +141,10 @@ class SqliteDatabase:
                 continue
 
     def _data_version(self) -> int:
-        return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+        try:
+            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.DatabaseError as exc:
+            raise self._unavailable(exc) from exc
 
     def close(self) -> None:
         self._writer_thread.shutdown(wait=True)

@@ -6,10 +6,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from millrace.errors import UsageError
+from millrace.errors import StoreUnavailable, UsageError
 from millrace.ports.servers import ServerRecord
 from millrace.store.database import Transaction, migrations
 from millrace.store.sql_servers import SqlServerStore
@@ -115,5 +116,24 @@ async def test_jobs_from_before_there_were_owners_are_adopted(tmp_path: Path) ->
         await SqlServerStore(database, clock=clock).join(server, alone=True)
         rows = await database.all("SELECT name, owner FROM jobs ORDER BY name", {})
         assert [(row["name"], row["owner"]) for row in rows] == [("over", None), ("running", "new")]
+    finally:
+        database.close()
+
+
+async def test_a_damaged_file_is_a_state_that_is_not_available(tmp_path: Path) -> None:
+    """Reads and writes say which file it is, as they do when the disk is full."""
+    path = tmp_path / "state.db"
+    SqliteDatabase(path).close()
+    database = SqliteDatabase(path)
+    with path.open("r+b") as file:  # the first page stays, so that the file can be opened
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    select, parameters = "SELECT * FROM jobs", dict[str, Any]()
+    try:
+        for read in (database.one, database.all, database.table):
+            with pytest.raises(StoreUnavailable, match=r"state\.db: database disk image is malformed"):
+                await read(select, parameters)
+        with pytest.raises(StoreUnavailable, match=r"state\.db: database disk image is malformed"):
+            await database.write(lambda transaction: transaction.execute("DELETE FROM jobs"))
     finally:
         database.close()
