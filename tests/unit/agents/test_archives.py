@@ -161,7 +161,9 @@ def test_members_that_point_out_are_refused(tmp_path: Path, hostile: tarfile.Tar
 CUT = archive((member("a"), b"x" * 9999)).getvalue()[:60]
 
 
-@pytest.mark.parametrize("broken", [b"", b"plain text", b"\x1f\x8b\x08\x00broken", CUT])
+@pytest.mark.parametrize(
+    "broken", [b"", b"plain text", b"\x1f\x8b\x08\x00broken", CUT], ids=["empty", "text", "broken", "cut"]
+)
 def test_what_is_no_archive_is_a_client_failure(tmp_path: Path, broken: bytes) -> None:
     """Never a traceback."""
     with pytest.raises(ClientFailure, match="m is not a valid"):
