@@ -33,13 +33,13 @@ def find_account(user: str | None, roots: Sequence[Path]) -> Account:
     """
     name, _, group = (user or "0").partition(":")
     entry = next((it for it in _entries(roots, "passwd", 7) if name in (it[0], it[2])), None)
-    if entry is None and not name.isdigit():
+    if entry is None and not name.isdecimal():
         raise ImageUnavailable(f"USER {user}: the image's /etc/passwd has no user {name!r}")
     number = int(name if entry is None else entry[2])
     home = (entry[5] if entry is not None else "") or "/"
     if not group:
         return Account(user=number, group=0 if entry is None else int(entry[3]), home=home)
-    if group.isdigit():
+    if group.isdecimal():
         return Account(user=number, group=int(group), home=home)
     found = next((it for it in _entries(roots, "group", 3) if it[0] == group), None)
     if found is None:
@@ -59,6 +59,6 @@ def _entries(roots: Sequence[Path], name: str, least_fields: int) -> Iterator[li
             continue
         for line in text.splitlines():
             fields = line.split(":")
-            if len(fields) >= least_fields and fields[2].isdigit() and (least_fields < 4 or fields[3].isdigit()):
+            if len(fields) >= least_fields and fields[2].isdecimal() and (least_fields < 4 or fields[3].isdecimal()):
                 yield fields
         return

@@ -35,7 +35,15 @@ def test_users_are_named_by_name_or_number(root: Path, user: str | None, expecte
     assert (account.user, account.group, account.home) == expected
 
 
-@pytest.mark.parametrize(("user", "message"), [("bob", "no user 'bob'"), ("shop:clerks", "no group 'clerks'")])
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [
+        ("bob", "no user 'bob'"),
+        ("shop:clerks", "no group 'clerks'"),
+        ("²", "no user '²'"),
+        ("7:²", "no group '²'"),
+    ],
+)
 def test_names_that_are_not_there_are_told(root: Path, user: str, message: str) -> None:
     """With the instruction as it stands."""
     with pytest.raises(ImageUnavailable, match=rf"USER {user}: .*{message}"):
