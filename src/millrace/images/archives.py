@@ -65,7 +65,10 @@ def iter_members(archive: tarfile.TarFile, name: str) -> Iterator[tarfile.TarInf
     for count, member in enumerate(_each(archive), 1):
         if count > MAX_MEMBERS:
             raise StepFailed(f"{name} holds more than {MAX_MEMBERS} entries")
-        if member.name.startswith("/") or ".." in member.name.split("/"):
+        member.name = member.name.lstrip("/")  # absolute names are meant below the destination, as in Docker
+        if member.islnk():
+            member.linkname = member.linkname.lstrip("/")
+        if ".." in member.name.split("/"):
             raise StepFailed(f"{name}: the member {member.name!r} leads out of the destination")
         yield member
 

@@ -58,8 +58,10 @@ def plan_copy(
         into_folder: The destination is a folder: files keep their names in it. The contents of folders always go
             into the destination.
 
+    A wildcard that matches nothing is no error where another source matches: so Docker's users name optional files.
+
     Raises:
-        StepFailed: A source is outside of the context, is not there, or is nothing that can be copied.
+        StepFailed: A source is outside of the context, is not there, or is nothing that can be copied; or none matches.
     """
     rules = rules or IgnoreRules()
     entries: list[Entry] = []
@@ -77,9 +79,11 @@ def plan_copy(
             raise StepFailed(f"{source}: {exc}") from exc
         except RecursionError as exc:
             raise StepFailed(f"{source}: folders are nested too deep") from exc
-        if not found:
-            ignored = not has_wildcard(path) and path and rules.ignores(path)
+        if not found and not has_wildcard(path):
+            ignored = path and rules.ignores(path)
             raise StepFailed(f"{source} is left out by .dockerignore" if ignored else f"{source} does not exist")
+    if not matches:
+        raise StepFailed(f"nothing matches {' '.join(sources)}")
     if matches > 1 and not into_folder:
         raise StepFailed(f"{matches} sources match: that needs a destination that ends in /")
     return entries

@@ -167,6 +167,16 @@ def test_several_matches_need_a_folder(there: Copying) -> None:
     assert list(there.copy("*.py")) == ["app/a.py", "app/b.py"]
 
 
+def test_a_wildcard_may_match_nothing_beside_sources_that_match(there: Copying) -> None:
+    """As in Docker; all of them together must match something, and a plain name must be there."""
+    there.file("package.json"), there.file("left")
+    assert list(there.copy("package.json", "yarn.lock*", "l?ft", rules="left")) == ["app/package.json"]
+    with pytest.raises(StepFailed, match=r"nothing matches a\* b\*"):
+        there.copy("a*", "b*")
+    with pytest.raises(StepFailed, match=r"yarn\.lock does not exist"):
+        there.copy("package.json", "yarn.lock")
+
+
 def test_pipes_are_refused(there: Copying) -> None:
     """Nobody may write to the other end."""
     os.mkfifo(there.context / "p")
@@ -229,7 +239,7 @@ def test_files_that_are_no_archives_are_copied(there: Copying) -> None:
     ("bad", "words"),
     [
         (member("../x"), "leads out"),
-        (member("/x"), "leads out"),
+        (member("/../x"), "leads out"),
         (member("p", tarfile.FIFOTYPE), "device or a pipe"),
         (member("c", tarfile.CHRTYPE), "device or a pipe"),
         (member("h", tarfile.LNKTYPE, "../../secret"), "no file before it"),
@@ -251,6 +261,19 @@ def test_archives_write_through_no_link_of_theirs(there: Copying, tmp_path: Path
     there.copy("a.tar", unpacks=True)
     assert list(outside.iterdir()) == []
     assert (there.upper / str(outside).lstrip("/") / "x").read_text() == "s/x"
+
+
+def test_absolute_names_in_archives_are_meant_below_the_destination(there: Copying) -> None:
+    """Of files, folders and what hard links stand for; symbolic links keep their targets."""
+    there.archive(
+        "a.tar",
+        member("/", tarfile.DIRTYPE),
+        member("//d", tarfile.DIRTYPE),
+        member("/d/x"),
+        member("/h", tarfile.LNKTYPE, "/d/x"),
+        member("/s", tarfile.SYMTYPE, "/d/x"),
+    )
+    assert there.copy("a.tar", unpacks=True) == {"app/d/x": "/d/x", "app/h": "/d/x", "app/s": "-> /d/x"}
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
