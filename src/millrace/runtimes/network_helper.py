@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -51,6 +52,8 @@ class NetworkWish:
     """Port of 127.0.0.1 to listen on for the platform's API; the listening socket is handed to the parent."""
     interface: tuple[str, str] | None
     """Name and address of an interface that leads nowhere, for programs that want one by name."""
+    all_ids: bool = False
+    """Whether all users are there, under their own numbers; only for the machine's root."""
 
 
 def run_helper(control: socket.socket, door: socket.socket | None, wish: NetworkWish, parent: int) -> NoReturn:
@@ -59,10 +62,14 @@ def run_helper(control: socket.socket, door: socket.socket | None, wish: Network
         stay_with_parent = die_with_parent(parent)
         stay_with_parent()
         _shed(control, door)
-        user, group = os.geteuid(), os.getegid()
-        unshare(Namespace.USER | Namespace.NETWORK)
-        stay_with_parent()  # the change of credentials took the promise back
-        become_single_id_root(user, group)
+        if wish.all_ids:
+            _enter_with_all_ids()
+            stay_with_parent()  # the change of credentials took the promise back
+        else:
+            user, group = os.geteuid(), os.getegid()
+            unshare(Namespace.USER | Namespace.NETWORK)
+            stay_with_parent()
+            become_single_id_root(user, group)
         listening = _set_up(wish)
         socket.send_fds(control, [READY], [listening.fileno()] if listening is not None else [])
         if listening is not None:
@@ -90,6 +97,42 @@ def _shed(control: socket.socket, door: socket.socket | None) -> None:
     os.closerange(start, _END_OF_DESCRIPTORS)
     os.setsid()
     set_name("millrace-net")
+
+
+def _enter_with_all_ids() -> None:
+    """Enter new namespaces, in which users are who they are, and in which no further user namespaces can be made.
+
+    Only from outside may so much be mapped: a child stays there to do it.
+    """
+    maps = [(name, _same_ids(name)) for name in ("uid_map", "gid_map")]
+    entered, tells_entered = os.pipe()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(tells_entered)
+            if os.read(entered, 1):
+                for name, text in maps:
+                    _set(f"/proc/{parent}/{name}", text)
+                code = 0
+        finally:
+            os._exit(code)
+    os.close(entered)
+    unshare(Namespace.USER | Namespace.NETWORK)
+    os.write(tells_entered, b"1")
+    os.close(tells_entered)
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        raise OSError(errno.EPERM, "its users can't be mapped into a user namespace")
+    _set("/proc/sys/user/max_user_namespaces", "0")
+
+
+def _same_ids(name: str) -> str:
+    """Return a map of all that is mapped here to itself."""
+    with open(f"/proc/self/{name}", encoding="ascii") as lines:  # noqa: PTH123  # nothing is imported here
+        ranges = [line.split() for line in lines]
+    return "".join(f"{first} {first} {count}\n" for first, _, count in ranges)
 
 
 def _set_up(wish: NetworkWish) -> socket.socket | None:
@@ -224,13 +267,13 @@ def _choose_process_ids(init: int) -> bytes:
 
 def _write(path: str, text: str) -> None:
     """Write a kernel's setting, if it may be written here."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY)
-    except OSError:
-        return
+    with suppress(OSError):
+        _set(path, text)
+
+
+def _set(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
     try:
         os.write(descriptor, text.encode())
-    except OSError:
-        pass
     finally:
         os.close(descriptor)

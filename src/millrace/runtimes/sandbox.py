@@ -1,6 +1,7 @@
 """Containers of brought images, isolated by bubblewrap: files, processes, network and names of their own.
 
-Root in a container is the user that runs Millrace, in a user namespace that knows no other. docs/design/runtimes.md
+Root in a container is the user that runs Millrace, in a user namespace that knows no other; where that is the machine's
+root, it knows all. docs/design/runtimes.md
 tells how the parts fit together.
 """
 
@@ -13,8 +14,10 @@ from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.folder_removal import remove_folder
 from millrace.ports.runtime import Address, ContainerSpec, RuntimeReport
 from millrace.process_groups import end_left_over
+from millrace.runtimes.account_switch import switch_account
 from millrace.runtimes.accounts import find_account
 from millrace.runtimes.bubblewrap import Bind, SandboxPlan
+from millrace.runtimes.lent_folders import LentFolder, can_lend, lend_folders
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.proc_covers import proc_covers
 from millrace.runtimes.sandbox_container import SANDBOX_FOLDER, FirstWords, SandboxContainer
@@ -97,7 +100,11 @@ class SandboxRuntime:
         async with self._opening:
             if where not in self._networks:
                 self._networks[where] = await SandboxNetwork.open(
-                    door=door, isolated=spec.network_isolation, platform=self._platform, egress=self._egress
+                    door=door,
+                    isolated=spec.network_isolation,
+                    platform=self._platform,
+                    egress=self._egress,
+                    all_ids=os.geteuid() == 0 and can_lend(spec.opt_ml),
                 )
         self._members[where] = self._members.get(where, 0) + 1
         return self._networks[where]
@@ -120,9 +127,13 @@ class SandboxRuntime:
         assert spec.image.root is not None
         account = find_account(spec.image.user, [*reversed(spec.image.root.layers), skeleton.folder])
         host_name = spec.host_name or DEFAULT_HOST_NAME
+        all_ids = network.has_all_ids
+        lent: list[LentFolder] = []
         info, tells_info = os.pipe()
         waits, unblocks = os.pipe()
         try:
+            if all_ids and account.user != 0:
+                lent = lend_folders([spec.opt_ml, *spec.mounts.values()], account)
             variables = container_variables(spec, account, host_name)
             plan = SandboxPlan(
                 root=root.root,
@@ -134,7 +145,7 @@ class SandboxRuntime:
                 environment=variables if self._platform is None else self._platform.translate(variables),
                 working_directory=spec.image.working_directory or "/",
                 host_name=host_name,
-                identity=(account.user, account.group),
+                identity=None if all_ids else (account.user, account.group),
                 proc_covers=proc_covers(),
                 info_descriptor=tells_info,
                 block_descriptor=waits,
@@ -143,11 +154,12 @@ class SandboxRuntime:
             lines = LineProtocol(said)
             transport = await start_bubblewrap(
                 plan,
-                spec.command,
+                (*switch_account(account), *spec.command) if all_ids else spec.command,
                 root,
                 enter=network.enter(),
                 lines=lines,
                 max_processes=self._limits.processes,
+                lent=lent,
             )
             os.close(tells_info)
             tells_info = -1
@@ -168,6 +180,8 @@ class SandboxRuntime:
                 raise
             return container
         finally:
+            for folder in lent:
+                folder.close()
             for descriptor in (info, tells_info, waits, unblocks):
                 if descriptor >= 0:
                     os.close(descriptor)
@@ -184,6 +198,7 @@ def _etc_binds(folder: Path, files: dict[str, str]) -> list[Bind]:
     binds = []
     for name, text in files.items():
         (folder / name).write_text(text, "utf-8")
+        (folder / name).chmod(0o644)
         binds.append(Bind(source=folder / name, target=f"/etc/{name}"))
     return binds
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from millrace.errors import RuntimeUnavailable
 from millrace.folder_removal import remove_folder
 from millrace.ports.runtime import ExitStatus
+from millrace.runtimes.account_switch import switch_account
 from millrace.runtimes.accounts import Account, find_account
 from millrace.runtimes.bubblewrap import DEFAULT_PATH, Bind, SandboxPlan
 from millrace.runtimes.lines import LineProtocol
@@ -92,8 +93,7 @@ async def _run(
     )
     command = step.command
     if by_root and (account.user, account.group) != (0, 0):
-        switch = ("setpriv", f"--reuid={account.user}", f"--regid={account.group}", "--clear-groups", "--")
-        command = (*switch, *command)
+        command = (*switch_account(account), *command)
     lines = LineProtocol(on_line)
     transport = await start_bubblewrap(plan, command, root, enter=_stay_root if by_root else _enter(), lines=lines)
     try:

@@ -18,6 +18,7 @@ from millrace.errors import RuntimeUnavailable
 from millrace.folder_removal import remove_folder
 from millrace.ports.runtime import Address, ExitStatus
 from millrace.process_groups import ProcessGroup, oldest_child
+from millrace.runtimes.account_switch import SWITCH_FAILED
 from millrace.runtimes.descriptors import read_to_end
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.sandbox_limits import SandboxLimits, watch_limits
@@ -50,8 +51,9 @@ class FirstWords:
     def __call__(self, timestamp_ms: int, line: str) -> None:
         if self.first is None:
             self.first = line
-            if line.startswith(_EXEC_FAILED):
-                program, _, why = line.removeprefix(_EXEC_FAILED).partition(": ")
+            prefix = next((it for it in (_EXEC_FAILED, SWITCH_FAILED) if line.startswith(it)), None)
+            if prefix is not None:
+                program, _, why = line.removeprefix(prefix).partition(": ")
                 line = f"the image has no program {program!r} that could be started: {why}"
             elif line.startswith(_CHDIR_FAILED):
                 folder, _, why = line.removeprefix(_CHDIR_FAILED).partition(": ")
@@ -61,7 +63,7 @@ class FirstWords:
     @property
     def is_not_started(self) -> bool:
         """Whether bubblewrap said that it can't become the program."""
-        return self.first is not None and self.first.startswith((_EXEC_FAILED, _CHDIR_FAILED))
+        return self.first is not None and self.first.startswith((_EXEC_FAILED, _CHDIR_FAILED, SWITCH_FAILED))
 
 
 class SandboxContainer:

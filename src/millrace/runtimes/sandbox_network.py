@@ -98,12 +98,22 @@ class SandboxNetwork:
         self._slirp_hold = -1
         self._asking = asyncio.Lock()
         self.has_egress = False
+        self.has_all_ids = False
 
     @classmethod
     async def open(
-        cls, *, door: Path | None, isolated: bool, platform: PlatformAddress | None, egress: Egress
+        cls,
+        *,
+        door: Path | None,
+        isolated: bool,
+        platform: PlatformAddress | None,
+        egress: Egress,
+        all_ids: bool = False,
     ) -> "SandboxNetwork":
         """Make a network.
+
+        Args:
+            all_ids: Whether its user namespace has all users, not only ours; only for the machine's root.
 
         Raises:
             RuntimeUnavailable: The kernel refuses; the text says what.
@@ -112,8 +122,10 @@ class SandboxNetwork:
         wish = NetworkWish(
             platform_port=None if isolated or platform is None else platform.inner_port,
             interface=None if wants_egress else (INTERFACE, _OWN_ADDRESS),
+            all_ids=all_ids,
         )
         network = cls._fork(wish, door)
+        network.has_all_ids = all_ids
         try:
             listening = await network._await_ready()
             if listening is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from millrace.errors import RuntimeUnavailable
 from millrace.runtimes.bubblewrap import SandboxPlan, bubblewrap_options
 from millrace.runtimes.kernel_advice import HOW_TO_INSTALL, advice
+from millrace.runtimes.lent_folders import LentFolder
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.sandbox_root import RootFolder
 from millrace.runtimes.syscalls import (
@@ -37,12 +38,14 @@ async def start_bubblewrap(
     enter: Callable[[], None],
     lines: LineProtocol,
     max_processes: int | None = None,
+    lent: Sequence[LentFolder] = (),
 ) -> asyncio.SubprocessTransport:
     """Fork, enter namespaces, mount the root and become bubblewrap; the program's output goes to `lines`.
 
     Args:
         enter: What the forked child does first: it must end up with the right to mount in a user namespace of its own,
             or be the machine's root.
+        lent: Folders of `plan.binds`, or above them, that the container is to see as lent.
 
     Raises:
         RuntimeUnavailable: The kernel refuses, or bubblewrap is not installed.
@@ -66,7 +69,7 @@ async def start_bubblewrap(
                 env={},  # the container's programs can read it: it is that of their process 1
                 start_new_session=True,
                 pass_fds=descriptors,
-                preexec_fn=prepare_child(root, enter, refused, os.getpid(), max_processes, keep=descriptors),
+                preexec_fn=prepare_child(root, enter, refused, os.getpid(), max_processes, keep=descriptors, lent=lent),
             )
         except (OSError, ValueError) as exc:
             raise RuntimeUnavailable(f"can't start {BUBBLEWRAP}: {exc}") from exc
@@ -95,10 +98,12 @@ def prepare_child(
     max_processes: int | None,
     *,
     keep: Sequence[int],
+    lent: Sequence[LentFolder] = (),
 ) -> Callable[[], None]:
     """Return what a forked child does before it becomes bubblewrap; it tells `refused` in words why it can't.
 
     Args:
+        lent: Folders that bubblewrap is to see as others than they are.
         keep: Descriptors that bubblewrap gets beside the standard ones; it closes them before the program starts.
     """
     stay_with_parent = die_with_parent(parent)
@@ -111,6 +116,8 @@ def prepare_child(
             unshare(Namespace.MOUNT)
             mount("none", "/", "", MountFlag.RECURSIVE | MountFlag.PRIVATE)
             root.mount()
+            for folder in lent:
+                folder.mount()
             # Containers see the machine's own devices, which the machine's root in a container could give away.
             make_read_only(_DEVICES)
             os.chdir("/")

@@ -17,6 +17,9 @@ from millrace.runtimes.syscalls import MountFlag, mount
 __all__ = ["Overlay", "RootFolder", "find_lower", "lay_out_root"]
 
 
+_OPEN = 0o755
+
+
 @dataclass(frozen=True, slots=True)
 class Overlay:
     """One overlay mount. All paths but `target` are relative to the folder that it is mounted from."""
@@ -72,7 +75,7 @@ def lay_out_root(
             (folder / link).symlink_to(source)
             links.append(link)
         (folder / f"work{number}").mkdir()
-        (writes / target).mkdir(parents=True, exist_ok=True)
+        _make_open(writes, target)
         # A container is never mounted a second time: what it wrote need not survive the machine.
         volatile = ",volatile" if upper is None else ""
         overlays.append(
@@ -82,6 +85,17 @@ def lay_out_root(
             )
         )
     return RootFolder(folder, tuple(overlays))
+
+
+def _make_open(writes: Path, target: str) -> None:
+    """Make a folder that the merged one takes its mode from: open to the image's users, whatever our umask."""
+    place = writes
+    place.chmod(_OPEN)
+    for part in Path(target).parts:
+        place /= part
+        if not place.exists():
+            place.mkdir()
+            place.chmod(_OPEN)
 
 
 def find_lower(layers: Sequence[Path], path: str) -> tuple[list[Path], bool]:

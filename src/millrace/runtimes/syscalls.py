@@ -15,10 +15,13 @@ __all__ = [
     "MountFlag",
     "Namespace",
     "become_single_id_root",
+    "clone_mount",
     "die_with_parent",
     "hand_on_only",
     "make_read_only",
+    "map_ids_of_mount",
     "mount",
+    "place_mount",
     "set_name",
     "setns",
     "unshare",
@@ -45,7 +48,9 @@ class MountFlag(IntFlag):
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 _CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4
-_MOUNT_SETATTR, _MOUNT_ATTR_RDONLY, _AT_RECURSIVE = 442, 1, 0x8000
+_OPEN_TREE, _OPEN_TREE_CLONE, _MOVE_MOUNT, _MOVE_MOUNT_F_EMPTY_PATH = 428, 1, 429, 4
+_MOUNT_SETATTR, _MOUNT_ATTR_RDONLY, _MOUNT_ATTR_IDMAP = 442, 1, 0x00100000
+_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 """Calls that the C library of older systems has no functions for; their numbers are the same on all machines."""
 
 _FIRST_INHERITED, _LAST_DESCRIPTOR = 3, 2**32 - 1
@@ -86,8 +91,32 @@ def make_read_only(target: str) -> None:
     Devices there can still be opened for writing; who owns them and who may open them can't be changed any more.
     """
     attributes = struct.pack("=QQQQ", _MOUNT_ATTR_RDONLY, 0, 0, 0)
-    code = _syscall(_MOUNT_SETATTR, -1, os.fsencode(target), _AT_RECURSIVE, attributes, len(attributes))
+    code = _syscall(
+        _MOUNT_SETATTR, -1, os.fsencode(target), _AT_RECURSIVE, attributes, ctypes.c_size_t(len(attributes))
+    )
     _check(code, f"mount_setattr({target}, read-only), which Linux 5.12 has")
+
+
+def clone_mount(source: str) -> int:
+    """Return a descriptor of a mount of a folder and all below it, that has no place yet; raises OSError."""
+    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_RECURSIVE
+    descriptor: int = _syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), ctypes.c_uint(flags))
+    _check(min(descriptor, 0), f"open_tree({source})")
+    return descriptor
+
+
+def map_ids_of_mount(descriptor: int, ids: int) -> None:
+    """Let a mount without a place show owners on disk as a user namespace maps its ids; raises OSError."""
+    attributes = struct.pack("=QQQQ", _MOUNT_ATTR_IDMAP, 0, 0, ids)
+    flags = _AT_EMPTY_PATH | _AT_RECURSIVE
+    code = _syscall(_MOUNT_SETATTR, descriptor, b"", flags, attributes, ctypes.c_size_t(len(attributes)))
+    _check(code, "mount_setattr(ids)")
+
+
+def place_mount(descriptor: int, target: str) -> None:
+    """Give a mount its place; raises OSError."""
+    code = _syscall(_MOVE_MOUNT, descriptor, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH)
+    _check(code, f"move_mount({target})")
 
 
 def hand_on_only(keep: Collection[int] = ()) -> None:
