@@ -190,7 +190,7 @@ class Settings:
     access_log: str = _setting(
         "MILLRACE_ACCESS_LOG", "errors", "Requests that get a log line: none, errors (status 400 and above) or all."
     )
-    metrics_token: str = _setting(
+    metrics_token: str = _secret(
         "MILLRACE_METRICS_TOKEN", "", "Bearer token that reading /metrics takes; without one only this machine may."
     )
     drain_seconds: float = _setting(
