@@ -92,6 +92,9 @@ def _require_groups(spec: TrainingSpec) -> None:
 
 def _channel(params: Mapping[str, Any], number: int, default_mode: InputMode) -> Channel:
     member = f"inputDataConfig.{number}.member"
+    name = params["ChannelName"]
+    if name in (".", ".."):  # the model's pattern lets them through; a channel is a folder of this name
+        raise ValidationError(f"{member}.channelName: must be the name of a folder, got {name!r}")
     s3 = (params.get("DataSource") or {}).get("S3DataSource")
     if not s3:
         raise ValidationError(f"{member}.dataSource: only S3DataSource is supported by Millrace as yet")
@@ -107,7 +110,7 @@ def _channel(params: Mapping[str, Any], number: int, default_mode: InputMode) ->
         raise ValidationError(f"{member}: CompressionType Gzip and RecordWrapperType RecordIO exclude each other here")
     shuffle = params.get("ShuffleConfig")
     return Channel(
-        name=params["ChannelName"],
+        name=name,
         source=object_prefix(s3["S3Uri"], f"{member}.dataSource.s3DataSource.s3Uri"),
         source_type=ChannelSource(kind),
         mode=mode,
