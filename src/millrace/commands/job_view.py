@@ -94,11 +94,6 @@ class RateMeter:
             return None
         return (records - records_then) / seconds, (received - bytes_then) / seconds
 
-    def forget_all_but(self, job_ids: Sequence[int]) -> None:
-        """Drop the samples of jobs that are not watched any more."""
-        for key in [key for key in self._samples if key[0] not in job_ids]:
-            del self._samples[key]
-
 
 def view_of(kind: JobKind, job: Job, agents: Sequence[AgentRecord], *, now: datetime, meter: RateMeter) -> JobView:
     """Return what there is to know of a job now."""

@@ -66,11 +66,6 @@ class ConnectProxy:
         return port
 
     @property
-    def ca_path(self) -> Path:
-        """The authority's certificate."""
-        return self._authority.certificate_path
-
-    @property
     def bundle_path(self) -> Path:
         """The authority's certificate and the public ones: for AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE."""
         return self._authority.bundle_path

@@ -19,9 +19,8 @@ than 200, so that a key sorts before the longer keys that start with it.
 """
 
 import re
-from collections.abc import Sequence
 
-__all__ = ["NAME_LIMIT", "alternate_key", "alternate_segments", "escape", "plain_segments", "unescape"]
+__all__ = ["NAME_LIMIT", "alternate_segments", "escape", "plain_segments", "unescape"]
 
 NAME_LIMIT = 255
 """Bytes of one file name on every file system in common use."""
@@ -79,12 +78,3 @@ def alternate_segments(key: bytes) -> list[bytes]:
     name = escape(key).encode("ascii")
     pieces = [name[at : at + _PIECE] for at in range(0, len(name), _PIECE)]
     return [*(piece + b"+" for piece in pieces[:-1]), pieces[-1]]
-
-
-def alternate_key(segments: Sequence[bytes]) -> bytes:
-    """Return the key whose alternate path this is.
-
-    Raises:
-        ValueError: No key has this path.
-    """
-    return unescape(b"".join([*(segment[:-1] for segment in segments[:-1]), segments[-1]]).decode("ascii"))

@@ -176,7 +176,7 @@ def test_plain_requests_are_served_for_aws_names_only(proxy: ConnectProxy) -> No
 def test_certificates_are_checked_by_clients_that_trust_the_authority(proxy: ConnectProxy) -> None:
     """A client with the authority's certificate accepts the name it asked for; one without refuses."""
     for context, accepted in (
-        (ssl.create_default_context(cafile=str(proxy.ca_path)), True),
+        (ssl.create_default_context(cafile=str(proxy.bundle_path)), True),
         (ssl.create_default_context(), False),
     ):
         connection = HTTPSConnection("127.0.0.1", proxy.port, context=context, timeout=20)
