@@ -64,7 +64,10 @@ def test_a_text_line_ends_with_its_fields() -> None:
 NAMES = st.from_regex(r"[a-z_]{1,9}", fullmatch=True)
 
 
-@given(st.text(st.characters(exclude_categories=())), st.dictionaries(NAMES, st.none() | st.integers() | st.floats() | st.binary()))
+@given(
+    st.text(st.characters(exclude_categories=())),
+    st.dictionaries(NAMES, st.none() | st.integers() | st.floats() | st.binary()),
+)
 def test_whatever_is_logged_is_one_line_of_json(message: str, fields: dict[str, object]) -> None:
     """No text, number or bytes break the form or lose the line."""
     record = _record("%s")

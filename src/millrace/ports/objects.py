@@ -250,8 +250,8 @@ class ObjectStore(Protocol):
     ) -> ObjectInfo:
         """Store an object whose ETag is its MD5.
 
-        `if_none_match` refuses this ETag, `if_match` another one (PreconditionFailed); "*" stands for any; `expect_md5` and the
-        values already in `meta.checksums` are verified against the bytes (BadDigest); `checksum_algorithms` are
+        `if_none_match` refuses this ETag, `if_match` another one (PreconditionFailed); "*" stands for any; `expect_md5`
+        and the values already in `meta.checksums` are verified against the bytes (BadDigest); `checksum_algorithms` are
         computed and stored. `meta.checksums` is read after the last chunk: a value that comes as a trailer of the body
         may be added while the chunks are taken, if its algorithm is among `checksum_algorithms`.
         """
