@@ -5,6 +5,8 @@ SDK_VENV := .venv-sdk
 DATA_VENV := .venv-data
 BIN := $(VENV)/bin
 EXTRAS := algorithms
+# Tests wait for servers and jobs more than they compute.
+TEST_PROCESSES ?= 3
 
 .PHONY: setup dev sdk data-clients demo test lint types imports check bench bench-peers format clean
 
@@ -57,7 +59,8 @@ demo: setup sdk                      ## the main job end to end with the unmodif
 	$(BIN)/python examples/demo.py --millrace $(BIN)/millrace --sdk-python $(SDK_VENV)/bin/python
 
 test: dev sdk data-clients $(VENV)/.postgresql-programs   ## all tests
-	MILLRACE_SDK_PYTHON=$(CURDIR)/$(SDK_VENV)/bin/python $(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	MILLRACE_SDK_PYTHON=$(CURDIR)/$(SDK_VENV)/bin/python $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile \
+		--cov --cov-report=term:skip-covered
 
 lint: dev
 	$(BIN)/ruff check src tests bench examples scripts
