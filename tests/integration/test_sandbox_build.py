@@ -135,3 +135,10 @@ async def test_users_of_an_image_reach_the_interpreter(build: Build) -> None:
     assert build.lines[0] == "1"
     if os.geteuid() == 0:
         assert build.lines[1:] == ["closed"]
+
+
+async def test_a_working_directory_that_a_step_removed_is_named(build: Build) -> None:
+    """In words of the image, not of the program that isolates it."""
+    status = await build.run("true", working_directory="/srv/gone")
+    assert status.code == 127
+    assert build.lines == ["the image has no working directory '/srv/gone': No such file or directory"]

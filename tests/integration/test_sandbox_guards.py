@@ -1,11 +1,14 @@
 """What a container is kept from: the agent's descriptors, the machine's settings and devices, its clouds' keys."""
 
+import asyncio
+import errno
 import socket
 from pathlib import Path
 
 import pytest
 import uvloop
 
+from millrace.relayed import RELAY_ADDRESS
 from millrace.runtimes.sandbox_network import Egress
 from tests.sandbox_rig import PYTHON, Rig, needs_sandbox
 
@@ -57,3 +60,29 @@ async def test_devices_of_the_machine_can_be_used_but_not_changed(rig: Rig) -> N
 async def test_the_first_process_tells_nothing_of_the_platform(rig: Rig) -> None:
     """Its variables can be read by the program."""
     assert await rig.run("tr '\\0' '\\n' < /proc/1/environ") == []
+
+
+@pytest.mark.parametrize("egress", list(Egress))
+async def test_the_cloud_s_keys_are_out_of_reach(tmp_path: Path, egress: Egress) -> None:
+    """Link-local addresses lead nowhere, with or without a way out to other networks."""
+    rig = Rig(tmp_path, egress=egress)
+    look = "import socket; print(socket.socket().connect_ex(('169.254.169.254', 80)))"
+    assert await rig.run(f'{PYTHON} -c "{look}"') == [str(errno.EHOSTUNREACH)]
+
+
+async def test_what_is_carried_to_the_platform_comes_from_an_address_of_its_own(tmp_path: Path) -> None:
+    """So that it does not count as a program of this machine, for which metrics are."""
+    callers: list[str] = []
+
+    def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        callers.append(writer.get_extra_info("peername")[0])
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    rig = Rig(tmp_path, egress=Egress.NONE, platform_url=f"http://127.0.0.1:{port}")
+    look = f"import socket; print(socket.create_connection(('127.0.0.1', {port})).recv(1))"
+    assert await rig.run(f'{PYTHON} -c "{look}"') == ["b''"]
+    assert callers == [RELAY_ADDRESS]
+    server.close()
+    await server.wait_closed()

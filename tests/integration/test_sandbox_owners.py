@@ -48,7 +48,9 @@ async def test_a_user_of_the_image_has_its_own_files_and_no_others(rig: Rig) -> 
     """Those that the build gave it, and its home; root's stay closed, and it has no capabilities."""
     script = "cat /app/model; touch /app/new; mkdir ~/.cache; stat -c %U ~/.cache /app; cat /srv/closed 2>/dev/null"
     image = await build(rig, "app")
-    lines = await rig.run(f"{script} || echo closed; id -G; grep -c '^Cap[IPEA].*0000000000000000' /proc/self/status", image=image)
+    lines = await rig.run(
+        f"{script} || echo closed; id -G; grep -c '^Cap[IPEA].*0000000000000000' /proc/self/status", image=image
+    )
     assert lines == ["mine", "app", "app", "closed", "1000", "4"]  # inherited, permitted, effective, ambient
 
 

@@ -9,6 +9,7 @@ from prometheus_client.exposition import choose_encoder
 
 from millrace.errors import StoreUnavailable
 from millrace.protocol.message import Request, Response
+from millrace.relayed import RELAY_ADDRESS
 
 __all__ = ["MetricsPage"]
 
@@ -20,7 +21,7 @@ class MetricsPage:
     """Answers GET /_millrace/metrics.
 
     With a token, whoever presents it may read. Without one only programs of this machine may, and only directly: a
-    request that a proxy on this machine handed on comes from anywhere.
+    request that a proxy on this machine handed on comes from anywhere, and one that an agent carried from a container.
     """
 
     def __init__(self, registry: CollectorRegistry, read_state: Callable[[], Awaitable[None]], *, token: str) -> None:
@@ -59,6 +60,7 @@ def _is_of_this_machine(request: Request) -> bool:
     if any(request.header(name) is not None for name in _FORWARDED):
         return False
     try:
-        return ip_address(request.client).is_loopback
+        address = ip_address(request.client)
+        return address.is_loopback and address != ip_address(RELAY_ADDRESS)
     except ValueError:
         return False

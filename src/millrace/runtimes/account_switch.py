@@ -17,4 +17,4 @@ def switch_account(account: Account) -> Sequence[str]:
     """Return the words to put before a command so that it runs as the account, without capabilities; none for root."""
     if (account.user, account.group) == (0, 0):
         return ()
-    return (_PROGRAM, f"--reuid={account.user}", f"--regid={account.group}", "--clear-groups", "--")
+    return (_PROGRAM, f"--reuid={account.user}", f"--regid={account.group}", "--clear-groups", "--inh-caps=-all", "--")

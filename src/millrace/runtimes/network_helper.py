@@ -38,6 +38,10 @@ _NETLINK_ROUTE, _RTM_NEWLINK, _CREATE = 0, 16, 0x605
 
 _KINDS = (b"dummy", b"bridge", b"veth")
 _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_INFO_KIND = 3, 18, 1
+_RTM_NEWROUTE, _RTA_DST, _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNREACHABLE = 24, 1, 254, 4, 7
+_LINK_LOCAL = ("169.254.0.0", 16)
+"""Where clouds give a machine its keys: nothing for containers."""
+
 _BACKLOG = 128
 _CONNECT_MILLISECONDS = 50
 _END_OF_DESCRIPTORS = 2**31 - 1
@@ -140,6 +144,7 @@ def _set_up(wish: NetworkWish) -> socket.socket | None:
         fcntl.ioctl(probe, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
         if wish.interface is not None:
             _make_interface(probe, *wish.interface)
+    _close_route(*_LINK_LOCAL)
     _write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
     if wish.platform_port is None:
         return None
@@ -164,10 +169,23 @@ def _add_link(label: bytes, kind: bytes) -> bool:
     body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, 0, _IFF_UP, _IFF_UP)
     body += _attribute(_IFLA_IFNAME, label + b"\0")
     body += _attribute(_IFLA_LINKINFO, _attribute(_IFLA_INFO_KIND, kind))
+    return _ask_kernel(_RTM_NEWLINK, body) == 0
+
+
+def _close_route(address: str, bits: int) -> None:
+    """Let no packet leave for a range of addresses, whatever other routes there will be."""
+    body = struct.pack("BBBBBBBBI", socket.AF_INET, bits, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, 0, _RTN_UNREACHABLE, 0)
+    code = _ask_kernel(_RTM_NEWROUTE, body + _attribute(_RTA_DST, socket.inet_aton(address)))
+    if code != 0:
+        raise OSError(-code, f"no route can be closed: {os.strerror(-code)}")
+
+
+def _ask_kernel(kind: int, body: bytes) -> int:
+    """Send a route message and return what the kernel says: 0, or an error's number negated."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE) as route:
-        route.send(struct.pack("IHHII", 16 + len(body), _RTM_NEWLINK, _CREATE, 1, 0) + body)
+        route.send(struct.pack("IHHII", 16 + len(body), kind, _CREATE, 1, 0) + body)
         (code,) = struct.unpack_from("i", route.recv(4096), 16)
-    return bool(code == 0)
+    return int(code)
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

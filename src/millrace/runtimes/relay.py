@@ -4,6 +4,8 @@ import asyncio
 import socket
 from typing import cast
 
+from millrace.relayed import RELAY_ADDRESS
+
 __all__ = ["Relay"]
 
 
@@ -31,7 +33,10 @@ class Relay:
 
     async def connect(self) -> "_Half":
         """Return a connection to the address; raises OSError."""
-        _, onward = await asyncio.get_running_loop().create_connection(_Half, self._host, self._port)
+        # To the server this is no program of this machine. Who connects from another address is none for it anyway.
+        source = (RELAY_ADDRESS, 0) if self._host.startswith("127.") else None
+        loop = asyncio.get_running_loop()
+        _, onward = await loop.create_connection(_Half, self._host, self._port, local_addr=source)
         return onward
 
     def add(self, caller: "_Caller") -> None:

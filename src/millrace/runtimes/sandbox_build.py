@@ -22,6 +22,7 @@ from millrace.runtimes.accounts import Account, find_account
 from millrace.runtimes.bubblewrap import DEFAULT_PATH, Bind, SandboxPlan
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.proc_covers import proc_covers
+from millrace.runtimes.sandbox_container import NOT_STARTED, FirstWords
 from millrace.runtimes.sandbox_process import start_bubblewrap
 from millrace.runtimes.sandbox_root import lay_out_root
 from millrace.runtimes.skeleton import Skeleton, list_grafts, open_skeleton
@@ -94,7 +95,8 @@ async def _run(
     command = step.command
     if by_root and (account.user, account.group) != (0, 0):
         command = (*switch_account(account), *command)
-    lines = LineProtocol(on_line)
+    said = FirstWords(on_line)
+    lines = LineProtocol(said)
     transport = await start_bubblewrap(plan, command, root, enter=_stay_root if by_root else _enter(), lines=lines)
     try:
         code = await asyncio.shield(lines.ended)
@@ -103,6 +105,8 @@ async def _run(
         with suppress(ProcessLookupError):
             transport.kill()
         transport.close()
+    if said.is_not_started:
+        return ExitStatus(NOT_STARTED)
     return ExitStatus(128 - code if code < 0 else code)
 
 

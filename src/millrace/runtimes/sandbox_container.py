@@ -24,7 +24,7 @@ from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.sandbox_limits import SandboxLimits, watch_limits
 from millrace.runtimes.sandbox_network import SandboxNetwork
 
-__all__ = ["SANDBOX_FOLDER", "FirstWords", "SandboxContainer"]
+__all__ = ["NOT_STARTED", "SANDBOX_FOLDER", "FirstWords", "SandboxContainer"]
 
 log = logging.getLogger(__name__)
 
