@@ -9,10 +9,12 @@ there, and asks `is_busy` until the last one is answered.
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from millrace.dataplane import client
 from millrace.dataplane.client import ClientError, ConnectionFailed, InvocationTimeout, OpenAnswer
+from millrace.dataplane.connection import Answer
 from millrace.jobs.captured_calls import CapturedCall
 from millrace.jobs.job import EndpointJob, Job, JobKind, JobStatus
 from millrace.ports.endpoints import AnswerTooLarge, Invocation, InvocationAnswer, NoSuchEndpoint
@@ -21,6 +23,8 @@ from millrace.scheduler.data_capture import DataCaptureWriter
 from millrace.scheduler.routes import Route, Target, rebuilt_route
 
 __all__ = ["StoreRouter"]
+
+A = TypeVar("A", Answer, OpenAnswer)
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """Bytes of a container's answer that are held. SageMaker carries 6 MB (containers.md 5.3); more does no harm."""
@@ -51,14 +55,9 @@ class StoreRouter:
         self._leaving: list[Target] = []
 
     async def invoke(self, invocation: Invocation) -> InvocationAnswer:
-        tried: list[Target] = []
-        while True:
-            route = await self._route(invocation.region, invocation.endpoint)
-            variant, target = route.pick(invocation, self._draw, tried)
-            self._turns += 1
-            target.take(self._turns)
+        async def ask(target: Target) -> Answer:
             try:
-                answer = await target.client.invoke(
+                return await target.client.invoke(
                     "POST",
                     "/invocations",
                     invocation.headers,
@@ -66,22 +65,34 @@ class StoreRouter:
                     timeout_seconds=invocation.timeout_seconds,
                     max_answer_bytes=MAX_ANSWER_BYTES,
                 )
-                break
             except client.AnswerTooLarge as exc:
                 raise AnswerTooLarge(str(exc)) from exc
-            except ClientError as exc:
-                self._after_failure(exc, route, target, tried)
-            finally:
-                target.give_back()
-        target.is_broken = False
-        if invocation.session is not None:
-            _bind_session(route, target, answer.headers)
+
+        route, variant, target, answer = await self._ask_one(invocation, ask)
+        target.give_back()
         if route.capture is not None and self._capture is not None and answer.status < 300:
             call = _captured(route, variant, invocation, answer.headers, answer.body)
             self._capture.offer(route.capture, call)
         return InvocationAnswer(status=answer.status, headers=answer.headers, body=answer.body, variant=variant)
 
     async def stream(self, invocation: Invocation) -> "RoutedStream":
+        def ask(target: Target) -> Awaitable[OpenAnswer]:
+            return target.client.open(
+                "POST",
+                "/invocations",
+                invocation.headers,
+                invocation.body,
+                head_timeout_seconds=invocation.timeout_seconds,
+                timeout_seconds=invocation.stream_timeout_seconds,
+            )
+
+        route, variant, target, answer = await self._ask_one(invocation, ask)
+        return RoutedStream(answer, target, variant, self._listener(route, variant, invocation, answer))
+
+    async def _ask_one(
+        self, invocation: Invocation, ask: Callable[[Target], Awaitable[A]]
+    ) -> tuple[Route, str, Target, A]:
+        """Ask instances until one answers; return its answer and who it is, still taken: the caller gives it back."""
         tried: list[Target] = []
         while True:
             route = await self._route(invocation.region, invocation.endpoint)
@@ -89,25 +100,18 @@ class StoreRouter:
             self._turns += 1
             target.take(self._turns)
             try:
-                answer = await target.client.open(
-                    "POST",
-                    "/invocations",
-                    invocation.headers,
-                    invocation.body,
-                    head_timeout_seconds=invocation.timeout_seconds,
-                    timeout_seconds=invocation.stream_timeout_seconds,
-                )
-                break
+                answer = await ask(target)
             except ClientError as exc:
                 target.give_back()
                 self._after_failure(exc, route, target, tried)
             except BaseException:
                 target.give_back()
                 raise
-        target.is_broken = False
-        if invocation.session is not None:
-            _bind_session(route, target, answer.headers)
-        return RoutedStream(answer, target, variant, self._listener(route, variant, invocation, answer))
+            else:
+                target.is_broken = False
+                if invocation.session is not None:
+                    _bind_session(route, target, answer.headers)
+                return route, variant, target, answer
 
     def _listener(
         self, route: Route, variant: str, invocation: Invocation, answer: OpenAnswer
