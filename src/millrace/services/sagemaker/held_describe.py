@@ -8,13 +8,18 @@ Source:
 """
 
 import re
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from millrace.jobs.job import Job
 from millrace.protocol.message import Context
 from millrace.services.sagemaker.backends import Backends
 
-__all__ = ["hold_for_patient_clients"]
+__all__ = ["find_patiently", "hold_for_patient_clients"]
+
+J = TypeVar("J", bound=Job)
+Find = Callable[[Backends, Context, str], Awaitable[tuple[J, Mapping[str, Any]]]]
 
 SDK_YOUNG = timedelta(seconds=60)
 SDK_HOLD_SECONDS = 10.0
@@ -26,6 +31,16 @@ WAITER_HOLD_SECONDS = 45.0
 _SDK = "AWS-SageMaker-Python-SDK"
 _WAITER = re.compile(r"\bm/(?:[^ ]*,)?B(?:,|\s|$)")
 """botocore marks calls of its waiters with the feature B in its user agent's list `m/...`."""
+
+
+async def find_patiently(find: Find[J], backends: Backends, context: Context, name: str) -> tuple[J, Mapping[str, Any]]:
+    """Return a job and its request: as they are now or, for a client that waits for the job's end, after the hold."""
+    found = await find(backends, context, name)
+    job, _ = found
+    if job.is_terminal:
+        return found
+    await hold_for_patient_clients(backends, context, job)
+    return await find(backends, context, job.name)
 
 
 async def hold_for_patient_clients(backends: Backends, context: Context, job: Job) -> None:

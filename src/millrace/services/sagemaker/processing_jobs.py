@@ -11,7 +11,7 @@ from millrace.ports.jobs import JobSummary, NoSuchJob
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import require_bucket, require_objects
 from millrace.services.sagemaker.backends import Backends
-from millrace.services.sagemaker.held_describe import hold_for_patient_clients
+from millrace.services.sagemaker.held_describe import find_patiently
 from millrace.services.sagemaker.job_listing import job_query
 from millrace.services.sagemaker.job_requests import add_job, delete_job, stop_job
 from millrace.services.sagemaker.paging import print_token
@@ -50,11 +50,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         return {"ProcessingJobArn": str(job.arn)}
 
     async def describe_processing_job(context: Context, params: Params) -> Result:
-        job, request = await _find(backends, context, params["ProcessingJobName"])
-        if not job.is_terminal:
-            await hold_for_patient_clients(backends, context, job)
-            job, request = await _find(backends, context, job.name)
-        return _description(job, request)
+        return _description(*await find_patiently(_find, backends, context, params["ProcessingJobName"]))
 
     async def stop_processing_job(context: Context, params: Params) -> None:
         job, _ = await _find(backends, context, params["ProcessingJobName"])

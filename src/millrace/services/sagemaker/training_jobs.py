@@ -13,7 +13,7 @@ from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.protocol.timestamps import told_micros
 from millrace.services.sagemaker.arguments import require_bucket, require_objects
 from millrace.services.sagemaker.backends import Backends
-from millrace.services.sagemaker.held_describe import hold_for_patient_clients
+from millrace.services.sagemaker.held_describe import find_patiently
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.job_requests import add_job, delete_job, require_in_progress, stop_job
 from millrace.services.sagemaker.training_spec import training_spec
@@ -53,11 +53,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         return {"TrainingJobArn": str(arn)}
 
     async def describe_training_job(context: Context, params: Params) -> Result:
-        job, request = await _find(backends, context, params["TrainingJobName"])
-        if not job.is_terminal:
-            await hold_for_patient_clients(backends, context, job)
-            job, request = await _find(backends, context, job.name)
-        return _description(job, request)
+        return _description(*await find_patiently(_find, backends, context, params["TrainingJobName"]))
 
     async def stop_training_job(context: Context, params: Params) -> None:
         job, _ = await _find(backends, context, params["TrainingJobName"])

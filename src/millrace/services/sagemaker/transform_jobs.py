@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.dataplane.plan import has_input
+from millrace.dataplane.plan import check_manifest, has_input
 from millrace.dataplane.validate import validate_spec
 from millrace.errors import ClientFailure, ImageUnavailable, ValidationError
 from millrace.jobs.endpoint import ModelContainer
@@ -25,12 +25,13 @@ from millrace.ports.objects import ObjectStoreError
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.protocol.timestamps import told_micros
 from millrace.services.sagemaker.arguments import (
+    environment,
     no_objects_error,
     object_prefix,
     require_bucket,
 )
 from millrace.services.sagemaker.backends import Backends
-from millrace.services.sagemaker.held_describe import hold_for_patient_clients
+from millrace.services.sagemaker.held_describe import find_patiently
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.job_requests import add_job, stop_job
 from millrace.services.sagemaker.models import find_model, model_containers
@@ -73,11 +74,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         return {"TransformJobArn": str(arn)}
 
     async def describe_transform_job(context: Context, params: Params) -> Result:
-        job, request = await _find(backends, context, params["TransformJobName"])
-        await hold_for_patient_clients(backends, context, job)
-        if not job.is_terminal:
-            job, request = await _find(backends, context, job.name)
-        return _description(job, request)
+        return _description(*await find_patiently(_find, backends, context, params["TransformJobName"]))
 
     async def stop_transform_job(context: Context, params: Params) -> None:
         job, _ = await _find(backends, context, params["TransformJobName"])
@@ -129,7 +126,7 @@ def transform_spec(params: Mapping[str, Any]) -> TransformSpec:
         ),
         instance_type=params["TransformResources"]["InstanceType"],
         instance_count=params["TransformResources"]["InstanceCount"],
-        environment=dict(params.get("Environment") or {}),
+        environment=environment(params),
         output_kms_key=output.get("KmsKeyId", ""),
         capture=_capture(params.get("DataCaptureConfig")),
     )
@@ -166,6 +163,10 @@ async def _require_input(backends: Backends, context: Context, params: Params, s
         role = (await find_model(backends, context, spec.model)).content.get("ExecutionRoleArn", "")
         uri = params["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"]
         raise no_objects_error(uri, context.region, role, spec.source.bucket)
+    try:
+        await check_manifest(backends.objects, spec)
+    except ClientFailure as exc:
+        raise ValidationError(str(exc)) from exc
 
 
 def _new_job(backends: Backends, arn: Arn, spec: TransformSpec, containers: tuple[ModelContainer, ...]) -> TransformJob:
