@@ -134,7 +134,9 @@ def _add_image(commands: "Commands[argparse.ArgumentParser]", shared: argparse.A
     build = actions.add_parser("build", parents=[shared], help="build an image from a Dockerfile")
     build.add_argument("context", type=Path, metavar="DIR", help="folder of what COPY and ADD take")
     build.add_argument("--tag", "-t", action="append", required=True, metavar="NAME", help="name of the image (repeat)")
-    build.add_argument("--file", "-f", type=Path, metavar="PATH", help="the Dockerfile (default: DIR/Dockerfile)")
+    build.add_argument(
+        "--file", "-f", type=Path, metavar="PATH", help="the Dockerfile, - for standard input (default: DIR/Dockerfile)"
+    )
     build.add_argument("--build-arg", action="append", default=[], metavar="K=V", help="value of an ARG (repeat)")
     build.add_argument("--target", metavar="STAGE", help="the stage that becomes the image (default: the last)")
     build.add_argument("--builder", choices=["auto", "native"], default="auto", help="what builds; both are native")

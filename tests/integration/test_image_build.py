@@ -29,10 +29,12 @@ class Images:
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "millrace", "image", *words, "--data-dir", str(self.data_dir)]
 
-    def run(self, *words: str, code: int = 0, **variables: str) -> list[str]:
+    def run(self, *words: str, code: int = 0, typed: str = "", **variables: str) -> list[str]:
         """Run the command, and return the lines that it printed."""
         environment = {**os.environ, **variables}
-        done = subprocess.run(self.command(*words), capture_output=True, text=True, timeout=SECONDS, env=environment)
+        done = subprocess.run(
+            self.command(*words), input=typed, capture_output=True, text=True, timeout=SECONDS, env=environment
+        )
         assert done.returncode == code, (done.stdout, done.stderr)
         return [*done.stdout.splitlines(), *done.stderr.splitlines()]
 
@@ -90,6 +92,14 @@ def test_a_failing_command_is_named_by_its_line(images: Images) -> None:
     assert lines[-1] == "millrace image build: Dockerfile:4: RUN echo out &&   exit 3: the command ended with status 3"
     assert images.build(dockerfile, "shop/fails", "--quiet", code=1)[0] == "    out"
     assert images.run("show", "shop/fails", code=2)[-1].startswith("millrace image: there is no image shop/fails")
+
+
+def test_a_dockerfile_can_come_from_standard_input(images: Images) -> None:
+    """Beside the files of a context; messages call it Dockerfile."""
+    images.file("f", "typed\n")
+    words = ("build", "-f", "-", "--tag", "shop/typed", str(images.context))
+    assert "    typed" in images.run(*words, typed="FROM debian\nCOPY f /f\nRUN cat /f\n")
+    assert "Dockerfile:2: unknown instruction RUNN" in images.run(*words, typed="FROM debian\nRUNN", code=2)[-1]
 
 
 def test_what_cannot_be_built_is_told_before_anything_runs(images: Images) -> None:

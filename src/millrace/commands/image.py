@@ -31,6 +31,7 @@ from millrace.store.opening import has_state
 __all__ = ["BuildOptions", "build_image", "list_images", "remove_images", "show_image"]
 
 MAX_DOCKERFILE_BYTES = 1024 * 1024
+STANDARD_INPUT = Path("-")
 LAST_LINES = 50
 """Lines of a failed command that a quiet build prints."""
 
@@ -63,8 +64,11 @@ def build_image(settings: Settings, options: BuildOptions) -> int:
             raise UsageError(f"--tag {tag}: a digest is what an image gets, not what it can be given")
     if not options.context.is_dir():
         raise UsageError(f"{options.context} is no folder")
-    file = options.file or options.context / "Dockerfile"
-    text = _read_text(file)
+    if options.file == STANDARD_INPUT:
+        file, text = options.context / "Dockerfile", _read_standard_input()
+    else:
+        file = options.file or options.context / "Dockerfile"
+        text = _read_text(file)
     ignore_file = _find_ignore_file(options.context, file)
     try:
         rules = IgnoreRules(_read_text(ignore_file) if ignore_file is not None else "")
@@ -116,6 +120,16 @@ def _read_text(file: Path) -> str:
         return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise UsageError(f"{file} can't be read: {getattr(exc, 'strerror', None) or exc}") from exc
+
+
+def _read_standard_input() -> str:
+    try:
+        content = sys.stdin.buffer.read(MAX_DOCKERFILE_BYTES + 1)
+        if len(content) > MAX_DOCKERFILE_BYTES:
+            raise UsageError(f"the Dockerfile from standard input has more than {MAX_DOCKERFILE_BYTES} bytes")
+        return content.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"the Dockerfile from standard input can't be read: {exc}") from exc
 
 
 def _find_ignore_file(context: Path, file: Path) -> Path | None:
