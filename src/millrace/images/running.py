@@ -1,5 +1,6 @@
 """Carry out RUN, and make the layer with Python that `FROM python` stands for."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from millrace.images.state import PREDEFINED, BuildState
 from millrace.ports.images import ImageStep
 from millrace.runtimes.sandbox_build import BuildStep, run_build_step
 
-__all__ = ["Running"]
+__all__ = ["Running", "check_can_make_python"]
 
 PYTHON_LAYER_FORMAT = 2
 """To be counted up when the layer with Python is made otherwise."""
@@ -62,6 +63,7 @@ class Running:
         command = (str(interpreter), "-m", "venv", str(_LOCAL))
 
         async def fill(draft: Path) -> None:
+            check_can_make_python(importlib.util.find_spec("ensurepip") is not None)
             if not prefix.is_relative_to(_LOCAL):
                 _make_own_local(draft / "upper")
             await self._in_sandbox(state, draft, command, base.config.environment, user=None)
@@ -92,6 +94,16 @@ class Running:
         status = await run_build_step(step, lambda _, text: self._maker.reporter.line(text))
         if not status.ok:
             raise StepFailed(f"the command ended with {status}")
+
+
+def check_can_make_python(has_ensurepip: bool) -> None:
+    """Raise StepFailed if this machine's Python can't make an environment with pip: Debian packs that by itself."""
+    if not has_ensurepip:
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        raise StepFailed(
+            "FROM python needs the module ensurepip, which this machine's Python has not: install the package "
+            f"{package} (apt-get install {package}), or use FROM debian"
+        )
 
 
 def _make_own_local(upper: Path) -> None:
