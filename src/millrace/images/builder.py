@@ -16,6 +16,7 @@ from millrace.images.making import LayerMaker, Place, Reporter
 from millrace.images.pip_settings import PipSettings
 from millrace.images.placing import BuildContext, Placing
 from millrace.images.problems import BuildFailed, StepFailed
+from millrace.images.recorded import BadRecord
 from millrace.images.running import Running
 from millrace.images.stages import (
     find_needed,
@@ -101,7 +102,7 @@ class _Build:
                         state = await self._begin(stage, place)
                     else:
                         await self._carry_out(state, place, placing)
-                except (BadWord, BaseRefused, ImageUnavailable, RuntimeUnavailable, StepFailed) as exc:
+                except (BadRecord, BadWord, BaseRefused, ImageUnavailable, RuntimeUnavailable, StepFailed) as exc:
                     raise self._failed(place, str(exc)) from exc
                 except OSError as exc:  # a full disk, a layer's folder that its owner may not enter
                     raise self._failed(place, _told(exc)) from exc

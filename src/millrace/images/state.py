@@ -19,6 +19,7 @@ from millrace.images.instructions import (
     StopSignal,
     Volume,
 )
+from millrace.images.recorded import check_port, check_signal
 from millrace.images.substitution import BadWord, expand
 from millrace.ports.images import ImageConfig, ImageStep
 
@@ -81,6 +82,7 @@ def apply(
 
     Raises:
         BadWord: Its variables can't be filled in.
+        BadRecord: A port or signal is none.
     """
     config = state.config
     match instruction:
@@ -100,11 +102,16 @@ def apply(
             labels = {state.expand(name): state.expand(value) for name, value in pairs}
             state.config = replace(config, labels={**config.labels, **labels})
         case Expose(ports=ports):
-            state.config = replace(config, exposed_ports=_added(config.exposed_ports, map(state.expand, ports)))
+            exposed = [state.expand(port) for port in ports]
+            for port in exposed:
+                check_port(port)
+            state.config = replace(config, exposed_ports=_added(config.exposed_ports, exposed))
         case Volume(paths=paths):
-            state.config = replace(config, volumes=_added(config.volumes, map(state.expand, paths)))
+            state.config = replace(config, volumes=_added(config.volumes, [state.expand(path) for path in paths]))
         case StopSignal(signal=signal):
-            state.config = replace(config, stop_signal=state.expand(signal))
+            stop_signal = state.expand(signal)
+            check_signal(stop_signal)
+            state.config = replace(config, stop_signal=stop_signal)
         case SetUser(user=user):
             state.config = replace(config, user=state.expand(user))
         case SetShell(words=words):
@@ -124,5 +131,5 @@ def apply(
     return True
 
 
-def _added(known: Sequence[str], new: "map[str]") -> tuple[str, ...]:
+def _added(known: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*known, *new]))

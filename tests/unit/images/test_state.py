@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from millrace.images.parser import parse_dockerfile
+from millrace.images.recorded import BadRecord
 from millrace.images.stages import find_needed, find_stray_arguments, find_target, global_arguments
 from millrace.images.state import BuildState, apply
 from millrace.images.substitution import BadWord
@@ -51,6 +52,15 @@ def test_a_variable_without_name_is_refused() -> None:
     """It could not be handed to any program."""
     with pytest.raises(BadWord, match="must not be empty"):
         build("FROM debian\nENV $nothing=x")
+
+
+def test_ports_and_signals_are_checked_with_their_variables_filled_in() -> None:
+    """They are recorded."""
+    config = build("FROM debian\nARG P=80\nEXPOSE $P/tcp 90\nSTOPSIGNAL SIGINT").config
+    assert (config.exposed_ports, config.stop_signal) == (("80/tcp", "90"), "SIGINT")
+    for line in ("EXPOSE $P/foo", "STOPSIGNAL FOO"):
+        with pytest.raises(BadRecord):
+            build(f"FROM debian\nARG P=99999\n{line}")
 
 
 @pytest.mark.parametrize(
