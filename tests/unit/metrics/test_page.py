@@ -37,7 +37,7 @@ async def test_programs_of_this_machine_may_read(client: str) -> None:
     assert (answer.status, b"orders_total 3.0" in bytes(answer.body)) == (200, True)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("client", ["10.0.0.7", "", "unix:", "2001:db8::1"])
+@pytest.mark.parametrize("client", ["10.0.0.7", "", "unix:", "2001:db8::1", "127.0.0.2"])
 async def test_others_may_not(client: str) -> None:
     """Without a token, nobody else is answered, and the answer says what would help."""
     answer = await _page()(_request(client))
