@@ -164,6 +164,15 @@ def test_stages_arguments_and_users_mean_what_docker_means(images: Images) -> No
     assert images.show("shop/base")["config"]["user"] is None
 
 
+def test_files_are_copied_from_bases_as_from_images(images: Images) -> None:
+    """--from takes what FROM takes: the machine's root, with a Python of its own or without."""
+    dockerfile = "FROM debian\nCOPY --from=debian:12 /etc/passwd /p\nCOPY --from=python:3 /usr/local /python\n"
+    lines = images.build(f"{dockerfile}RUN cat /p; ls /python/bin", "shop/copies")
+    told = {it.strip() for it in lines}
+    assert {"pip", "python3"} <= told and any(it.startswith("root:x:0:0:") for it in told)
+    assert "--from=nothing is neither" in images.build("FROM debian\nCOPY --from=nothing a b", "shop/x", code=1)[-1]
+
+
 def test_a_folder_that_was_removed_and_copied_again_is_new(images: Images) -> None:
     """Nothing of the old one shines through, neither when it is copied from nor when it is listed."""
     images.file("d/new", "")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.images.bases import BaseRefused, find_base
-from millrace.images.instructions import Copy, Dockerfile, Run, SetWorkingDirectory, Stage
+from millrace.images.instructions import Copy, Dockerfile, From, Run, SetWorkingDirectory, Stage
 from millrace.images.making import LayerMaker, Place, Reporter
 from millrace.images.pip_settings import PipSettings
 from millrace.images.placing import BuildContext, Placing
@@ -180,15 +180,19 @@ class _Build:
         except BadImageName:
             return None
 
-    def _layers_of(self, stage: Stage, name: str) -> Sequence[str]:
-        """Return the layers of what `--from` names in a stage. Raises StepFailed."""
+    async def _layers_of(self, stage: Stage, name: str, place: Place) -> Sequence[str]:
+        """Return the layers of what `--from` names in a stage; a base's are made as for FROM. Raises StepFailed."""
         earlier = self._dockerfile.find_stage(name, before=stage.index)
         if earlier is not None:
             return self._finished[earlier.index].layers
         manifest = self._find_own(name)
-        if manifest is None:
+        if manifest is not None:
+            return manifest.layers
+        if find_base(name) is None:
             raise StepFailed(f"--from={name} is neither an earlier stage nor an image here")
-        return manifest.layers
+        line = place.instruction.line
+        base = From(line=line, text=f"FROM {name}", image=name, alias=None, platform=None)
+        return (await self._begin_on_machine(name, replace(place, instruction=base))).layers
 
 
 def _told(error: OSError) -> str:

@@ -1,7 +1,7 @@
 """Carry out COPY, ADD and WORKDIR: what goes where, whose it is, and under which key the layer is kept."""
 
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,8 +34,13 @@ class BuildContext:
 class Placing:
     """Puts files into the layers of one build."""
 
-    def __init__(self, maker: LayerMaker, context: BuildContext, find_layers: Callable[[str], Sequence[str]]) -> None:
-        """Take the context, and what returns the layers of the stage or image that `--from` names."""
+    def __init__(
+        self,
+        maker: LayerMaker,
+        context: BuildContext,
+        find_layers: Callable[[str, Place], Awaitable[Sequence[str]]],
+    ) -> None:
+        """Take the context, and what returns the layers of the stage, image or base that `--from` names."""
         self._maker = maker
         self._context = context
         self._find_layers = find_layers
@@ -68,7 +73,7 @@ class Placing:
             facts: object = contents.digest
         else:
             # the layers say what is in them: nothing is read of them when the result is in the cache
-            below = self._find_layers(state.expand(copy.stage))
+            below = await self._find_layers(state.expand(copy.stage), place)
             facts = [list(below), sources]
 
         async def fill(draft: Path) -> None:
