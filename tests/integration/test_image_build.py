@@ -109,7 +109,15 @@ def test_what_cannot_be_built_is_told_before_anything_runs(images: Images) -> No
     assert any("Dockerfile:2: RUN --mount" in line for line in lines)
     for tag in ("Shop/X", f"x@sha256:{'0' * 64}", "x:"):
         images.build("FROM debian", tag, code=2)
-    assert "there is no image pytorch/pytorch" in images.build("FROM pytorch/pytorch:2", "x", code=1)[-1]
+    lines = images.build(
+        "FROM debian\nRUN true\nCOPY --from=nothing a b\nFROM python:2\nFROM pytorch/pytorch:2", "x", code=2
+    )
+    assert "there is no image pytorch/pytorch" in lines[-1] and not any(it.startswith("[") for it in lines)
+    stages = "FROM debian AS a\nCOPY --from=nothing a b\nFROM python:2 AS b\nFROM debian\n"
+    stages += "COPY --from=a x y\nCOPY --from=b x y"
+    told = images.build(stages, "shop/x", code=2)
+    assert any("Dockerfile:2: COPY --from=nothing a b: --from=nothing is neither" in it for it in told)
+    assert any("Dockerfile:3: FROM python:2 AS b: python:2 is asked for" in it for it in told)
 
 
 def test_packages_are_installed_into_the_images_own_python(images: Images) -> None:
@@ -170,7 +178,7 @@ def test_files_are_copied_from_bases_as_from_images(images: Images) -> None:
     lines = images.build(f"{dockerfile}RUN cat /p; ls /python/bin", "shop/copies")
     told = {it.strip() for it in lines}
     assert {"pip", "python3"} <= told and any(it.startswith("root:x:0:0:") for it in told)
-    assert "--from=nothing is neither" in images.build("FROM debian\nCOPY --from=nothing a b", "shop/x", code=1)[-1]
+    assert "--from=nothing is neither" in images.build("FROM debian\nCOPY --from=nothing a b", "shop/x", code=2)[-1]
 
 
 def test_a_folder_that_was_removed_and_copied_again_is_new(images: Images) -> None:

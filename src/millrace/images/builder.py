@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
-from millrace.images.bases import BaseRefused, find_base
+from millrace.images.bases import Base, BaseRefused, find_base
 from millrace.images.instructions import Copy, Dockerfile, From, Run, SetWorkingDirectory, Stage
 from millrace.images.making import LayerMaker, Place, Reporter
 from millrace.images.pip_settings import PipSettings
 from millrace.images.placing import BuildContext, Placing
-from millrace.images.problems import BuildFailed, StepFailed
+from millrace.images.problems import BuildFailed, DockerfileError, Problem, StepFailed
 from millrace.images.recorded import BadRecord
 from millrace.images.running import Running
 from millrace.images.stages import (
@@ -62,6 +62,7 @@ class Builder:
 
         Raises:
             BuildFailed: An instruction failed.
+            DockerfileError: FROM or --from names what is not there; nothing has run.
         """
         with self._store.building():
             manifest = await _Build(self._store, self._maker, self._running, dockerfile, request).run()
@@ -89,6 +90,7 @@ class _Build:
             self._maker.reporter.warn(f"--build-arg {name}: no ARG of {self._request.file} takes it")
         target = find_target(self._dockerfile, self._request.target, file=self._request.file)
         needed = find_needed(self._dockerfile, target)
+        self._check_names(needed)
         total = sum(1 + len(stage.instructions) for stage in needed)
         number = 0
         for stage in needed:
@@ -117,9 +119,6 @@ class _Build:
     async def _begin(self, stage: Stage, place: Place) -> BuildState:
         escape = self._dockerfile.escape
         image = expand(stage.base.image, self._globals.get, escape=escape)
-        if not is_own_platform(stage.base, self._globals, escape=escape):
-            ours = self._globals["TARGETPLATFORM"]
-            raise BaseRefused(f"--platform={stage.base.platform} is asked for, and this machine is {ours}")
         earlier = self._dockerfile.find_stage(image, before=stage.index)
         if earlier is not None:
             self._maker.report(place)
@@ -145,12 +144,7 @@ class _Build:
         )
 
     async def _begin_on_machine(self, image: str, place: Place) -> BuildState:
-        base = find_base(image)
-        if base is None:
-            raise BaseRefused(
-                f"there is no image {image} here: FROM takes python, debian and ubuntu, which stand for this machine, "
-                "and images that `millrace image build` made (see `millrace image list`)"
-            )
+        base = self._get_base(image)
         for warning in base.warnings:
             self._maker.reporter.warn(f"{self._request.file}:{place.instruction.line}: {warning}")
         state = BuildState(base=base.name, config=base.config, escape=self._dockerfile.escape)
@@ -173,6 +167,43 @@ class _Build:
             case _:
                 apply(state, place.instruction, given=self._request.arguments, before_from=self._globals)
                 self._maker.report(place)
+
+    def _check_names(self, needed: Sequence[Stage]) -> None:
+        """Tell all that FROM and --from name in vain, before anything runs. Raises DockerfileError."""
+        problems = []
+        for stage in needed:
+            for instruction in (stage.base, *stage.instructions):
+                try:
+                    if isinstance(instruction, From):
+                        self._check_base(stage)
+                    elif isinstance(instruction, Copy) and instruction.stage and "$" not in instruction.stage:
+                        self._check_source(stage, instruction.stage)
+                except (BadWord, BaseRefused, StepFailed) as exc:
+                    problems.append(Problem(instruction.line, f"{instruction.text}: {exc}"))
+        if problems:
+            raise DockerfileError(self._request.file, problems)
+
+    def _check_base(self, stage: Stage) -> None:
+        image = expand(stage.base.image, self._globals.get, escape=self._dockerfile.escape)
+        if not is_own_platform(stage.base, self._globals, escape=self._dockerfile.escape):
+            ours = self._globals["TARGETPLATFORM"]
+            raise BaseRefused(f"--platform={stage.base.platform} is asked for, and this machine is {ours}")
+        if self._dockerfile.find_stage(image, before=stage.index) is None and self._find_own(image) is None:
+            self._get_base(image)
+
+    def _check_source(self, stage: Stage, name: str) -> None:
+        if self._dockerfile.find_stage(name, before=stage.index) or self._find_own(name) or find_base(name):
+            return
+        raise StepFailed(f"--from={name} is neither an earlier stage nor an image here")
+
+    def _get_base(self, image: str) -> Base:
+        base = find_base(image)
+        if base is None:
+            raise BaseRefused(
+                f"there is no image {image} here: FROM takes python, debian and ubuntu, which stand for this machine, "
+                "and images that `millrace image build` made (see `millrace image list`)"
+            )
+        return base
 
     def _find_own(self, image: str) -> Manifest | None:
         try:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from millrace.images.checks import find_problem
 from millrace.images.instructions import (
     Argument,
     Command,
@@ -76,6 +77,9 @@ def parse_dockerfile(text: str, *, file: str = "Dockerfile") -> Dockerfile:
         except (_Refused, BadWord) as exc:
             problems.append(Problem(line.number, str(exc)))
             continue
+        problem = find_problem(instruction, escape=cut.escape)
+        if problem is not None:
+            problems.append(Problem(line.number, problem))
         if isinstance(instruction, From):
             if base is not None:
                 stages.append(Stage(index=len(stages), base=base, instructions=tuple(current)))

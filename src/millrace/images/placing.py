@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from millrace.images.checks import is_folder_name
 from millrace.images.copying import LayerWriter, Ownership, copy_entries
 from millrace.images.instructions import Copy, SetWorkingDirectory
 from millrace.images.making import LayerMaker, Place, key_of
@@ -55,7 +56,7 @@ class Placing:
         assert isinstance(copy, Copy)
         sources = [state.expand(source) for source in copy.sources]
         destination = state.expand(copy.destination)
-        names_folder = destination.endswith(("/", "/.")) or destination in (".", "..")
+        names_folder = is_folder_name(destination)
         if len(sources) > 1 and not names_folder:
             raise StepFailed(f"several sources need a destination that ends in /, got {destination}")
         target = state.path(destination)

@@ -60,6 +60,12 @@ def test_a_real_dockerfile_is_read() -> None:
         ("FROM debian\nRUN --mount=type=cache,target=/x pip install y", 2, "RUN --mount is not supported"),
         ("FROM debian\nCOPY --link a b", 2, "COPY --link is not supported"),
         ("FROM debian\nRUN <<EOF\nFROM nothing\nEOF\nCOPY a b", 2, "heredocs (<<EOF) are not supported"),
+        ("FROM debian\nCOPY a b c", 2, "several sources need a destination that ends in /, got c"),
+        ("FROM debian\nCOPY --from= a b", 2, "--from needs the name"),
+        ("FROM debian\nENV a=${x#y}", 2, "${x#...} is not supported"),
+        ("FROM ${x%y}", 1, "${x%...} is not supported"),
+        ("FROM debian\nEXPOSE $P 99999/foo", 2, "must be tcp, udp or sctp"),
+        ("FROM debian\nSTOPSIGNAL FOO", 2, "STOPSIGNAL takes"),
         ("FROM debian\nCOPY only", 2, "COPY needs at least one source and a destination"),
         ("FROM debian\nRUNN x", 2, "unknown instruction RUNN"),
         ("FROM debian\nENV a", 2, "ENV must be name=value"),
@@ -89,6 +95,14 @@ def test_all_problems_are_told_at_once() -> None:
     with pytest.raises(DockerfileError) as caught:
         parse_dockerfile("FROM debian\nONBUILD RUN x\nRUN true\nCOPY one\n")
     assert [problem.line for problem in caught.value.problems] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "line", ["COPY a b $TO", "COPY a b ./", "WORKDIR ${x:?must be given}", "EXPOSE $P", "STOPSIGNAL $S", "COPY a b '.'"]
+)
+def test_what_depends_on_variables_is_left_to_the_build(line: str) -> None:
+    """They may turn out well."""
+    assert parse_dockerfile(f"FROM debian\n{line}").stages
 
 
 def test_white_space_in_commands_stays() -> None:
