@@ -28,7 +28,7 @@ from millrace.clock import SystemClock
 from millrace.containers import all_images, container_runtime
 from millrace.dataplane.limits import Limits
 from millrace.engines.local import ENDPOINT_VARIABLE, instance_folder, process_start
-from millrace.errors import InternalFailure, JobFailure, LeaseLost, StoreUnavailable
+from millrace.errors import NO_ROOM, InternalFailure, JobFailure, LeaseLost, StoreUnavailable
 from millrace.jobs.job import EndpointJob, InstanceFinished, Job, JobKind, ProcessingJob, TrainingJob, TransformJob
 from millrace.jobs.processing import ProcessingOutcome
 from millrace.jobs.training import TrainingOutcome
@@ -121,8 +121,10 @@ class Agent:
             reason = failure.reason
         except Exception as exc:
             log.exception("agent failed")
+            full = isinstance(exc, OSError) and exc.errno in NO_ROOM
+            cause = "the disk of the data directory is full; " if full else ""
             reason = InternalFailure(
-                f"We encountered an internal error.  Please try again. ({type(exc).__name__}: {exc})"
+                f"We encountered an internal error.  Please try again. ({cause}{type(exc).__name__}: {exc})"
             ).reason
         return InstanceFinished(
             at=self._clock.now(),

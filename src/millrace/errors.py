@@ -3,7 +3,7 @@
 MillraceError
   ApiError                 the caller reads it: AWS code, message, HTTP status
     ValidationError        also ResourceNotFound, ResourceInUse, ResourceLimitExceeded, ConflictError,
-                           AccessDenied, UnknownOperation
+                           AccessDenied, UnknownOperation, DiskFull
     S3Error                S3's own codes, one class: the code is data there
   UsageError               the one at the command line reads it
   JobFailure               the job's owner reads it, as FailureReason (at most 1,024 characters)
@@ -11,17 +11,24 @@ MillraceError
     AlgorithmFailure       "AlgorithmError: ...": the container is at fault
     InternalFailure        "InternalServerError: ...": the platform is at fault
   InfrastructureError      the operator reads it, with its traceback; a caller sees InternalFailure
-    StoreUnavailable, RuntimeUnavailable, ImageUnavailable, LeaseLost
+    StoreUnavailable       also StoreFull
+    RuntimeUnavailable, ImageUnavailable, LeaseLost
 """
 
+import errno
 from typing import ClassVar
 
+from millrace.told import printable
+
 __all__ = [
+    "FAILURE_REASON_LIMIT",
+    "NO_ROOM",
     "AccessDenied",
     "AlgorithmFailure",
     "ApiError",
     "ClientFailure",
     "ConflictError",
+    "DiskFull",
     "ImageUnavailable",
     "InfrastructureError",
     "InternalFailure",
@@ -33,6 +40,7 @@ __all__ = [
     "ResourceNotFound",
     "RuntimeUnavailable",
     "S3Error",
+    "StoreFull",
     "StoreUnavailable",
     "UnknownOperation",
     "UsageError",
@@ -40,6 +48,9 @@ __all__ = [
 ]
 
 FAILURE_REASON_LIMIT = 1024
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Error numbers of a disk that takes no more."""
 
 
 class MillraceError(Exception):
@@ -108,6 +119,17 @@ class AccessDenied(ApiError):
     code = "AccessDeniedException"
 
 
+class DiskFull(ApiError):
+    """Nothing can be stored now; clients retry this."""
+
+    code = "ServiceUnavailable"
+    status = 503
+    fault = "server"
+
+    def __init__(self) -> None:
+        super().__init__("The disk of the server's data directory is full. Nothing was stored.")
+
+
 class UnknownOperation(ApiError):
     """We do not serve this operation; the message names it."""
 
@@ -142,8 +164,8 @@ class JobFailure(MillraceError):
 
     @property
     def reason(self) -> str:
-        """The FailureReason: label, colon, text; cut at 1,024 characters."""
-        return f"{self.label}: {self}"[:FAILURE_REASON_LIMIT]
+        """The FailureReason: label, colon, text, control characters escaped; cut at 1,024 characters."""
+        return printable(f"{self.label}: {self}")[:FAILURE_REASON_LIMIT]
 
 
 class ClientFailure(JobFailure):
@@ -170,6 +192,10 @@ class InfrastructureError(MillraceError):
 
 class StoreUnavailable(InfrastructureError):
     """The state store or object store cannot be reached or is damaged."""
+
+
+class StoreFull(StoreUnavailable):
+    """The disk of the state takes no more."""
 
 
 class RuntimeUnavailable(InfrastructureError):

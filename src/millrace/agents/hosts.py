@@ -15,6 +15,7 @@ from millrace.errors import FAILURE_REASON_LIMIT
 from millrace.folder_removal import remove_folder
 from millrace.jobs.job import Job
 from millrace.ports.runtime import Container, ContainerSpec, ExitStatus, Image
+from millrace.told import printable
 
 __all__ = ["Ending", "Host", "HostGroup", "exit_reason"]
 
@@ -214,10 +215,17 @@ def exit_reason(text: str, status: ExitStatus, *, label: str) -> str:
     """
     if not text.startswith(_LABELS):
         text = f"{label}: {text}"
-    cause = status.limit or "most likely out of memory"
-    killed = f" (killed: {cause})" if status.code == 137 else ""
-    suffix = f"{killed}, exit code: {status.code}"
+    text = printable(text).rstrip()
+    suffix = f"{_killed(status)}, exit code: {status.code}"
     return text[: FAILURE_REASON_LIMIT - len(suffix)] + suffix
+
+
+def _killed(status: ExitStatus) -> str:
+    if status.code != 137:
+        return ""
+    if status.limit is not None:
+        return f" (killed: {status.limit})"
+    return " (killed by signal 9 (SIGKILL), perhaps by the kernel for want of memory)"
 
 
 def _write_line(stream: LogStream, also: OnLine | None, timestamp_ms: int, line: str) -> None:

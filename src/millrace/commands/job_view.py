@@ -8,6 +8,7 @@ from typing import Any
 
 from millrace.jobs.job import Job, JobKind, JobStatus
 from millrace.ports.jobs import AgentRecord
+from millrace.told import printable
 
 __all__ = ["InstanceView", "JobView", "RateMeter", "exit_code", "view_document", "view_line", "view_of"]
 
@@ -177,7 +178,7 @@ def view_line(view: JobView) -> str:
     if view.eta_seconds is not None:
         words.append(f"{view.eta_seconds:.0f} s left")
     if view.failure_reason:
-        words.append(view.failure_reason)
+        words.append(printable(view.failure_reason))
     return ", ".join(words)
 
 

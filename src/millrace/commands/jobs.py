@@ -17,6 +17,7 @@ from millrace.ports.jobs import AgentRecord, JobQuery, JobSummary, NoSuchJob
 from millrace.ports.logs import NoSuchLogStream
 from millrace.settings import Settings
 from millrace.store.log_files import LogFiles
+from millrace.told import printable
 
 __all__ = ["ListOptions", "list_jobs", "show_job", "show_logs", "stop_job"]
 
@@ -53,7 +54,7 @@ def list_jobs(settings: Settings, options: ListOptions) -> int:
         created = summary.created_at.strftime("%Y-%m-%d %H:%M:%S")
         print(f"{created}  {summary.status.value:<11} {kind.value}/{summary.name}")
         if summary.failure_reason:
-            print(f"{'':21}{summary.failure_reason}")
+            print(f"{'':21}{printable(summary.failure_reason)}")
     return 0
 
 
@@ -163,6 +164,8 @@ class _LogPrinter:
         self._prefix = "" if endpoint else f"{job.name}/"
         self._offsets: dict[str, int] = {}
         self._shown: str | None = None
+        self._escapes = sys.stdout.isatty()
+        """A terminal obeys control characters, and lines are a container's; elsewhere they stay as they are."""
 
     def print_new(self) -> None:
         """Print what came since the last call."""
@@ -185,7 +188,7 @@ class _LogPrinter:
                 self._shown = name
             first = False
             for event in page.events:
-                print(event.message)
+                print(printable(event.message) if self._escapes else event.message)
             if page.end_offset == offset:
                 break
             offset = page.end_offset

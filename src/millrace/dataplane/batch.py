@@ -79,6 +79,10 @@ class PayloadFormer(Protocol):
         """Return the next payload, or None if more must be fed or nothing is left; raises PayloadTooLarge."""
         ...
 
+    def reached(self) -> tuple[int, int]:
+        """Return the number (from 1) and first byte of the record that was fed in part; then take no more."""
+        ...
+
 
 class SingleRecords:
     """One record per payload."""
@@ -115,6 +119,15 @@ class SingleRecords:
         self._offset += size
         self.buffered -= size
         return payload
+
+    def reached(self) -> tuple[int, int]:
+        whole = self._records or self._splitter.next_records()
+        record, offset = self._record, self._offset
+        while whole:
+            record += len(whole)
+            offset += sum(map(len, whole))
+            whole = self._splitter.next_records()
+        return record, offset
 
 
 class ManyLines:
@@ -153,6 +166,11 @@ class ManyLines:
         if not size:
             raise PayloadTooLarge(self._record, self._offset)
         return self._cut(size)
+
+    def reached(self) -> tuple[int, int]:
+        read = b"".join(self._chunks)[self._start :]
+        end = read.rfind(b"\n") + 1
+        return self._record + read.count(b"\n"), self._offset + end
 
     def _last_line_end(self, limit: int) -> int:
         """Return the size of the longest run of whole lines within the first `limit` bytes."""
@@ -223,6 +241,9 @@ class WholePayload:
         self._chunks = []
         self.buffered = 0
         return Payload(chunks[0] if len(chunks) == 1 else chunks, size, 1, 0, 1)
+
+    def reached(self) -> tuple[int, int]:
+        return 1, 0
 
 
 def payload_former(split: SplitType, strategy: BatchStrategy, limit: int) -> PayloadFormer:

@@ -8,6 +8,9 @@ __all__ = ["CorruptGzip", "gunzip"]
 
 _GZIP_FRAMING = 31  # 15 window bits plus 16: zlib's way to say gzip header and trailer
 
+STEP_BYTES = 1024
+"""Damaged data are decompressed again in steps of this size, and the step with the damage byte by byte."""
+
 
 class CorruptGzip(Exception):
     """The bytes are no gzip; the message says where in the compressed object and why."""
@@ -39,10 +42,14 @@ async def gunzip(chunks: AsyncIterator[bytes], *, chunk_bytes: int) -> AsyncGene
                     if not data:
                         break
                 decompressor = zlib.decompressobj(_GZIP_FRAMING)
+            before = decompressor.copy()  # some 40 KB, to find the place of a damage
             try:
                 plain = await asyncio.to_thread(decompressor.decompress, data, chunk_bytes)
             except zlib.error as exc:
-                raise CorruptGzip(f"Failed to decompress gzip near byte {position}: {exc}") from exc
+                plain, reached = await asyncio.to_thread(_up_to_damage, before, data)
+                if plain:
+                    yield plain
+                raise CorruptGzip(f"Failed to decompress gzip at byte {position + reached}: {exc}") from exc
             rest = decompressor.unused_data if decompressor.eof else decompressor.unconsumed_tail
             position += len(data) - len(rest)
             data = rest
@@ -55,3 +62,19 @@ async def gunzip(chunks: AsyncIterator[bytes], *, chunk_bytes: int) -> AsyncGene
                 break  # it has no output left either: more input is needed
     if decompressor is not None:
         raise CorruptGzip(f"Failed to decompress gzip: the data ends at byte {position}, before the end of the stream")
+
+
+def _up_to_damage(decompressor: "zlib._Decompress", data: bytes) -> tuple[bytes, int]:
+    """Return what can be decompressed of damaged data, and how many bytes of them can be read."""
+    plain = []
+    for at in range(0, len(data), STEP_BYTES):
+        before = decompressor.copy()
+        try:
+            plain.append(decompressor.decompress(data[at : at + STEP_BYTES]))
+        except zlib.error:
+            for single in range(at, len(data)):
+                try:
+                    plain.append(before.decompress(data[single : single + 1]))
+                except zlib.error:
+                    return b"".join(plain), single
+    return b"".join(plain), len(data)

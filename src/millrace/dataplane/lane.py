@@ -111,3 +111,7 @@ class _Nothing:
 
     def take(self) -> None:
         """Give nothing."""
+
+    def reached(self) -> tuple[int, int]:
+        """Tell the beginning."""
+        return 1, 0

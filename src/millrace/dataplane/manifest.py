@@ -5,6 +5,7 @@ Source:
     entry, concatenated without a separator. A later prefix object holds for the entries after it.
 """
 
+import codecs
 from dataclasses import dataclass
 
 import orjson
@@ -34,7 +35,7 @@ def parse_manifest(text: bytes, name: str) -> list[ManifestEntry]:
         ClientFailure: The manifest is malformed; the message names the element.
     """
     try:
-        elements = orjson.loads(text)
+        elements = orjson.loads(text.removeprefix(codecs.BOM_UTF8))  # editors of Windows write it
     except ValueError as exc:
         raise ClientFailure(f"manifest {name} is no JSON: {exc}") from exc
     if not isinstance(elements, list) or not elements or not isinstance(elements[0], dict):

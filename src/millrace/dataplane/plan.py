@@ -9,12 +9,16 @@ from millrace.errors import ClientFailure
 from millrace.jobs.transform import SourceType, TransformSpec
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.told import shortened
 
-__all__ = ["InputObject", "assign", "has_input", "list_inputs", "name_outputs", "output_of"]
+__all__ = ["InputObject", "assign", "check_manifest", "has_input", "list_inputs", "name_outputs", "output_of"]
 
 LIST_PAGE = 1000
 MANIFEST_BYTES = 64 * 1024 * 1024
 """Longest manifest that is read: about a million keys."""
+
+CHECKED_MANIFEST_BYTES = 4 * 1024 * 1024
+"""Longest manifest that the create call reads; a longer one is checked when the job runs."""
 
 STAT_WINDOW = 32
 """Manifest entries whose size is asked for at a time."""
@@ -22,11 +26,12 @@ STAT_WINDOW = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputObject:
-    """One object to transform: its size as stored, and where its output goes."""
+    """One object to transform: its size as stored, where its output goes, and why it can have none, if so."""
 
     ref: ObjectRef
     size: int
     output: ObjectRef
+    refused: str | None = None
 
 
 def output_of(output: ObjectPrefix, relative: str) -> ObjectRef:
@@ -49,19 +54,22 @@ def name_outputs(found: Sequence[tuple[ObjectRef, int, str]], output: ObjectPref
         ClientFailure: Two inputs share one output; the message names both.
     """
     inputs = [
-        InputObject(ref=ref, size=size, output=output_of(output, relative))
+        _input_object(ref, size, output_of(output, relative))
         for ref, size, relative in sorted(found, key=lambda entry: (entry[0].bucket, entry[0].key.encode()))
     ]
     by_output: dict[ObjectRef, InputObject] = {}
     for entry in inputs:
         other = by_output.setdefault(entry.output, entry)
         if other is not entry:
-            raise ClientFailure(f"{other.ref} and {entry.ref} would both be written to {entry.output}")
-        if len(entry.output.key.encode()) > 1024:
-            raise ClientFailure(
-                f"the output key of {entry.ref} must have at most 1,024 bytes, got {entry.output.key!r}"
-            )
+            names = (shortened(str(it)) for it in (other.ref, entry.ref, entry.output))
+            raise ClientFailure("{} and {} would both be written to {}".format(*names))
     return inputs
+
+
+def _input_object(ref: ObjectRef, size: int, output: ObjectRef) -> InputObject:
+    length = len(output.key.encode())
+    refused = f"the key of its output must have at most 1,024 bytes, got {length}" if length > 1024 else None
+    return InputObject(ref=ref, size=size, output=output, refused=refused)
 
 
 def assign(inputs: Sequence[InputObject], index: int, count: int) -> list[InputObject]:
@@ -117,16 +125,36 @@ async def has_input(objects: ObjectStore, spec: TransformSpec) -> bool:
     return bool(page.objects)
 
 
-async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[tuple[ObjectRef, int, str]]:
-    ref = ObjectRef(source.bucket, source.prefix)
+async def check_manifest(objects: ObjectStore, spec: TransformSpec) -> None:
+    """Look whether a job's manifest, if it has one, can be read: for the create call.
+
+    Raises:
+        ClientFailure: It is missing or malformed.
+    """
+    if spec.source_type is SourceType.MANIFEST:
+        ref = ObjectRef(spec.source.bucket, spec.source.prefix)
+        text = await _manifest_text(objects, ref, read_at_most=CHECKED_MANIFEST_BYTES)
+        if text is not None:
+            await asyncio.to_thread(parse_manifest, text, str(ref))
+
+
+async def _manifest_text(objects: ObjectStore, ref: ObjectRef, *, read_at_most: int) -> bytes | None:
+    """Return the bytes of a manifest, None if it is longer than is read."""
     try:
         size = (await objects.get(ref)).size
         if size > MANIFEST_BYTES:
             raise ClientFailure(f"manifest {ref} must have at most {MANIFEST_BYTES} bytes, got {size}")
-        text = b"".join([chunk async for chunk in objects.read(ref)])
+        if size > read_at_most:
+            return None
+        return b"".join([chunk async for chunk in objects.read(ref)])
     except (NoSuchBucket, NoSuchKey) as exc:
         raise ClientFailure(f"manifest {ref} does not exist") from exc
-    entries = parse_manifest(text, str(ref))
+
+
+async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[tuple[ObjectRef, int, str]]:
+    ref = ObjectRef(source.bucket, source.prefix)
+    text = await _manifest_text(objects, ref, read_at_most=MANIFEST_BYTES)
+    entries = parse_manifest(text or b"", str(ref))
     found = []
     for start in range(0, len(entries), STAT_WINDOW):
         window = entries[start : start + STAT_WINDOW]

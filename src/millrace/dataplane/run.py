@@ -55,6 +55,7 @@ from millrace.dataplane.retry import (
     retry_delay,
 )
 from millrace.dataplane.streamed import StreamedAttempt
+from millrace.errors import NO_ROOM
 from millrace.jobs.transform import (
     MIB,
     AssembleWith,
@@ -68,6 +69,7 @@ from millrace.jobs.transform import (
 )
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectMeta, ObjectStore, ObjectWriter
 from millrace.ports.runtime import Address
+from millrace.told import shortened
 
 __all__ = ["output_meta", "run_transform"]
 
@@ -317,6 +319,9 @@ class _Run:
     async def _feed(self) -> None:
         slots = asyncio.Semaphore(self._effective.max_concurrent_transforms)
         for order, entry in enumerate(self._inputs):
+            if entry.refused is not None:
+                self._refuse(entry, order)
+                continue
             reserved = self._reservation(entry)
             await self._wait_for_lane(reserved)
             lane = Lane(
@@ -336,6 +341,13 @@ class _Run:
                 self._spawn(self._transform_whole_object(lane, reserved))
         self._all_fed = True
         self._end_if_done()
+
+    def _refuse(self, entry: InputObject, order: int) -> None:
+        """Fail an object that can have no output."""
+        lane = Lane(entry, payload_former(SplitType.NONE, BatchStrategy.MULTI_RECORD, 0), order=order)
+        self._lanes.add(lane)
+        self._fail_writing(lane, "ClientError", entry.refused or "")
+        self._close_lane(lane)
 
     def _reservation(self, entry: InputObject) -> int:
         """Return the room that must be there before an object is opened."""
@@ -728,13 +740,23 @@ class _Run:
 
     def _fail_reading(self, lane: Lane, error: Exception) -> None:
         missing = isinstance(error, (NoSuchKey, NoSuchBucket))
-        message = f"{lane.input.ref} does not exist" if missing else str(error)
-        failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=message)
+        message = f"{shortened(str(lane.input.ref))} does not exist" if missing else str(error)
+        record, offset = (None, None) if missing or not self._splits else lane.former.reached()
+        failure = ObjectFailure(
+            key=lane.input.ref.key, label="ClientError", message=message, record=record, offset=offset
+        )
         self._fail(lane, lane.next_index, failure, f"ClientError: {message}")
 
-    def _fail_writing(self, lane: Lane, error: "_NoOutputBucket") -> None:
-        failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=str(error))
-        self._fail(lane, 0, failure, f"ClientError: {error}")
+    def _fail_writing(self, lane: Lane, label: str, message: str) -> None:
+        self._fail(lane, 0, ObjectFailure(key=lane.input.ref.key, label=label, message=message), f"{label}: {message}")
+
+    def _fail_without_room(self, lane: Lane, error: OSError) -> None:
+        """Fail an object whose output finds no room on the disk; others are tried, for they may be smaller."""
+        if error.errno not in NO_ROOM:
+            raise error
+        output = shortened(str(lane.input.output))
+        message = f"output {output} could not be written: the disk of the data directory is full ({error.strerror})"
+        self._fail_writing(lane, "InternalServerError", message)
 
     def _fail_too_large(self, lane: Lane, error: PayloadTooLarge) -> None:
         failure = ObjectFailure(
@@ -843,7 +865,10 @@ class _Run:
                         writer = None
                     break
         except _NoOutputBucket as exc:
-            self._fail_writing(lane, exc)
+            self._fail_writing(lane, "ClientError", str(exc))
+            self._pump()
+        except OSError as exc:
+            self._fail_without_room(lane, exc)
             self._pump()
         finally:
             if writer is not None:
@@ -916,9 +941,11 @@ class _Run:
                         payload.failed_attempts = self._spec.invocation_max_retries
                         self._counters.in_flight += 1
                         self._outstanding += 1
-                        self._attempt_failed(lane, payload, failed.failure, answer=failed.answer)
+                        self._attempt_failed(lane, payload, failed.failure, answer=failed.answer, detail=failed.detail)
         except _NoOutputBucket as exc:
-            self._fail_writing(lane, exc)
+            self._fail_writing(lane, "ClientError", str(exc))
+        except OSError as exc:
+            self._fail_without_room(lane, exc)
         except _UNREADABLE as exc:
             self._fail_reading(lane, exc)
         finally:

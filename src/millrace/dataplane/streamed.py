@@ -25,9 +25,10 @@ __all__ = ["FailedAttempt", "StreamedAttempt"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedAttempt:
-    """Why an attempt failed, what the container said, and how long it asked to wait."""
+    """Why an attempt failed, what broke it off, what the container said, and how long it asked to wait."""
 
     failure: AttemptFailure
+    detail: str = ""
     answer: bytes | None = None
     retry_after: float | None = None
 
@@ -94,8 +95,9 @@ class StreamedAttempt:
                 self.counters.bytes_out += written
         except InvocationTimeout:
             return FailedAttempt(failure=failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=self.timeout_seconds))
-        except ConnectionFailed:
-            return FailedAttempt(failure=failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self.timeout_seconds))
+        except ConnectionFailed as exc:
+            failure = failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self.timeout_seconds)
+            return FailedAttempt(failure=failure, detail=str(exc))
         finally:
             if writer is not None:
                 await writer.abort()

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from millrace.errors import FAILURE_REASON_LIMIT
 from millrace.names import ObjectPrefix
+from millrace.told import printable, shortened
 
 __all__ = [
     "FAILURE_PRECEDENCE",
@@ -208,11 +209,12 @@ def transform_failure_reason(outcomes: Sequence[InstanceOutcome]) -> str | None:
     count = sum(max(outcome.failure_count, len(outcome.failures)) for outcome in outcomes)
     total = sum(outcome.progress.objects_total for outcome in outcomes)
     first = min(failures, key=lambda failure: (FAILURE_PRECEDENCE.index(failure.label), failure.key.encode()))
-    place = first.key if first.record is None else f"{first.key}, record {first.record} at byte {first.offset}"
+    key = shortened(first.key)
+    place = key if first.record is None else f"{key}, record {first.record} at byte {first.offset}"
     text = (
         f"{first.label}: See job logs for more information. "
         f"{count} of {total} object{'s' * (total != 1)} failed; first: {place}: {first.message}"
     )
     if first.answer and first.answer != first.message:
         text += f": {' '.join(first.answer.split())}"
-    return text[:FAILURE_REASON_LIMIT]
+    return printable(text)[:FAILURE_REASON_LIMIT]

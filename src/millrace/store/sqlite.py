@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from millrace.errors import StoreUnavailable
+from millrace.errors import StoreFull, StoreUnavailable
 from millrace.private_folder import make_private_folder
 from millrace.store.database import Row, Transaction, migrations
 
@@ -23,6 +23,9 @@ __all__ = ["SqliteDatabase"]
 T = TypeVar("T")
 
 BUSY_TIMEOUT_SECONDS = 30.0
+_NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+"""Codes of a full disk: for the file, and for the index that SQLite keeps of its log."""
+
 POLL_SECONDS = 0.01
 """How often another process's changes are looked for; one look costs about 10 microseconds."""
 
@@ -97,8 +100,8 @@ class SqliteDatabase:
         """Run `work` in one transaction on the writer's thread; there, all are alone.
 
         Raises:
-            StoreUnavailable: The disk is full, the file is damaged, or another process has held the write lock for too
-                long.
+            StoreFull: The disk is full.
+            StoreUnavailable: The file is damaged, or another process has held the write lock for too long.
         """
         loop = asyncio.get_running_loop()
         try:
@@ -111,7 +114,8 @@ class SqliteDatabase:
             self._changed.set()
 
     def _unavailable(self, exc: sqlite3.DatabaseError) -> StoreUnavailable:
-        return StoreUnavailable(f"state file {self._path}: {exc}")
+        is_full = getattr(exc, "sqlite_errorcode", None) in _NO_ROOM
+        return (StoreFull if is_full else StoreUnavailable)(f"state file {self._path}: {exc}")
 
     def _write(self, work: Callable[[Transaction], T]) -> T:
         if self._writer is None:

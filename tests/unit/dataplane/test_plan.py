@@ -3,7 +3,7 @@
 import pytest
 
 from millrace.dataplane.manifest import parse_manifest
-from millrace.dataplane.plan import InputObject, assign, has_input, list_inputs
+from millrace.dataplane.plan import InputObject, assign, check_manifest, has_input, list_inputs
 from millrace.errors import ClientFailure
 from millrace.jobs.transform import SourceType, TransformSpec
 from millrace.names import ObjectPrefix, ObjectRef
@@ -98,3 +98,17 @@ def test_a_malformed_manifest_names_the_element(text: bytes, message: str) -> No
     """What is wrong with a manifest is told with the element's number."""
     with pytest.raises(ClientFailure, match=message):
         parse_manifest(text, "m")
+
+
+async def test_a_manifest_with_a_byte_order_mark_is_read() -> None:
+    """Editors of Windows write one."""
+    assert parse_manifest(b'\xef\xbb\xbf[{"prefix": "s3://b/"}, "a"]', "m")[0].ref == ObjectRef("b", "a")
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'["a.csv"]', b"\xff\xfe"])
+async def test_the_create_call_checks_the_manifest(text: bytes) -> None:
+    """What can't be read as a manifest is told at once."""
+    objects = MemoryObjects()
+    objects.add("s3://b/m.json", text)
+    with pytest.raises(ClientFailure, match=r"manifest s3://b/m\.json"):
+        await check_manifest(objects, spec("m.json", SourceType.MANIFEST))

@@ -1,8 +1,12 @@
 """Tests of the transform loop beyond the specification's vectors."""
 
 import asyncio
+import errno
 import gzip
+import os
+import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from tests.acceptance.transform_rig import ECHO, LEN, MIB, fix, job, no_guard, run_job, status
@@ -19,12 +23,20 @@ from millrace.jobs.transform import (
     SplitType,
 )
 from millrace.names import ObjectPrefix, ObjectRef
+from millrace.ports.objects import ObjectMeta
 from millrace.testing.clock import ManualClock
 from millrace.testing.model_server import CLOSE, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
 
 SINGLE = {"split": SplitType.LINE, "strategy": BatchStrategy.SINGLE_RECORD}
 NO_RETRIES = {"invocation_max_retries": 0}
+
+
+async def half(request: ModelRequest) -> ModelReply:
+    """Announce more than is sent."""
+    if request.path != "/invocations":
+        return ModelReply(status=404)
+    return ModelReply(b"half", headers=(("Content-Length", "1000"),), until_close=True)
 
 
 async def test_a_stop_drops_what_is_under_way() -> None:
@@ -473,3 +485,66 @@ async def test_a_product_above_the_services_limit_is_told() -> None:
     settled = EffectiveSettings(max_concurrent_transforms=20, max_payload_bytes=6 * MIB)
     result = await run_job(job(), ECHO, b"1", effective=settled)
     assert "is 120, more than the 100" in result.texts[1]
+
+
+class FullDisk(MemoryObjects):
+    """Takes no byte of one output."""
+
+    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> Any:
+        if "big" in ref.key:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return await super().open_writer(ref, meta)
+
+
+@pytest.mark.parametrize("settings", [{}, SINGLE, {"max_payload_bytes": 0}], ids=["buffered", "records", "streamed"])
+async def test_a_full_disk_fails_the_object_that_found_no_room(settings: dict[str, Any]) -> None:
+    """The reason names the object and says that the disk is full; other objects are tried and keep their outputs."""
+    inputs = {"in/a": b"1\n", "in/big": b"2\n", "in/c": b"3\n"}
+    result = await run_job(job(**settings), ECHO, inputs, objects=FullDisk())
+    assert result.reason == (
+        "InternalServerError: See job logs for more information. 1 of 3 objects failed; first: in/big: output "
+        "s3://b/out/big.out could not be written: the disk of the data directory is full (No space left on device)"
+    )
+    assert result.objects.keys("b", "out/") == ["out/a.out", "out/c.out"]
+
+
+async def test_an_output_key_that_is_too_long_fails_its_object_only() -> None:
+    """The reason tells the rule, whatever the length of the key."""
+    long = "in/" + "n" * 1019
+    result = await run_job(job(), ECHO, {"in/a": b"1", long: b"2", "in/z": b"3"})
+    assert result.reason.endswith("the key of its output must have at most 1,024 bytes, got 1027")
+    assert "1 of 3 objects failed; first: in/nnn" in result.reason
+    assert result.objects.keys("b", "out/") == ["out/a.out", "out/z.out"]
+
+
+@pytest.mark.parametrize("strategy", BatchStrategy)
+async def test_damage_of_a_compressed_object_is_told_by_its_place(strategy: BatchStrategy) -> None:
+    """The reason names the byte of the compressed object and the record that was not read whole."""
+    rows = b"".join(b"%d\n" % number for number in range(30_000))
+    packed = bytearray(gzip.compress(rows))
+    middle = len(packed) // 2
+    packed[middle : middle + 64] = bytes(64)
+    spec = job(split=SplitType.LINE, strategy=strategy, compression=Compression.GZIP)
+    result = await run_job(spec, ECHO, bytes(packed), limits=Limits(chunk_bytes=8192))
+    found = re.search(r"record (\d+) at byte (\d+): Failed to decompress gzip at byte (\d+)", result.reason)
+    assert found is not None, result.reason
+    record, offset, place = map(int, found.groups())
+    assert middle <= place < len(packed), "zlib may read on for a while before nothing fits any more"
+    assert 1 < record < 30_000
+    assert rows.find(b"\n", 100) < offset < len(rows)
+
+
+async def test_a_streamed_answer_that_breaks_off_is_told_with_its_cause() -> None:
+    """Half an answer is no answer, and the reason says what happened to the rest."""
+    result = await run_job(job(max_payload_bytes=0, **NO_RETRIES), half, b"1")
+    assert "Unable to get response from algorithm: the server closed the connection" in result.reason
+
+
+async def test_control_characters_of_an_answer_are_shown_not_obeyed() -> None:
+    """A reason holds none of the codes that a terminal obeys."""
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        return ModelReply(b"bad \x1b[31mrow\0", status=400 if request.path == "/invocations" else 404)
+
+    result = await run_job(job(), behave, b"1")
+    assert result.reason.endswith("bad \\x1b[31mrow\\x00")

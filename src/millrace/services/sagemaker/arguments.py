@@ -64,6 +64,15 @@ async def _has_objects(objects: ObjectStore, channel: Channel) -> bool:
         return False
 
 
+def environment(params: Mapping[str, Any], member: str = "environment") -> dict[str, str]:
+    """Return the variables of a request; no process can be given one whose value holds a NUL."""
+    variables = dict(params.get("Environment") or {})
+    for name, value in variables.items():
+        if "\0" in value:
+            raise ValidationError(f"{member}.{name}: the value of a variable must not contain a NUL, got {value!r}")
+    return variables
+
+
 def refuse_members(params: Mapping[str, Any], members: Mapping[str, str]) -> None:
     """Refuse members that we don't serve, rather than ignore what the client asked for."""
     for member, why in members.items():

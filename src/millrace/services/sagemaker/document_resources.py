@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from millrace.errors import ValidationError
+from millrace.errors import DiskFull, StoreFull, ValidationError
 from millrace.names import sagemaker_arn
 from millrace.ports.documents import Document, DocumentExists
 from millrace.protocol.message import Context, Handler, Params, Result
@@ -56,6 +56,8 @@ async def create(resource: DocumentResource, backends: Backends, context: Contex
         await backends.documents.put(resource.kind, context.region, name, content, create=True)
     except DocumentExists:
         raise ValidationError(f'Cannot create already existing {resource.words} "{arn}".') from None
+    except StoreFull as exc:
+        raise DiskFull from exc
     await set_tags(backends.documents, context.region, arn, params.get("Tags"))
     return {f"{resource.operation}Arn": arn}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from millrace.errors import ResourceInUse, ValidationError
+from millrace.errors import DiskFull, ResourceInUse, StoreFull, ValidationError
 from millrace.jobs.job import Job, JobKind, JobStatus, StopRequested
 from millrace.ports.jobs import JobExists
 from millrace.protocol.message import Context
@@ -19,6 +19,7 @@ async def add_job(
     """Store a new job with the request that Describe echoes, and its tags.
 
     Raises:
+        DiskFull: There is no room for it.
         ResourceInUse: The name is taken.
     """
     try:
@@ -29,6 +30,8 @@ async def add_job(
             f"{words.capitalize()} names must be unique within an AWS account and region, and a {words} with this "
             f"name already exists ({exc.arn})"
         ) from None
+    except StoreFull as exc:
+        raise DiskFull from exc
     await set_tags(backends.documents, context.region, str(job.arn), params.get("Tags"))
 
 

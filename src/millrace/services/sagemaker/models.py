@@ -7,7 +7,7 @@ from millrace.errors import ValidationError
 from millrace.jobs.endpoint import ModelContainer, ModelData
 from millrace.ports.documents import Document
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.sagemaker.arguments import object_prefix
+from millrace.services.sagemaker.arguments import environment, object_prefix
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.document_resources import DocumentResource, create, find, standard_handlers
 
@@ -66,7 +66,7 @@ def _container(definition: Mapping[str, Any], member: str, isolated: bool) -> Mo
     return ModelContainer(
         image=image,
         data=_model_data(definition, member),
-        environment=dict(definition.get("Environment") or {}),
+        environment=environment(definition, f"{member}.environment"),
         hostname=definition.get("ContainerHostname"),
         network_isolation=isolated,
     )

@@ -7,7 +7,7 @@ from millrace.errors import ValidationError
 from millrace.jobs.channel import Channel, ChannelSource, Distribution, InputMode
 from millrace.jobs.hosts import HOMOGENEOUS, InstanceGroup
 from millrace.jobs.processing import PROCESSING_ROOT, ProcessingInput, ProcessingOutput, ProcessingSpec, UploadMode
-from millrace.services.sagemaker.arguments import object_prefix
+from millrace.services.sagemaker.arguments import environment, object_prefix
 
 __all__ = ["complete_request", "processing_spec"]
 
@@ -65,7 +65,7 @@ def processing_spec(request: Mapping[str, Any]) -> ProcessingSpec:
         arguments=tuple(application.get("ContainerArguments") or ()),
         inputs=tuple(it for it in brought if it is not None),
         outputs=tuple(it for it in stored if it is not None),
-        environment=dict(request.get("Environment") or {}),
+        environment=environment(request),
         network_isolation=bool((request.get("NetworkConfig") or {}).get("EnableNetworkIsolation")),
         max_runtime_seconds=request["StoppingCondition"]["MaxRuntimeInSeconds"],
     )

@@ -8,7 +8,7 @@ from millrace.errors import ValidationError
 from millrace.jobs.channel import Channel, ChannelSource, Distribution, InputMode, RecordWrapper
 from millrace.jobs.hosts import HOMOGENEOUS, InstanceGroup
 from millrace.jobs.training import CheckpointConfig, MetricDefinition, TrainingSpec
-from millrace.services.sagemaker.arguments import object_prefix, refuse_members
+from millrace.services.sagemaker.arguments import environment, object_prefix, refuse_members
 
 __all__ = ["training_spec"]
 
@@ -46,7 +46,7 @@ def training_spec(params: Mapping[str, Any], built_in_metrics: Sequence[MetricDe
         arguments=tuple(algorithm.get("ContainerArguments") or ()),
         hyperparameters=dict(params.get("HyperParameters") or {}),
         channels=tuple(_channel(it, number, default_mode) for number, it in enumerate(channels, start=1)),
-        environment=dict(params.get("Environment") or {}),
+        environment=environment(params),
         metrics=(*built_in_metrics, *_metrics(algorithm.get("MetricDefinitions") or [])),
         debug_hook=params.get("DebugHookConfig"),
         checkpoints=None if not checkpoints else _checkpoints(checkpoints),
