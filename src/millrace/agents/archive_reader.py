@@ -8,9 +8,9 @@ import gzip
 import re
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-__all__ = ["HEADER_BYTES", "MAX_MEMBERS", "BadArchive", "iter_members", "open_archive"]
+__all__ = ["HEADER_BYTES", "MAX_MEMBERS", "BadArchive", "iter_members", "open_archive", "open_tar"]
 
 HEADER_BYTES = 1024 * 1024
 """Longest header of a member, with all that belongs to it: a long name, pax records, a map of a sparse file."""
@@ -26,10 +26,16 @@ class BadArchive(Exception):
     """The archive breaks a bound; the message says which."""
 
 
+class Readable(Protocol):
+    """A file, or what takes the compression off one."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class _Metered:
     """A stream that is only read forward, and knows when headers are read."""
 
-    def __init__(self, stream: gzip.GzipFile) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._left: int | None = HEADER_BYTES
         self._position = 0
@@ -74,7 +80,12 @@ def open_archive(source: BinaryIO) -> tuple[tarfile.TarFile, _Metered]:
     Source:
         RFC 1952 2.2: "A gzip file consists of a series of members"; they are taken as one stream.
     """
-    stream = _Metered(gzip.GzipFile(fileobj=source, mode="rb"))
+    return open_tar(gzip.GzipFile(fileobj=source, mode="rb"))
+
+
+def open_tar(source: Readable) -> tuple[tarfile.TarFile, _Metered]:
+    """Return an archive that is not compressed, to be read by `iter_members`, and its stream."""
+    stream = _Metered(source)
     archive = tarfile.TarFile(fileobj=stream, mode="r", copybufsize=COPY_BYTES)  # type: ignore[arg-type]
     return archive, stream
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
-from millrace.images.archives import iter_members, open_archive
+from millrace.images.archives import open_archive
 from millrace.images.problems import StepFailed
 from millrace.images.sources import Contents, Entry, content_of, open_source
 from millrace.images.view import TooManyLinks, View, clean_path
@@ -128,8 +128,8 @@ class LayerWriter:
             StepFailed: It is broken, or has members that lead out, are devices, or are too many or too large.
         """
         room = MAX_UNPACKED_BYTES
-        with open_source(entry) as file, open_archive(file, entry.shown) as archive:
-            for member in iter_members(archive, entry.shown):
+        with open_source(entry) as file, open_archive(file, entry.shown) as (archive, members):
+            for member in members:
                 room -= self._unpack_member(folder, archive, member, entry.shown, room)
 
     def _unpack_member(

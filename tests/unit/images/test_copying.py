@@ -1,5 +1,6 @@
 """What COPY and ADD put into a layer."""
 
+import gzip
 import io
 import os
 import stat
@@ -261,6 +262,18 @@ def test_archives_write_through_no_link_of_theirs(there: Copying, tmp_path: Path
     there.copy("a.tar", unpacks=True)
     assert list(outside.iterdir()) == []
     assert (there.upper / str(outside).lstrip("/") / "x").read_text() == "s/x"
+
+
+@pytest.mark.parametrize(("headers", "size"), [(1, 2 * 1024 * 1024), (1500, 1)])
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_headers_of_archives_are_bounded(there: Copying, kind: bytes, headers: int, size: int) -> None:
+    """A long one, or a long chain of them, is told, not read into memory."""
+    header = tarfile.TarInfo("long")
+    header.type, header.size = kind, size
+    content = b"x" * size + b"\0" * (-size % 512)
+    (there.context / "a.tar.gz").write_bytes(gzip.compress((header.tobuf() + content) * headers))
+    with pytest.raises(StepFailed, match=r"a\.tar\.gz can't be unpacked: .*header"):
+        there.copy("a.tar.gz", unpacks=True)
 
 
 def test_absolute_names_in_archives_are_meant_below_the_destination(there: Copying) -> None:
