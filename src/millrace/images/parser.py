@@ -247,6 +247,8 @@ def _shell(line: _Line) -> SetShell:
 
 def _copying(keyword: str) -> Callable[[_Line], Copy]:
     def copy(line: _Line) -> Copy:
+        if line.flags.get("link") not in (None, "true", "false"):  # it changes only how other builders keep layers
+            raise _Refused(f"{keyword} --link must be true or false, got {line.flags['link']!r}")
         words = _json_words(line.rest) or tuple(split_words(line.rest, escape=line.escape))
         if len(words) < 2:
             raise _Refused(f"{keyword} needs at least one source and a destination, got {line.rest!r}")
@@ -302,8 +304,8 @@ _PARSERS: Mapping[str, tuple[tuple[str, ...], Callable[[_Line], Instruction]]] =
     "CMD": ((), _cmd),
     "ENTRYPOINT": ((), _entry_point),
     "SHELL": ((), _shell),
-    "COPY": (("from", "chown", "chmod"), _copying("COPY")),
-    "ADD": (("chown", "chmod"), _copying("ADD")),
+    "COPY": (("from", "chown", "chmod", "link"), _copying("COPY")),
+    "ADD": (("chown", "chmod", "link"), _copying("ADD")),
     "WORKDIR": ((), _working_directory),
     "USER": ((), _user),
     "EXPOSE": ((), _expose),
@@ -317,7 +319,6 @@ _REFUSED = {"ONBUILD": "ONBUILD is not supported: write the instruction into the
 
 _FLAG_HINTS = {
     "mount": "leave out caches, and COPY what else the command needs",
-    "link": "it changes only how layers are kept; leave it out",
     "parents": "name the folders in the destination",
     "network": "builds have the machine's network",
     "security": "builds run without privileges",
