@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from millrace.errors import StoreUnavailable, UsageError
+from millrace.errors import StoreFull, StoreUnavailable, UsageError
 from millrace.ports.servers import ServerRecord
 from millrace.store.database import Transaction, migrations
 from millrace.store.sql_servers import SqlServerStore
@@ -137,3 +137,15 @@ async def test_a_damaged_file_is_a_state_that_is_not_available(tmp_path: Path) -
             await database.write(lambda transaction: transaction.execute("DELETE FROM jobs"))
     finally:
         database.close()
+
+
+async def test_a_full_disk_is_told_from_other_troubles(tmp_path: Path) -> None:
+    """What finds no room is StoreFull, which callers are told as a full disk."""
+    database = SqliteDatabase(tmp_path / "state.db")
+    with closing(database):
+        await database.write(lambda transaction: transaction.execute("CREATE TABLE filler (content)"))
+        await database.write(lambda transaction: transaction.execute("PRAGMA max_page_count = 1"))
+        with pytest.raises(StoreFull, match="full"):
+            await database.write(
+                lambda transaction: transaction.execute("INSERT INTO filler VALUES (zeroblob(999999))")
+            )

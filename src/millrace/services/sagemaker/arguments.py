@@ -69,7 +69,10 @@ def environment(params: Mapping[str, Any], member: str = "environment") -> dict[
     variables = dict(params.get("Environment") or {})
     for name, value in variables.items():
         if "\0" in value:
-            raise ValidationError(f"{member}.{name}: the value of a variable must not contain a NUL, got {value!r}")
+            place = value.index("\0")  # not the value: it may be a secret
+            raise ValidationError(
+                f"{member}.{name}: the value of a variable must not contain a NUL, got one at position {place}"
+            )
     return variables
 
 
