@@ -98,9 +98,7 @@ def _database(settings: Settings) -> _Finding:
         open_database(settings).close()
     except StoreUnavailable as exc:
         return _Finding(False, "state", str(exc).strip())
-    return _Finding(
-        True, "state", "the PostgreSQL database answers, its tables are up to date"
-    )
+    return _Finding(True, "state", "the PostgreSQL database answers, its tables are up to date")
 
 
 def _attributes(settings: Settings) -> _Finding:

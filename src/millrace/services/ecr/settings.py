@@ -9,7 +9,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millrace.protocol.message import Context, Handler, Params, Result
-from millrace.services.ecr.faults import InvalidParameter, LifecyclePolicyNotFound, RepositoryPolicyNotFound, TooManyTags
+from millrace.services.ecr.faults import (
+    InvalidParameter,
+    LifecyclePolicyNotFound,
+    RepositoryPolicyNotFound,
+    TooManyTags,
+)
 from millrace.services.ecr.repositories import Repositories
 
 __all__ = ["SettingHandlers"]
