@@ -105,6 +105,4 @@ class MillraceServer:
     def _gone(self) -> ServerNotStarted:
         code = self._process.wait()
         log = self._log.read_text("utf-8", "replace")[-4000:]
-        return ServerNotStarted(
-            f"the test server ended with exit code {code}; the end of {self._log}:\n{log}"
-        )
+        return ServerNotStarted(f"the test server ended with exit code {code}; the end of {self._log}:\n{log}")
