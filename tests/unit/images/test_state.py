@@ -58,7 +58,7 @@ def test_ports_and_signals_are_checked_with_their_variables_filled_in() -> None:
     """They are recorded."""
     config = build("FROM debian\nARG P=80\nEXPOSE $P/tcp 90\nSTOPSIGNAL SIGINT").config
     assert (config.exposed_ports, config.stop_signal) == (("80/tcp", "90"), "SIGINT")
-    for line in ("EXPOSE $P/foo", "STOPSIGNAL FOO"):
+    for line in ("EXPOSE $P/tcp", "STOPSIGNAL $P"):
         with pytest.raises(BadRecord):
             build(f"FROM debian\nARG P=99999\n{line}")
 
