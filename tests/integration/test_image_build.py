@@ -104,7 +104,7 @@ def test_a_dockerfile_can_come_from_standard_input(images: Images) -> None:
 
 def test_what_cannot_be_built_is_told_before_anything_runs(images: Images) -> None:
     """All of it, by line; tags that are none too."""
-    lines = images.build("FROM debian\nRUN --mount=type=cache,target=/x true\nONBUILD RUN x", "shop/x", code=2)
+    lines = images.build("FROM debian\nRUN --mount=type=ssh true\nONBUILD RUN x", "shop/x", code=2)
     assert [line.partition(": ")[0] for line in lines[-2:]][-1] == "Dockerfile:3"
     assert any("Dockerfile:2: RUN --mount" in line for line in lines)
     for tag in ("Shop/X", f"x@sha256:{'0' * 64}", "x:"):
@@ -170,6 +170,15 @@ def test_stages_arguments_and_users_mean_what_docker_means(images: Images) -> No
     assert images.show("shop/stages")["config"]["user"] == "shopper"
     images.build(STAGES, "shop/base", "--target", "BASE")
     assert images.show("shop/base")["config"]["user"] is None
+
+
+def test_caches_of_commands_are_empty_folders_outside_of_the_image(images: Images) -> None:
+    """Links in the image are followed inside of it; nothing of the folders is kept, whatever is beside them is."""
+    dockerfile = "FROM debian\nRUN ln -s /oldroot/cache /link\nRUN --mount=type=cache,target=/c/d "
+    dockerfile += "--mount=type=tmpfs,dst=/link/e touch /c/d/x /link/e/y /kept && ls /c/d /oldroot/cache/e\n"
+    lines = images.build(f"{dockerfile}RUN ls -d /kept /c /oldroot || true", "shop/caches")
+    told = [it.strip() for it in lines if it.startswith("    ")]
+    assert {"x", "y", "/kept"} <= set(told) and "/c" not in told and "/oldroot" not in told
 
 
 def test_files_are_copied_from_bases_as_from_images(images: Images) -> None:

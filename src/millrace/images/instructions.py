@@ -76,6 +76,8 @@ class Run(Instruction):
     """RUN."""
 
     command: Command
+    empty_folders: tuple[str, ...] = ()
+    """Targets of cache and tmpfs mounts: what is in them is no part of the image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

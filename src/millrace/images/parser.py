@@ -28,6 +28,7 @@ from millrace.images.instructions import (
     Volume,
 )
 from millrace.images.lines import LogicalLine, logical_lines
+from millrace.images.mounts import BadMount, parse_mount
 from millrace.images.problems import DockerfileError, Problem
 from millrace.images.substitution import BadWord, split_words
 
@@ -49,6 +50,7 @@ class _Line:
     number: int
     text: str
     flags: Mapping[str, str | None]
+    mounts: tuple[str, ...]
     rest: str
     escape: str
 
@@ -74,7 +76,7 @@ def parse_dockerfile(text: str, *, file: str = "Dockerfile") -> Dockerfile:
     for line in cut.lines:
         try:
             instruction = _parse(line, cut.escape)
-        except (_Refused, BadWord) as exc:
+        except (_Refused, BadMount, BadWord) as exc:
             problems.append(Problem(line.number, str(exc)))
             continue
         problem = find_problem(instruction, escape=cut.escape)
@@ -128,14 +130,15 @@ def _parse(line: LogicalLine, escape: str) -> Instruction:
             raise _Refused(_REFUSED[keyword])
         raise _Refused(f"unknown instruction {keyword}; known are {', '.join(sorted([*_PARSERS, *_REFUSED]))}")
     allowed, parse = known
-    flags, rest = _take_flags(keyword, rest.strip(), allowed)
+    flags, mounts, rest = _take_flags(keyword, rest.strip(), allowed)
     if not rest:
         raise _Refused(f"{keyword} needs an argument")
-    return parse(_Line(line.number, line.text, flags, rest, escape))
+    return parse(_Line(line.number, line.text, flags, mounts, rest, escape))
 
 
-def _take_flags(keyword: str, rest: str, allowed: Sequence[str]) -> tuple[dict[str, str | None], str]:
+def _take_flags(keyword: str, rest: str, allowed: Sequence[str]) -> tuple[dict[str, str | None], tuple[str, ...], str]:
     flags: dict[str, str | None] = {}
+    mounts = []
     while rest.startswith("--"):
         match = _FLAG.match(rest)
         if match is None:
@@ -146,8 +149,10 @@ def _take_flags(keyword: str, rest: str, allowed: Sequence[str]) -> tuple[dict[s
             takes = f"; {keyword} takes {', '.join(f'--{it}' for it in allowed)}" if allowed else ""
             raise _Refused(f"{keyword} --{name} is not supported{hint}{takes}")
         flags[name] = match[2]
+        if name == "mount":  # the one flag that is repeated
+            mounts.append(match[2] or "")
         rest = rest[match.end() :]
-    return flags, rest.strip()
+    return flags, tuple(mounts), rest.strip()
 
 
 def _from(line: _Line) -> From:
@@ -227,7 +232,8 @@ def _run(line: _Line) -> Run:
     command = _command(line)
     if not command.words:
         raise _Refused("RUN needs a command, got []")
-    return Run(line=line.number, text=line.text, command=command)
+    folders = tuple(map(parse_mount, line.mounts))
+    return Run(line=line.number, text=line.text, command=command, empty_folders=folders)
 
 
 def _cmd(line: _Line) -> SetCommand:
@@ -300,7 +306,7 @@ _PARSERS: Mapping[str, tuple[tuple[str, ...], Callable[[_Line], Instruction]]] =
     "ARG": ((), _argument),
     "ENV": ((), _environment),
     "LABEL": ((), _label),
-    "RUN": ((), _run),
+    "RUN": (("mount",), _run),
     "CMD": ((), _cmd),
     "ENTRYPOINT": ((), _entry_point),
     "SHELL": ((), _shell),
@@ -318,7 +324,6 @@ _PARSERS: Mapping[str, tuple[tuple[str, ...], Callable[[_Line], Instruction]]] =
 _REFUSED = {"ONBUILD": "ONBUILD is not supported: write the instruction into the Dockerfiles that build on this image"}
 
 _FLAG_HINTS = {
-    "mount": "leave out caches, and COPY what else the command needs",
     "parents": "name the folders in the destination",
     "network": "builds have the machine's network",
     "security": "builds run without privileges",

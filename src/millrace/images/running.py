@@ -12,6 +12,7 @@ from millrace.images.making import LayerMaker, Place, key_of
 from millrace.images.pip_settings import PipSettings
 from millrace.images.problems import StepFailed
 from millrace.images.state import PREDEFINED, BuildState
+from millrace.images.view import clean_path
 from millrace.ports.images import ImageStep
 from millrace.runtimes.sandbox_build import BuildStep, run_build_step
 
@@ -45,10 +46,17 @@ class Running:
         command = state.words(place.instruction.command)
         environment = state.run_environment()
         proxies = {name: value for name, value in given.items() if name.upper() in PREDEFINED}
-        key = key_of("run", state.layers, command, environment, config.working_directory, config.user)
+        view = self._maker.view(state.layers)
+        # with links followed inside the image: what makes the mounts follows them from the machine's root
+        targets = [state.path(state.expand(it)) for it in place.instruction.empty_folders]
+        folders = [f"/{view.resolve(clean_path(it))}" for it in targets]
+        if "/" in folders:
+            raise StepFailed("RUN --mount: a target must not be /")
+        facts = [folders] if folders else []
+        key = key_of("run", state.layers, command, environment, config.working_directory, config.user, *facts)
 
         async def fill(draft: Path) -> None:
-            await self._in_sandbox(state, draft, command, {**proxies, **environment}, user=config.user)
+            await self._in_sandbox(state, draft, command, {**proxies, **environment}, user=config.user, folders=folders)
 
         await self._maker.make(state, place, key, fill, use_cache=use_cache)
 
@@ -79,6 +87,7 @@ class Running:
         environment: Mapping[str, str],
         *,
         user: str | None,
+        folders: Sequence[str] = (),
     ) -> None:
         step = BuildStep(
             layers=self._maker.folders(state.layers),
@@ -90,6 +99,7 @@ class Running:
             working_directory=state.config.working_directory or "/",
             user=user,
             read_only=self._pip.read_only,
+            empty_folders=folders,
         )
         status = await run_build_step(step, lambda _, text: self._maker.reporter.line(text))
         if not status.ok:

@@ -56,6 +56,8 @@ class BuildStep:
     user: str | None = None
     read_only: Sequence[Path] = ()
     """Folders and files of the machine that the command may read at their own paths; links are followed."""
+    empty_folders: Sequence[str] = ()
+    """Paths in the container without links on the way, that are folders of this step alone and no part of the layer."""
 
 
 async def run_build_step(step: BuildStep, on_line: Callable[[int, str], None]) -> ExitStatus:
@@ -135,6 +137,11 @@ def _binds(step: BuildStep, skeleton: Skeleton, by_root: bool) -> list[Bind]:
         binds.append(Bind(source=copy, target=f"/etc/{name}"))
     if skeleton.interpreter is not None:
         binds.append(Bind(source=skeleton.interpreter, target=str(skeleton.interpreter), writable=False))
+    for number, target in enumerate(step.empty_folders):
+        folder = step.scratch / f"empty{number}"
+        folder.mkdir()
+        folder.chmod(0o755)
+        binds.append(Bind(source=folder, target=target))
     if not by_root and Path("/etc/apt/apt.conf.d").is_dir():
         settings = step.scratch / "apt.conf"
         settings.write_text(_ROOT_ONLY_APT)
@@ -146,6 +153,7 @@ def _tidy(step: BuildStep) -> None:
     """Take out of the new layer what only the mounts needed: their empty folders and files."""
     remove_folder(step.scratch)
     targets = [*list_grafts(), "etc/apt/apt.conf.d/99-one-user"]
+    targets += [target.lstrip("/") for target in step.empty_folders]
     targets += [str(path.absolute()).lstrip("/") for path in step.read_only]
     for target in targets:
         with suppress(OSError):
