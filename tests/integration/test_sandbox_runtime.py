@@ -314,6 +314,17 @@ async def test_a_container_can_t_fork_without_end(tmp_path: Path) -> None:
 # -- refusals
 
 
+@pytest.mark.parametrize("place", ["opt", "opt/ml", "etc", "sys"])
+async def test_a_link_of_the_image_leads_no_mount_out(rig: Rig, tmp_path: Path, place: str) -> None:
+    """Where the platform mounts, an image may have no link: bubblewrap would make folders on the machine through it."""
+    outside = tmp_path / "outside"
+    (rig.layer / place).parent.mkdir(parents=True, exist_ok=True)
+    (rig.layer / place).symlink_to(f"/oldroot{outside}")
+    with pytest.raises(ImageUnavailable, match=f"/{place} is a link"):
+        await rig.launch("/bin/true")
+    assert not outside.exists()
+
+
 async def test_a_layer_that_is_gone_is_told(rig: Rig) -> None:
     """Before anything runs, with the folder's mount in the text."""
     image = rig.image(root=RootFilesystem(layers=[rig.folder / "gone"]))

@@ -23,6 +23,10 @@ _CAPABILITIES = (
 """What Docker leaves to a container's root, without MKNOD: a device in a layer could be opened on the machine."""
 
 
+_SYSTEM = ("cpu", "node")
+"""Parts of /sys that tell how many processors there are; OpenMP and the JVM look."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bind:
     """A folder or file of the host that is seen in the container."""
@@ -50,6 +54,16 @@ class SandboxPlan:
     block_descriptor: int | None = None
     """The program starts once there is something to read."""
 
+    @property
+    def targets(self) -> Sequence[str]:
+        """What is mounted on, in the container."""
+        return (
+            "/proc",
+            "/dev",
+            *(f"/sys/devices/system/{name}" for name in _SYSTEM),
+            *(it.target for it in self.binds),
+        )
+
 
 def bubblewrap_options(plan: SandboxPlan) -> bytes:
     """Return the options as `--args` reads them: each ended by NUL.
@@ -68,7 +82,7 @@ def bubblewrap_options(plan: SandboxPlan) -> bytes:
     options += ["--bind", str(plan.root), "/", "--proc", "/proc", "--dev", "/dev"]
     for it in plan.proc_covers:
         options += _cover(it)
-    for name in ("cpu", "node"):  # how many processors there are; OpenMP and the JVM look
+    for name in _SYSTEM:
         options += ["--ro-bind-try", f"/sys/devices/system/{name}", f"/sys/devices/system/{name}"]
     for bind in plan.binds:
         options += ["--bind" if bind.writable else "--ro-bind", str(bind.source), bind.target]

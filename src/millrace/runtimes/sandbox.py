@@ -26,7 +26,7 @@ from millrace.runtimes.sandbox_network import Egress, PlatformAddress, SandboxNe
 from millrace.runtimes.sandbox_plan import container_variables, etc_files, host_addresses, opt_ml_binds
 from millrace.runtimes.sandbox_probe import probe_sandbox
 from millrace.runtimes.sandbox_process import start_bubblewrap
-from millrace.runtimes.sandbox_root import RootFolder, lay_out_root
+from millrace.runtimes.sandbox_root import RootFolder, find_link, lay_out_root
 from millrace.runtimes.skeleton import Skeleton, list_grafts, open_skeleton
 
 __all__ = ["SandboxRuntime"]
@@ -150,6 +150,11 @@ class SandboxRuntime:
                 info_descriptor=tells_info,
                 block_descriptor=waits,
             )
+            link = find_link(spec.image.root.layers, plan.targets)
+            if link is not None:
+                raise ImageUnavailable(
+                    f"image {spec.image.uri}: {link} is a link; what is mounted there must be no link's"
+                )
             said = FirstWords(spec.on_line)
             lines = LineProtocol(said)
             transport = await start_bubblewrap(

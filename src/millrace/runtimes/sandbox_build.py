@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from millrace.errors import RuntimeUnavailable
+from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.folder_removal import remove_folder
 from millrace.ports.runtime import ExitStatus
 from millrace.runtimes.account_switch import switch_account
@@ -24,7 +24,7 @@ from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.proc_covers import proc_covers
 from millrace.runtimes.sandbox_container import NOT_STARTED, FirstWords
 from millrace.runtimes.sandbox_process import start_bubblewrap
-from millrace.runtimes.sandbox_root import lay_out_root
+from millrace.runtimes.sandbox_root import find_link, lay_out_root
 from millrace.runtimes.skeleton import Skeleton, list_grafts, open_skeleton
 from millrace.runtimes.syscalls import Namespace, become_single_id_root, unshare
 
@@ -94,6 +94,9 @@ async def _run(
         identity=None if by_root else (account.user, account.group),
         proc_covers=proc_covers(),
     )
+    link = find_link(step.layers, plan.targets)
+    if link is not None:
+        raise ImageUnavailable(f"{link} is a link, and the build mounts on it: it must be none")
     command = step.command
     if by_root and (account.user, account.group) != (0, 0):
         command = (*switch_account(account), *command)

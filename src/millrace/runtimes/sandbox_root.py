@@ -8,13 +8,13 @@ folder (a graft's is the folder of its path in there), so that what is written i
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from millrace.runtimes.syscalls import MountFlag, mount
 
-__all__ = ["Overlay", "RootFolder", "find_lower", "lay_out_root"]
+__all__ = ["Overlay", "RootFolder", "find_link", "find_lower", "lay_out_root"]
 
 
 _OPEN = 0o755
@@ -121,6 +121,27 @@ def find_lower(layers: Sequence[Path], path: str) -> tuple[list[Path], bool]:
         if is_last:
             return found, False
     return found, True
+
+
+def find_link(layers: Sequence[Path], targets: Iterable[str]) -> str | None:
+    """Return the first link that the layers (lowest first) put on the way to a mount's target, or None.
+
+    Bubblewrap follows links when it makes what it mounts on, at a time when the machine's root can still be reached: a
+    link of an image could have it make folders there.
+    """
+    for target in targets:
+        path = ""
+        for part in Path(target).relative_to("/").parts:
+            path = f"{path}/{part}"
+            for layer in reversed(layers):
+                try:
+                    mode = (layer / path[1:]).lstat().st_mode
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+                if stat.S_ISLNK(mode):
+                    return path
+                break
+    return None
 
 
 def _is_opaque(folder: Path) -> bool:
