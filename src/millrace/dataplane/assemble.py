@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
+from millrace.dataplane.connection import AnswerBody
+
 __all__ = ["assemble"]
 
-Answer = bytes | list[bytes]
-"""An answer's body: bytes, or the pieces it arrived in if it is large."""
 
-
-def assemble(answers: Sequence[Answer], *, line_after_each: bool) -> list[bytes]:
+def assemble(answers: Sequence[AnswerBody], *, line_after_each: bool) -> list[bytes | memoryview]:
     """Return the bytes of consecutive answers as few buffers, large ones uncopied.
 
     Source:
@@ -16,7 +15,7 @@ def assemble(answers: Sequence[Answer], *, line_after_each: bool) -> list[bytes]
         ends in a newline already.
     """
     terminator = b"\n" if line_after_each else b""
-    buffers: list[bytes] = []
+    buffers: list[bytes | memoryview] = []
     small: list[bytes] = []
     for answer in answers:
         if isinstance(answer, bytes):
@@ -25,7 +24,10 @@ def assemble(answers: Sequence[Answer], *, line_after_each: bool) -> list[bytes]
         if small:
             buffers.append(_joined(small, terminator))
             small = []
-        buffers.extend(answer)
+        if isinstance(answer, memoryview):
+            buffers.append(answer)
+        else:
+            buffers.extend(answer)
         if terminator:
             buffers.append(terminator)
     if small:

@@ -39,7 +39,9 @@ class Payload:
     original text where a join needs it. `index` and `failed_attempts` belong to the run.
     """
 
-    __slots__ = ("body", "failed_attempts", "index", "offset", "raw", "record", "records", "sent_size", "size")
+    raw = b""
+    index = 0
+    failed_attempts = 0
 
     def __init__(
         self, body: bytes | Sequence[bytes | memoryview], size: int, record: int, offset: int, records: int
@@ -50,9 +52,6 @@ class Payload:
         self.record = record
         self.offset = offset
         self.records = records
-        self.raw = b""
-        self.index = 0
-        self.failed_attempts = 0
 
     def joined(self) -> bytes:
         """Return the body as one bytes object."""
@@ -60,7 +59,12 @@ class Payload:
 
 
 class PayloadFormer(Protocol):
-    """Makes payloads of one object's chunks."""
+    """Makes payloads of one object's chunks.
+
+    `ready` holds payloads that are formed, the next one last: whoever wants many may take them off it without a call.
+    """
+
+    ready: list[Payload]
 
     @property
     def buffered(self) -> int:
@@ -90,43 +94,57 @@ class SingleRecords:
     def __init__(self, splitter: Splitter, limit: int) -> None:
         self._splitter = splitter
         self._limit = limit
-        self._records: list[bytes] = []
         self._record = 1
         self._offset = 0
-        self.buffered = 0
+        self._unformed = 0
+        self._too_large: PayloadTooLarge | None = None
+        self.ready: list[Payload] = []
+
+    @property
+    def buffered(self) -> int:
+        return self._unformed + sum([payload.size for payload in self.ready])
 
     def feed(self, chunk: bytes) -> None:
-        self.buffered += len(chunk)
+        self._unformed += len(chunk)
         self._splitter.feed(chunk)
 
     def finish(self) -> None:
         self._splitter.finish()
 
     def take(self) -> Payload | None:
-        if not self._records:
-            self._records = self._splitter.next_records()
-            self._records.reverse()
-            if not self._records:
-                if self._limit and self._splitter.unfinished > self._limit:
-                    raise PayloadTooLarge(self._record, self._offset)
-                return None
-        body = self._records.pop()
-        size = len(body)
-        if self._limit and size > self._limit:
-            raise PayloadTooLarge(self._record, self._offset)
-        payload = Payload(body, size, self._record, self._offset, 1)
-        self._record += 1
-        self._offset += size
-        self.buffered -= size
-        return payload
+        if not self.ready:
+            self._form()
+        return self.ready.pop() if self.ready else None
+
+    def _form(self) -> None:
+        """Form payloads of all records that the splitter hands out at a time."""
+        if self._too_large is not None:
+            raise self._too_large
+        limit, record, offset = self._limit, self._record, self._offset
+        records = self._splitter.next_records()
+        formed = []
+        for body in records:
+            size = len(body)
+            if limit and size > limit:
+                self._too_large = PayloadTooLarge(record, offset)
+                break
+            formed.append(Payload(body, size, record, offset, 1))
+            record += 1
+            offset += size
+        self._unformed -= offset - self._offset
+        self._record, self._offset = record, offset
+        formed.reverse()
+        self.ready = formed
+        if not records and limit and self._splitter.unfinished > limit:
+            self._too_large = PayloadTooLarge(record, offset)
+        if not formed and self._too_large is not None:
+            raise self._too_large
 
     def reached(self) -> tuple[int, int]:
-        whole = self._records or self._splitter.next_records()
         record, offset = self._record, self._offset
-        while whole:
+        while whole := self._splitter.next_records():
             record += len(whole)
             offset += sum(map(len, whole))
-            whole = self._splitter.next_records()
         return record, offset
 
 
@@ -147,6 +165,7 @@ class ManyLines:
         self._offset = 0
         self._ended = False
         self.buffered = 0
+        self.ready: list[Payload] = []
 
     def feed(self, chunk: bytes) -> None:
         if chunk:
@@ -223,6 +242,7 @@ class WholePayload:
         self._chunks: list[bytes] = []
         self._ended = False
         self.buffered = 0
+        self.ready: list[Payload] = []
 
     def feed(self, chunk: bytes) -> None:
         if chunk:

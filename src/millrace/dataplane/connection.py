@@ -9,15 +9,17 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httptools
 
 from millrace.dataplane.handed import receive_socket
+from millrace.dataplane.long_body import BufferPool, LongBody, LongBodyReceiver
 from millrace.ports.runtime import Address
 
 __all__ = [
     "Answer",
+    "AnswerBody",
     "AnswerTooLarge",
     "Body",
     "Buffers",
@@ -38,6 +40,9 @@ Buffers = bytes | Sequence[bytes | memoryview]
 Body = Buffers | AsyncIterator[bytes]
 """A request body; an iterator is sent chunked."""
 
+AnswerBody = bytes | memoryview | list[bytes]
+"""The body of an answer; a view is on a buffer that its pool gets back."""
+
 Headers = Sequence[tuple[str, str]]
 
 JOIN_BELOW = 64 * 1024
@@ -55,10 +60,31 @@ ERROR_READ_BYTES = 1024 * 1024
 SMALL_PIECE_BYTES = 4096
 """Smaller pieces of a body are joined as they come: each costs some fifty bytes more than it holds."""
 
+LONG_BODY_BYTES = 64 * 1024
+"""From as many bytes on that are still to come, a body of stated length is received into memory that is used again."""
+
+KNOWN_HEADS = 1024
+"""Heads of answers that are remembered: servers repeat theirs, save for a date that changes once a second."""
+
+KNOWN_HEAD_BYTES = 1024
+"""Longest head that is remembered."""
+
 SERVING_HOST = "model.aws.local:8080"
 """What the service calls a container's server that has port 8080 of a network of its own."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f]")
+
+
+class _KnownHead(NamedTuple):
+    """What the parser made of a head: a good answer of stated length, after which the connection stays open."""
+
+    length: int
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+
+_known_heads: dict[bytes, _KnownHead] = {}
+"""The same bytes mean the same: a head that was parsed once is not parsed again."""
 
 
 class ClientError(Exception):
@@ -121,12 +147,15 @@ def no_listener(_: "Connection") -> None:
     """Stand in for a listener while no exchange is under way."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(LongBodyReceiver):
     """One keep-alive connection, one exchange at a time.
 
     `on_answer` is called once the answer is complete, `on_lost` if the connection ends before that or while idle
     (`error` then says how). Both run on the event loop and may start the next exchange at once. Callers may hang facts
     about the exchange under way on `lane`, `payload` and `started`.
+
+    `body` is the answer's, once that is complete: bytes, its pieces if it came in several, or with `pool` a view on a
+    buffer of that, to be given back.
 
     An answer that came whole in one segment costs nothing more. Of one that did not, `received` is how many bytes came
     before the segment that completed it, `body_size` how many of those were body, and `on_growth` is called with each
@@ -145,6 +174,8 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_pieces",
         "_writable",
+        "_write",
+        "body",
         "body_size",
         "busy",
         "error",
@@ -155,6 +186,7 @@ class Connection(asyncio.Protocol):
         "on_lost",
         "on_piece",
         "payload",
+        "pool",
         "received",
         "served",
         "started",
@@ -168,6 +200,8 @@ class Connection(asyncio.Protocol):
         self.on_lost: Callable[[Connection], None] = no_listener
         self.on_growth: Callable[[Connection, int], None] | None = None
         self.on_piece: Callable[[bytes], None] | None = None
+        self.pool: BufferPool | None = None
+        self.body: AnswerBody = b""
         self.received = 0
         self.body_size = 0
         self.lane: Any = None
@@ -186,6 +220,10 @@ class Connection(asyncio.Protocol):
         self._gathered = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
+        self._write: Callable[[bytes], None] = cast("Callable[[bytes], None]", None)
+        self._new_parser()
+
+    def _new_parser(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._feed: Callable[[bytes], None] = self._parser.feed_data
 
@@ -194,12 +232,10 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: Buffers, size: int) -> None:
         """Send a request whose head ends before the value of Content-Length, and its body of `size` bytes."""
         self.busy = True
-        self.status = 0
-        self.received = 0
-        self._in_answer = False
+        self.status = self.received = 0
         if size <= JOIN_BELOW:
             data = body if isinstance(body, bytes) else b"".join(body)
-            self.transport.write(b"%b%d\r\n\r\n%b" % (head, size, data))
+            self._write(b"%b%d\r\n\r\n%b" % (head, size, data))
         elif isinstance(body, bytes):
             self.transport.writelines((b"%b%d\r\n\r\n" % (head, size), body))
         else:
@@ -208,9 +244,7 @@ class Connection(asyncio.Protocol):
     def send_raw(self, data: Iterable[bytes | memoryview]) -> None:
         """Send the first bytes of a request just as they are."""
         self.busy = True
-        self.status = 0
-        self.received = 0
-        self._in_answer = False
+        self.status = self.received = 0
         self.transport.writelines(data)
 
     async def send_more(self, data: Iterable[bytes | memoryview]) -> None:
@@ -230,14 +264,6 @@ class Connection(asyncio.Protocol):
         """Return the first value of a header of the answer, by its lower-case name."""
         return next((value for key, value in self._headers if key.lower() == name), None)
 
-    def take_body(self) -> bytes | list[bytes]:
-        """Return the body of the answer that is complete: bytes, or its pieces if it came in several."""
-        pieces = self._pieces
-        if not pieces:
-            return b""
-        self._pieces = []
-        return pieces[0] if len(pieces) == 1 else pieces
-
     def declared_length(self) -> int:
         """Return the value of Content-Length, 0 without one; the parser has refused what is no number of 64 bits."""
         return int(self.header(b"content-length") or 0)
@@ -253,6 +279,7 @@ class Connection(asyncio.Protocol):
         self.on_answer = self.on_lost = no_listener
         self.on_piece = None
         self._pieces = []
+        self.body = b""
         if self.transport is not None:
             self.transport.abort()
 
@@ -260,6 +287,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self._write = self.transport.write
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -268,6 +296,16 @@ class Connection(asyncio.Protocol):
         if not self.busy:
             self._fail("the server sent data that nobody asked for")
             return
+        if not self._in_answer and self.on_piece is None:
+            end = data.find(b"\r\n\r\n") + 4
+            known = _known_heads.get(data[:end])
+            if known is not None and len(data) - end == known.length:
+                self.status = known.status
+                self._headers = known.headers
+                self.keep_alive = True
+                self.body = data[end:]
+                self._end_exchange()
+                return
         try:
             self._feed(data)
         except httptools.HttpParserError as exc:
@@ -276,9 +314,22 @@ class Connection(asyncio.Protocol):
                 return
             self.keep_alive = False  # something follows the answer: take the answer, drop the rest and the connection
         if self._complete:
+            if not self.received and self.keep_alive:
+                self._remember_head(data)
             self._finish()
         elif self.busy:
             self._wait_for_more(len(data))
+
+    def _remember_head(self, data: bytes) -> None:
+        """Remember the head of a good answer that came whole, behind no 1xx answer."""
+        end = data.find(b"\r\n\r\n") + 4
+        length = sum(map(len, self._pieces))
+        lengths = [value for name, value in self._headers if name.lower() == b"content-length"]
+        framed = len(lengths) == 1 and int(lengths[0]) == length == len(data) - end
+        if framed and self.status == 200 and 4 < end <= KNOWN_HEAD_BYTES:
+            if len(_known_heads) >= KNOWN_HEADS:
+                _known_heads.clear()
+            _known_heads[data[:end]] = _KnownHead(length, self.status, self._headers)
 
     def _wait_for_more(self, size: int) -> None:
         """Bound what is held of an answer of which `size` more bytes came that did not complete it."""
@@ -299,6 +350,30 @@ class Connection(asyncio.Protocol):
             self._gather()
             if self.on_growth is not None:
                 self.on_growth(self, size)
+            if self.pool is not None and self.busy:
+                self._receive_long(self.pool)
+
+    def _receive_long(self, pool: BufferPool) -> None:
+        """Have the rest of the body received into a buffer of the pool, if its length is stated and worth it."""
+        length = self.declared_length()
+        if length - self.body_size < LONG_BODY_BYTES:
+            return
+        view = pool.take(length)
+        pieces, self._pieces = self._pieces, []
+        LongBody(self, self.transport, view, pieces)
+
+    def long_body_grew(self, size: int) -> None:
+        """Take note that a body that is received into a buffer grew without being complete."""
+        self.received += size
+        self.body_size += size
+        if self.on_growth is not None:
+            self.on_growth(self, size)
+
+    def long_body_complete(self, body: memoryview) -> None:
+        """Take a body that was received into a buffer; the parser waits in the midst of it, and is replaced."""
+        self._new_parser()
+        self.body = body
+        self._end_exchange()
 
     def _gather(self) -> None:
         """Join what the segment brought of the body to one piece, and to the piece before if that is small."""
@@ -334,8 +409,17 @@ class Connection(asyncio.Protocol):
         self._writable = None
 
     def _finish(self) -> None:
-        self._complete = False
-        self.busy = False
+        pieces = self._pieces
+        if pieces:
+            self._pieces = []
+            self.body = pieces[0] if len(pieces) == 1 else pieces
+        else:
+            self.body = b""
+        self._end_exchange()
+
+    def _end_exchange(self) -> None:
+        """Tell of the answer; whoever is told may begin the next exchange."""
+        self.busy = self._in_answer = self._complete = False
         self.served += 1
         self.on_answer(self)
 

@@ -3,13 +3,12 @@
 import asyncio
 
 from millrace.dataplane.batch import Payload, PayloadFormer
+from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.resequence import Resequencer
 from millrace.jobs.transform import ObjectFailure
 
 __all__ = ["Lane"]
-
-Answer = bytes | list[bytes]
 
 
 class Lane:
@@ -43,8 +42,8 @@ class Lane:
         self.order = order
         """Lanes are numbered as they are opened, in key order."""
         self.former = former
-        self.results: Resequencer[tuple[Answer, int]] = Resequencer()
-        self.answers: list[Answer] = []
+        self.results: Resequencer[tuple[AnswerBody, int]] = Resequencer()
+        self.answers: list[AnswerBody] = []
         """Answers that may be written, in input order."""
         self.room = 0
         """Bytes of room that are given back once `answers` are written."""
@@ -76,13 +75,13 @@ class Lane:
         """Return whether a failure of that payload would be the one to tell."""
         return self.failure is None or index < self.failure_index
 
-    def finish(self, payload: Payload, answer: Answer, room: int) -> None:
+    def finish(self, payload: Payload, answer: AnswerBody, room: int) -> None:
         """Record the result of one payload."""
         for ready, freed in self.results.finish(payload.index, (answer, room)):
             self.answers.append(ready)
             self.room += freed
 
-    def take_answers(self) -> tuple[list[Answer], int]:
+    def take_answers(self) -> tuple[list[AnswerBody], int]:
         """Return what may be written and the room it holds, and forget it."""
         taken = self.answers, self.room
         self.answers, self.room = [], 0
@@ -102,6 +101,9 @@ class _Nothing:
     """The former of an object that failed."""
 
     buffered = 0
+
+    def __init__(self) -> None:
+        self.ready: list[Payload] = []
 
     def feed(self, chunk: bytes) -> None:
         """Ignore the chunk."""

@@ -37,11 +37,13 @@ from millrace.dataplane.client import (
     open_connection,
     request_head,
 )
+from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.failures import data_log_line, failure_lines, select_failures
 from millrace.dataplane.gzip import CorruptGzip, gunzip
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget, Limits
+from millrace.dataplane.long_body import BufferPool
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.processing import RecordError, locate, processing_of
 from millrace.dataplane.progress import Counters
@@ -226,6 +228,7 @@ class _Run:
             earliest=self._earliest_request,
             flush=self._flush,
         )
+        self._pool = BufferPool(limits.inflight_bytes)
         self._outstanding = 0
         self._room = asyncio.Event()
         self._wants_room = False
@@ -477,19 +480,24 @@ class _Run:
     def _pump(self, now: float = 0.0) -> None:
         """Form and send payloads as long as requests may be sent; `now` spares the inner loop a look at the clock."""
         concurrency = self._effective.max_concurrent_transforms
-        counters, budget, forming = self._counters, self._budget, self._forming
+        counters, budget, forming, idle = self._counters, self._budget, self._forming, self._idle
         while forming and counters.in_flight < concurrency:
             if counters.in_flight and (budget.held > budget.limit or self._outstanding >= self._limits.answers_held):
                 self._flush()
                 return
             lane = forming[0]
-            payload = self._next_payload(lane)
+            ready = lane.former.ready
+            payload = ready.pop() if ready and self._processing is None else self._next_payload(lane)
             if payload is not None:
                 payload.index = lane.next_index
                 lane.next_index += 1
                 counters.in_flight += 1
+                counters.requests += 1
                 self._outstanding += 1
-                self._send(lane, payload, now or self._monotonic())
+                if idle:
+                    self._send_on(idle.pop(), lane, payload, now or self._monotonic())
+                else:
+                    self._spawn_aside(lane, payload, self._connect_and_send(lane, payload))
             elif lane.failure is None:
                 if not lane.ended:
                     return
@@ -524,21 +532,14 @@ class _Run:
                 return None
             self._give_back(payload.size)
 
-    def _send(self, lane: Lane, payload: Payload, now: float) -> None:
-        self._counters.requests += 1
-        if self._idle:
-            self._send_on(self._idle.pop(), lane, payload, now)
-        else:
-            self._spawn_aside(lane, payload, self._connect_and_send(lane, payload))
-
     def _send_on(self, connection: Connection, lane: Lane, payload: Payload, now: float) -> None:
         connection.lane = lane
         connection.payload = payload
         connection.started = now
-        if not self._chunked:
-            connection.send(self._head, payload.body, payload.sent_size)
-            return
         body = payload.body
+        if not self._chunked:
+            connection.send(self._head, body, payload.sent_size)
+            return
         parts = (body,) if isinstance(body, bytes) else body
         connection.send_raw((self._head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
 
@@ -559,6 +560,7 @@ class _Run:
         connection.on_answer = self._answered
         connection.on_lost = self._lost
         connection.on_growth = self._arriving.grew
+        connection.pool = self._pool
         self._connections.add(connection)
         self._send_on(connection, lane, payload, self._monotonic())
 
@@ -574,38 +576,39 @@ class _Run:
             now = self._monotonic()
             self._counters.latency.add(now - connection.started)
             status = connection.status
-            answer = connection.take_body()
+            answer = connection.body
             if connection.keep_alive:
                 self._idle.append(connection)
             else:
                 self._connections.discard(connection)
                 connection.abort()
             if 200 <= status < 300:
-                size = len(answer) if isinstance(answer, bytes) else sum([len(piece) for piece in answer])
+                size = sum(map(len, answer)) if isinstance(answer, list) else len(answer)
                 if size > self._limits.answer_bytes:
                     self._attempt_failed(lane, payload, failure_of_large_answer(self._limits.answer_bytes, size))
                 else:
-                    self._succeeded(lane, payload, answer)
+                    self._succeeded(lane, payload, answer, size)
             elif (failure := failure_of_status(status)) is not None:
                 retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
-                self._attempt_failed(lane, payload, failure, answer=_joined(answer), retry_after=retry_after)
+                self._attempt_failed(lane, payload, failure, answer=self._joined(answer), retry_after=retry_after)
             self._pump(now)
             if self._arriving.paused:
                 self._arriving.read_on()  # the earliest request is another one now
         except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log
             self._crash(exc)
 
-    def _succeeded(self, lane: Lane, payload: Payload, answer: bytes | list[bytes]) -> None:
-        if not lane.may_fail_at(payload.index):
+    def _succeeded(self, lane: Lane, payload: Payload, answer: AnswerBody, size: int) -> None:
+        if lane.failure is not None and not lane.may_fail_at(payload.index):
             self._drop_payload(payload)
             return
         if self._rewrites and self._processing is not None:
             try:
-                answer = self._processing.complete(payload, _joined(answer))
+                answer = self._processing.complete(payload, self._joined(answer))
             except RecordError as exc:
                 self._drop_payload(payload)
                 self._fail_record(lane, payload.index, payload, exc)
                 return
+            size = len(answer)
         if lane.failure is not None:
             self._drop_payload(payload)
             self._settle(lane)
@@ -613,8 +616,7 @@ class _Run:
         counters = self._counters
         counters.in_flight -= 1
         counters.records += payload.records
-        size = len(answer) if isinstance(answer, bytes) else sum([len(piece) for piece in answer])
-        self._budget.take(size)
+        self._budget.held += size
         lane.finish(payload, answer, payload.size + size)
         if (
             lane.room >= self._limits.write_bytes
@@ -623,6 +625,16 @@ class _Run:
             or (lane.exhausted and lane.complete)
         ):
             lane.wake.set()
+
+    def _joined(self, answer: AnswerBody) -> bytes:
+        """Return an answer as bytes; a buffer of the pool goes back there."""
+        if isinstance(answer, bytes):
+            return answer
+        if isinstance(answer, list):
+            return b"".join(answer)
+        body = bytes(answer)
+        self._pool.give_back(answer)
+        return body
 
     def _earliest_request(self) -> Connection | None:
         """Return the connection of the earliest request under way, None if that connects or backs off.
@@ -728,7 +740,11 @@ class _Run:
     async def _send_again(self, lane: Lane, payload: Payload, delay: float) -> None:
         await self._clock.sleep(delay)
         if self._aside.pop(_current_task(), None) is not None:
-            self._send(lane, payload, self._monotonic())
+            self._counters.requests += 1
+            if self._idle:
+                self._send_on(self._idle.pop(), lane, payload, self._monotonic())
+            else:
+                self._spawn_aside(lane, payload, self._connect_and_send(lane, payload))
 
     # -- failing
 
@@ -853,6 +869,8 @@ class _Run:
                         for buffer in assemble(answers, line_after_each=self._line_after_each):
                             await writer.write(buffer)
                             self._counters.bytes_out += len(buffer)
+                            if isinstance(buffer, memoryview):
+                                self._pool.give_back(buffer)
                     finally:
                         lane.writing = False
                         self._outstanding -= len(answers)
@@ -950,10 +968,6 @@ class _Run:
             self._fail_reading(lane, exc)
         finally:
             self._close_lane(lane)
-
-
-def _joined(answer: bytes | list[bytes]) -> bytes:
-    return answer if isinstance(answer, bytes) else b"".join(answer)
 
 
 def _current_task() -> asyncio.Task[Any]:
