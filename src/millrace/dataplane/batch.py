@@ -5,87 +5,24 @@ is its bytes as they stand in the (decompressed) object, which is what MaxPayloa
 """
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
 
+from millrace.dataplane.frame_payloads import ManyFrames, SingleFrames
 from millrace.dataplane.line_count import LineCounter
-from millrace.dataplane.split import SPLITTERS, Splitter
+from millrace.dataplane.payload import CorruptRecords, Payload, PayloadFormer, PayloadTooLarge, UnusableRecord
+from millrace.dataplane.split import FRAMINGS, SPLITTERS, Splitter
 from millrace.jobs.transform import BatchStrategy, SplitType
 
 __all__ = [
+    "CorruptRecords",
     "ManyLines",
     "Payload",
     "PayloadFormer",
     "PayloadTooLarge",
     "SingleRecords",
+    "UnusableRecord",
     "WholePayload",
     "payload_former",
 ]
-
-
-class PayloadTooLarge(Exception):
-    """A record does not fit in one payload; `record` counts from 1, `offset` is its first byte."""
-
-    def __init__(self, record: int, offset: int) -> None:
-        super().__init__("Too much data for max payload size")
-        self.record = record
-        self.offset = offset
-
-
-class Payload:
-    """The body of one invocation and where it comes from. Mutable and plain: there is one for every request.
-
-    `record` is the number (from 1) of its first record, `offset` that record's first byte in the object. `raw` is the
-    original text where a join needs it. `index` and `failed_attempts` belong to the run.
-    """
-
-    raw = b""
-    index = 0
-    failed_attempts = 0
-
-    def __init__(
-        self, body: bytes | Sequence[bytes | memoryview], size: int, record: int, offset: int, records: int
-    ) -> None:
-        self.body = body
-        self.size = size
-        self.sent_size = size
-        self.record = record
-        self.offset = offset
-        self.records = records
-
-    def joined(self) -> bytes:
-        """Return the body as one bytes object."""
-        return self.body if isinstance(self.body, bytes) else b"".join(self.body)
-
-
-class PayloadFormer(Protocol):
-    """Makes payloads of one object's chunks.
-
-    `ready` holds payloads that are formed, the next one last: whoever wants many may take them off it without a call.
-    """
-
-    ready: list[Payload]
-
-    @property
-    def buffered(self) -> int:
-        """Bytes fed and not yet handed out in a payload."""
-        ...
-
-    def feed(self, chunk: bytes) -> None:
-        """Add the next bytes of the object."""
-        ...
-
-    def finish(self) -> None:
-        """Tell that the object has ended."""
-        ...
-
-    def take(self) -> Payload | None:
-        """Return the next payload, or None if more must be fed or nothing is left; raises PayloadTooLarge."""
-        ...
-
-    def reached(self) -> tuple[int, int]:
-        """Return the number (from 1) and first byte of the record that was fed in part; then take no more."""
-        ...
 
 
 class SingleRecords:
@@ -270,6 +207,9 @@ def payload_former(split: SplitType, strategy: BatchStrategy, limit: int) -> Pay
     """Return a new former for one object; `limit` is in bytes, 0 means none."""
     if split is SplitType.NONE:
         return WholePayload(limit)
+    if split in FRAMINGS:
+        framing = FRAMINGS[split]()
+        return ManyFrames(framing, limit) if strategy is BatchStrategy.MULTI_RECORD else SingleFrames(framing, limit)
     if strategy is BatchStrategy.MULTI_RECORD:
         return ManyLines(limit)
     return SingleRecords(SPLITTERS[split](), limit)

@@ -5,7 +5,6 @@ import asyncio
 from millrace.dataplane.batch import Payload, PayloadFormer
 from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.plan import InputObject
-from millrace.dataplane.resequence import Resequencer
 from millrace.jobs.transform import ObjectFailure
 
 __all__ = ["Lane"]
@@ -18,6 +17,7 @@ class Lane:
     """
 
     __slots__ = (
+        "_held",
         "answers",
         "bytes_read",
         "ended",
@@ -28,8 +28,8 @@ class Lane:
         "former",
         "input",
         "next_index",
+        "next_result",
         "order",
-        "results",
         "room",
         "settled",
         "starved",
@@ -42,7 +42,10 @@ class Lane:
         self.order = order
         """Lanes are numbered as they are opened, in key order."""
         self.former = former
-        self.results: Resequencer[tuple[AnswerBody, int]] = Resequencer()
+        self.next_result = 0
+        """Index of the first payload without a result."""
+        self._held: dict[int, tuple[AnswerBody, int]] = {}
+        """Results that an earlier payload keeps waiting, and the room that each holds."""
         self.answers: list[AnswerBody] = []
         """Answers that may be written, in input order."""
         self.room = 0
@@ -69,17 +72,27 @@ class Lane:
     @property
     def complete(self) -> bool:
         """Whether every payload has its result."""
-        return self.exhausted and self.results.next_index == self.next_index
+        return self.exhausted and self.next_result == self.next_index
 
     def may_fail_at(self, index: int) -> bool:
         """Return whether a failure of that payload would be the one to tell."""
         return self.failure is None or index < self.failure_index
 
-    def finish(self, payload: Payload, answer: AnswerBody, room: int) -> None:
-        """Record the result of one payload."""
-        for ready, freed in self.results.finish(payload.index, (answer, room)):
-            self.answers.append(ready)
-            self.room += freed
+    def finish(self, index: int, answer: AnswerBody, room: int) -> None:
+        """Record the result of one payload; it may be written once every earlier one is there."""
+        if index != self.next_result:
+            self._held[index] = answer, room
+            return
+        self.answers.append(answer)
+        self.room += room
+        index += 1
+        held = self._held
+        while held and index in held:
+            answer, room = held.pop(index)
+            self.answers.append(answer)
+            self.room += room
+            index += 1
+        self.next_result = index
 
     def take_answers(self) -> tuple[list[AnswerBody], int]:
         """Return what may be written and the room it holds, and forget it."""
@@ -89,10 +102,10 @@ class Lane:
 
     def drop(self) -> tuple[int, int]:
         """Forget everything that is held; return the number of results and the bytes of room that frees."""
-        held = self.results.drop()
-        results = len(self.answers) + len(held)
-        room = self.room + sum(freed for _, freed in held) + self.former.buffered
+        results = len(self.answers) + len(self._held)
+        room = self.room + sum(freed for _, freed in self._held.values()) + self.former.buffered
         self.answers, self.room = [], 0
+        self._held.clear()
         self.former = _Nothing()
         return results, room
 

@@ -195,6 +195,8 @@ class _Run:
 
         self._processing = processing_of(spec, job_start)
         self._rewrites = self._processing is not None and self._processing.rewrites_answers
+        self._plain_answer_bytes = -1 if self._rewrites else limits.answer_bytes
+        """Good answers of up to this size are written as they are."""
         self._line_after_each = spec.assemble_with is AssembleWith.LINE and not self._rewrites
         self._meta = output_meta(spec)
         self._headers = [
@@ -214,6 +216,7 @@ class _Run:
 
         self._budget = budget or Budget(limits.inflight_bytes)
         self._counters = Counters(objects_total=len(inputs), bytes_total=sum(entry.size for entry in inputs))
+        self._latency = self._counters.latency
         self._lanes: set[Lane] = set()
         self._forming: deque[Lane] = deque()
         """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
@@ -571,34 +574,38 @@ class _Run:
         try:
             lane, payload = connection.lane, connection.payload
             connection.lane = connection.payload = None
-            if connection.received:
-                self._budget.give_back(self._arriving.forget(connection))  # it is counted again below, if it is kept
             now = self._monotonic()
-            self._counters.latency.add(now - connection.started)
-            status = connection.status
+            self._latency.add(now - connection.started)
             answer = connection.body
+            plain = connection.status == 200 and type(answer) is bytes and lane.failure is None
+            if connection.received:
+                self._budget.give_back(self._arriving.forget(connection))  # it is counted again, if it is kept
             if connection.keep_alive:
                 self._idle.append(connection)
             else:
                 self._connections.discard(connection)
                 connection.abort()
-            if 200 <= status < 300:
-                size = sum(map(len, answer)) if isinstance(answer, list) else len(answer)
-                if size > self._limits.answer_bytes:
-                    self._attempt_failed(lane, payload, failure_of_large_answer(self._limits.answer_bytes, size))
-                else:
-                    self._succeeded(lane, payload, answer, size)
-            elif (failure := failure_of_status(status)) is not None:
-                retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
-                self._attempt_failed(lane, payload, failure, answer=self._joined(answer), retry_after=retry_after)
+            if plain and len(answer) <= self._plain_answer_bytes:
+                self._finish(lane, payload, answer, len(answer))
+            else:
+                self._take_answer(connection, lane, payload, answer)
             self._pump(now)
             if self._arriving.paused:
                 self._arriving.read_on()  # the earliest request is another one now
         except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log
             self._crash(exc)
 
-    def _succeeded(self, lane: Lane, payload: Payload, answer: AnswerBody, size: int) -> None:
-        if lane.failure is not None and not lane.may_fail_at(payload.index):
+    def _take_answer(self, connection: Connection, lane: Lane, payload: Payload, answer: AnswerBody) -> None:
+        """Take any answer: of a good one the rows are rewritten, if they are to be, others fail the attempt."""
+        failure = failure_of_status(connection.status)
+        if failure is not None:
+            retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
+            self._attempt_failed(lane, payload, failure, answer=self._joined(answer), retry_after=retry_after)
+            return
+        if (size := _size_of(answer)) > self._limits.answer_bytes:
+            self._attempt_failed(lane, payload, failure_of_large_answer(self._limits.answer_bytes, size))
+            return
+        if not lane.may_fail_at(payload.index):
             self._drop_payload(payload)
             return
         if self._rewrites and self._processing is not None:
@@ -608,16 +615,19 @@ class _Run:
                 self._drop_payload(payload)
                 self._fail_record(lane, payload.index, payload, exc)
                 return
-            size = len(answer)
         if lane.failure is not None:
             self._drop_payload(payload)
             self._settle(lane)
             return
+        self._finish(lane, payload, answer, _size_of(answer))
+
+    def _finish(self, lane: Lane, payload: Payload, answer: AnswerBody, size: int) -> None:
+        """Put a result where it is written from, in its turn."""
         counters = self._counters
         counters.in_flight -= 1
         counters.records += payload.records
         self._budget.held += size
-        lane.finish(payload, answer, payload.size + size)
+        lane.finish(payload.index, answer, payload.size + size)
         if (
             lane.room >= self._limits.write_bytes
             or self._wants_room
@@ -625,16 +635,6 @@ class _Run:
             or (lane.exhausted and lane.complete)
         ):
             lane.wake.set()
-
-    def _joined(self, answer: AnswerBody) -> bytes:
-        """Return an answer as bytes; a buffer of the pool goes back there."""
-        if isinstance(answer, bytes):
-            return answer
-        if isinstance(answer, list):
-            return b"".join(answer)
-        body = bytes(answer)
-        self._pool.give_back(answer)
-        return body
 
     def _earliest_request(self) -> Connection | None:
         """Return the connection of the earliest request under way, None if that connects or backs off.
@@ -650,6 +650,16 @@ class _Run:
         place = (first.lane.order, first.payload.index)
         waits = any((lane.order, payload.index) < place for lane, payload in self._aside.values())
         return None if waits else first
+
+    def _joined(self, answer: AnswerBody) -> bytes:
+        """Return an answer as bytes; a buffer of the pool goes back there."""
+        if isinstance(answer, bytes):
+            return answer
+        if isinstance(answer, list):
+            return b"".join(answer)
+        body = bytes(answer)
+        self._pool.give_back(answer)
+        return body
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -968,6 +978,10 @@ class _Run:
             self._fail_reading(lane, exc)
         finally:
             self._close_lane(lane)
+
+
+def _size_of(answer: AnswerBody) -> int:
+    return sum(map(len, answer)) if isinstance(answer, list) else len(answer)
 
 
 def _current_task() -> asyncio.Task[Any]:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from millrace.dataplane.assemble import assemble
 from millrace.dataplane.batch import Payload, PayloadFormer, PayloadTooLarge, payload_former
 from millrace.dataplane.gzip import gunzip
-from millrace.dataplane.resequence import Resequencer
+from millrace.dataplane.lane import Lane
+from millrace.dataplane.plan import InputObject
 from millrace.dataplane.split import LineSplitter
 from millrace.jobs.transform import BatchStrategy, SplitType
+from millrace.names import ObjectRef
 
 text_like = st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r\n", b"x" * 30, b"\0"]), max_size=60).map(b"".join)
 
@@ -105,13 +107,15 @@ def test_an_unsplit_object_is_one_payload(chunks: list[bytes], limit: int) -> No
 @given(st.permutations(range(20)))
 def test_results_leave_in_input_order(order: list[int]) -> None:
     """Whatever order invocations finish in, results are written in input order, as soon as they can be."""
-    resequencer: Resequencer[int] = Resequencer()
-    written: list[int] = []
-    for count, index in enumerate(order, 1):
-        written += resequencer.finish(index, index)
-        assert len(resequencer) == count - len(written)
-        assert len(written) == len(order) or len(written) not in order[:count]
-    assert written == list(range(20))
+    ref = ObjectRef("shop", "a")
+    entry = InputObject(ref=ref, size=1, output=ref)
+    lane = Lane(entry, payload_former(SplitType.NONE, BatchStrategy.MULTI_RECORD, 0), order=0)
+    for done in range(1, len(order) + 1):
+        lane.finish(order[done - 1], b"%d" % order[done - 1], 1)
+        finished = set(order[:done])
+        first_missing = next(index for index in range(len(order) + 1) if index not in finished)
+        assert lane.answers == [b"%d" % index for index in range(first_missing)]
+        assert lane.room == first_missing
 
 
 @given(st.lists(st.one_of(st.binary(max_size=5), st.lists(st.binary(max_size=5), min_size=2))), st.booleans())
