@@ -1,14 +1,17 @@
 """Cut a stream of chunks into records, whatever the chunks' borders. Pure.
 
-A record keeps its terminator: joining all records gives back the input.
+A record keeps its terminator: joining all records gives back the input. Framed records are cut in `frames`.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from millrace.dataplane.framing import Framing
+from millrace.dataplane.recordio import RecordIO
+from millrace.dataplane.tfrecord import TFRecord
 from millrace.jobs.transform import SplitType
 
-__all__ = ["SPLITTERS", "LineSplitter", "Splitter", "WholeObject"]
+__all__ = ["FRAMINGS", "SPLITTERS", "LineSplitter", "Splitter", "WholeObject"]
 
 STEP_BYTES = 64 * 1024
 """Bytes cut into records at a time: a chunk of a million tiny lines does not become a million objects at once."""
@@ -125,4 +128,10 @@ SPLITTERS: Mapping[SplitType, Callable[[], Splitter]] = {
     SplitType.NONE: WholeObject,
     SplitType.LINE: LineSplitter,
 }
-"""Split types that can be run; `validate_spec` refuses the others."""
+"""Split types whose records keep their bytes."""
+
+FRAMINGS: Mapping[SplitType, Callable[[], Framing]] = {
+    SplitType.RECORDIO: RecordIO,
+    SplitType.TFRECORD: TFRecord,
+}
+"""Split types whose records are framed: see `frames`."""

@@ -1,0 +1,89 @@
+"""The body of one invocation, what forms it, and why it may be impossible to form."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+__all__ = ["CorruptRecords", "Payload", "PayloadFormer", "PayloadTooLarge", "UnusableRecord"]
+
+
+class UnusableRecord(Exception):
+    """No payload can be formed; `record` counts from 1, `offset` is its first byte."""
+
+    def __init__(self, message: str, record: int, offset: int) -> None:
+        super().__init__(message)
+        self.record = record
+        self.offset = offset
+
+    def told(self, limit: int) -> str:
+        """Return what the job's owner reads; `limit` is the payload limit in bytes."""
+        return str(self)
+
+
+class PayloadTooLarge(UnusableRecord):
+    """A record does not fit in one payload."""
+
+    def __init__(self, record: int, offset: int) -> None:
+        super().__init__("Too much data for max payload size", record, offset)
+
+    def told(self, limit: int) -> str:
+        return f"{self}: it must be at most {limit} bytes"
+
+
+class CorruptRecords(UnusableRecord):
+    """The object is not framed as its split type says, from this record on; the message says where and why."""
+
+
+class Payload:
+    """The body of one invocation and where it comes from. Mutable and plain: there is one for every request.
+
+    `record` is the number (from 1) of its first record, `offset` that record's first byte in the object. `raw` is the
+    original text where a join needs it. `index` and `failed_attempts` belong to the run.
+    """
+
+    raw = b""
+    index = 0
+    failed_attempts = 0
+
+    def __init__(
+        self, body: bytes | Sequence[bytes | memoryview], size: int, record: int, offset: int, records: int
+    ) -> None:
+        self.body = body
+        self.size = size
+        self.sent_size = size
+        self.record = record
+        self.offset = offset
+        self.records = records
+
+    def joined(self) -> bytes:
+        """Return the body as one bytes object."""
+        return self.body if isinstance(self.body, bytes) else b"".join(self.body)
+
+
+class PayloadFormer(Protocol):
+    """Makes payloads of one object's chunks.
+
+    `ready` holds payloads that are formed, the next one last: whoever wants many may take them off it without a call.
+    """
+
+    ready: list[Payload]
+
+    @property
+    def buffered(self) -> int:
+        """Bytes fed and not yet handed out in a payload."""
+        ...
+
+    def feed(self, chunk: bytes) -> None:
+        """Add the next bytes of the object."""
+        ...
+
+    def finish(self) -> None:
+        """Tell that the object has ended."""
+        ...
+
+    def take(self) -> Payload | None:
+        """Return the next payload, or None if more must be fed or nothing is left; raises UnusableRecord."""
+        ...
+
+    def reached(self) -> tuple[int, int]:
+        """Return the number (from 1) and first byte of the record that was fed in part; then take no more."""
+        ...
