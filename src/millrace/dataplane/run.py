@@ -28,7 +28,7 @@ from typing import Any
 from millrace.clock import Clock
 from millrace.dataplane.arriving import ArrivingAnswers
 from millrace.dataplane.assemble import assemble
-from millrace.dataplane.batch import Payload, PayloadTooLarge, payload_former
+from millrace.dataplane.batch import Payload, PayloadTooLarge, UnusableRecord, payload_former
 from millrace.dataplane.client import (
     AnswerTooLarge,
     Client,
@@ -514,7 +514,7 @@ class _Run:
         while True:
             try:
                 payload = lane.former.take()
-            except PayloadTooLarge as exc:
+            except UnusableRecord as exc:
                 self._fail_too_large(lane, exc)
                 return None
             if payload is None:
@@ -784,11 +784,11 @@ class _Run:
         message = f"output {output} could not be written: the disk of the data directory is full ({error.strerror})"
         self._fail_writing(lane, "InternalServerError", message)
 
-    def _fail_too_large(self, lane: Lane, error: PayloadTooLarge) -> None:
+    def _fail_too_large(self, lane: Lane, error: UnusableRecord) -> None:
         failure = ObjectFailure(
             key=lane.input.ref.key,
             label="ClientError",
-            message=f"{error}: it must be at most {self._effective.max_payload_bytes} bytes",
+            message=error.told(self._effective.max_payload_bytes),
             record=error.record,
             offset=error.offset,
         )
