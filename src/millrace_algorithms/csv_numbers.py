@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from millrace_algorithms.delimited_numbers import BLOCK_BYTES, DelimitedParser
 from millrace_algorithms.errors import BadCell, BadLine, BadRowWidth
-from millrace_algorithms.lines import line_blocks
+from millrace_algorithms.lines import line_blocks, with_line_feeds
 
 __all__ = ["CsvReader"]
 
@@ -47,10 +47,11 @@ class CsvReader:
         for block in line_blocks(chunks, block_bytes):
             matrix = self._parser.parse(block, b"\n")
             self.fits_float32 = matrix is not None and self._parser.fits_float32
-            if matrix is None:
+            if matrix is None:  # to JSON a carriage return is a space, to the others it is not
+                block = with_line_feeds(block)
                 matrix = _read_with_numpy(block)
             if matrix is None or (self._width is not None and matrix.shape[1] != self._width):
-                matrix = self.read_cell_by_cell(block)
+                matrix = self.read_cell_by_cell(with_line_feeds(block))
             self._width = matrix.shape[1]
             self.rows += len(matrix)
             yield matrix

@@ -14,7 +14,7 @@ import orjson
 
 from millrace_algorithms.delimited_numbers import BLOCK_BYTES, DelimitedParser, split_at
 from millrace_algorithms.errors import BadRowWidth, MalformedText
-from millrace_algorithms.lines import line_blocks
+from millrace_algorithms.lines import line_blocks, with_line_feeds
 from millrace_algorithms.tables import FloatMatrix, SparseRows, Table
 
 __all__ = ["InstanceReader"]
@@ -43,7 +43,8 @@ class InstanceReader:
 
     def read_json_lines(self, chunks: Iterable[bytes]) -> Iterator[Table]:
         """Yield the instances of one object a line; raises MalformedText or BadRowWidth."""
-        for block in line_blocks(chunks, BLOCK_BYTES):
+        for lines in line_blocks(chunks, BLOCK_BYTES):
+            block = with_line_feeds(lines)
             yield from self._read_alike(block, _LINE_HEAD, _LINE_TAIL, _LINE_SEPARATOR) or [self._read_lines(block)]
 
     def _read_alike(

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 
-__all__ = ["line_blocks"]
+__all__ = ["line_blocks", "with_line_feeds"]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def line_blocks(chunks: Iterable[bytes], block_bytes: int) -> Iterator[bytes]:
-    """Yield blocks of about `block_bytes`, lines separated by LF, none at either end; CRLF becomes LF.
+    """Yield blocks of about `block_bytes`, lines separated by LF or CRLF, none at either end.
 
     Blank lines at the end of the stream are dropped. Others are kept, at the beginning of the next block, because a
     blank line between rows is for the reader of rows to refuse. One line may be longer than a block.
@@ -27,7 +27,7 @@ def line_blocks(chunks: Iterable[bytes], block_bytes: int) -> Iterator[bytes]:
             if not stripped:  # blank so far, perhaps to the end of the stream: keep one blank line of them
                 start = cut
                 continue
-            yield _with_lf(stripped)
+            yield stripped
             ending = block[len(stripped) :]
             if ending in (b"", b"\r"):
                 start = cut + 1
@@ -36,8 +36,9 @@ def line_blocks(chunks: Iterable[bytes], block_bytes: int) -> Iterator[bytes]:
         rest = text[start:] if start else text
     stripped = rest.rstrip(b"\r\n")
     if stripped:
-        yield _with_lf(stripped)
+        yield stripped
 
 
-def _with_lf(block: bytes) -> bytes:
+def with_line_feeds(block: bytes) -> bytes:
+    """Return the block with LF for CRLF."""
     return block.replace(b"\r\n", b"\n") if b"\r" in block else block

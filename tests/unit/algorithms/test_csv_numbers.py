@@ -43,8 +43,21 @@ def test_integers_beyond_64_bits_and_tiny_numbers_are_read() -> None:
 
 
 def test_the_separators_own_number_may_occur_in_data() -> None:
-    """The sentinel of the compiled parser is an ordinary number."""
-    assert read(b"-1.25e-77,1\n-1.25e-77,-1.25e-77\n") == [[-1.25e-77, 1], [-1.25e-77, -1.25e-77]]
+    """The sentinel of the compiled parser is an ordinary number, alone and among numbers that float32 cannot hold."""
+    assert read(b"-1.25e77,1\n-1.25e77,-1.25e77\n") == [[-1.25e77, 1], [-1.25e77, -1.25e77]]
+    assert read(b"1e300,-12.5e76\n1,2\n") == [[1e300, -1.25e77], [1, 2]]
+
+
+def test_a_row_that_ends_like_the_separator_is_as_wide_as_it_is() -> None:
+    """Rows of one, three and two cells, whose numbers would fill rows of two."""
+    with pytest.raises(BadRowWidth) as caught:
+        read(b"1\n-1.25e77,2,3\n4,5\n")
+    assert str(caught.value) == "expected 1 features, got 3 in row 2"
+
+
+def test_enormous_numbers_are_read_beside_ordinary_ones() -> None:
+    """What float32 cannot hold is for the reader of the rows to refuse."""
+    assert read(b"1e300,1\n2,3\n") == [[1e300, 1], [2, 3]]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 100])

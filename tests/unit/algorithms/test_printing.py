@@ -37,6 +37,15 @@ def test_several_members_stand_in_order() -> None:
     assert print_csv([LABEL, MATRIX]) == b"0.0,0.1,2.0\n1.0,-3.0,1e-7\n"
 
 
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_every_row_has_its_line(width: int) -> None:
+    """However wide it is, and whatever the numbers of it are."""
+    values = np.arange(4 * width, dtype=np.float32).reshape(4, width) - 0.5
+    values[2, -1] = np.nan
+    lines = [",".join("nan" if number != number else repr(number) for number in row) for row in values.tolist()]
+    assert print_csv([Column("x", values)]).decode().splitlines() == lines
+
+
 def test_what_is_not_finite_is_nan_in_csv_and_null_in_json() -> None:
     """JSON has no other word."""
     column = Column("x", np.array([[np.nan, 1]], np.float32))
