@@ -16,7 +16,7 @@ WINDOW_LOG_MAX = 27
 """Binary logarithm of the longest window: 128 MiB, what `zstd -d` takes unless it is told otherwise."""
 
 STEP_BYTES = 128 * 1024
-"""Bytes that are handed to the decompressor at a time: damage costs at most what they hold, and is told this exactly."""
+"""Bytes handed to the decompressor at a time: damage costs what these hold, and its place is told so exactly."""
 
 
 class CorruptZstd(Exception):

@@ -107,8 +107,8 @@ def _check_output(spec: TransformSpec, options: FormatOptions) -> None:
         return
     if spec.processing.output_filter != "$":
         raise ValidationError(
-            f'{subject} with MILLRACE_INPUT_FORMAT and JoinSource "Input" requires OutputFilter "$": columns are joined, '
-            f'not text. Got "{spec.processing.output_filter}" instead.'
+            f'{subject} with MILLRACE_INPUT_FORMAT and JoinSource "Input" requires OutputFilter "$": columns are '
+            f'joined, not text. Got "{spec.processing.output_filter}" instead.'
         )
     if spec.tags_rows:
         raise ValidationError(
