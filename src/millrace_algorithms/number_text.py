@@ -44,9 +44,9 @@ def print_csv(columns: Sequence[Column]) -> bytes:
 
 def _print_lines(matrix: FloatMatrix) -> bytes:
     """Return a line for each row. Replacing the brackets of nested lists took as long as printing the numbers."""
-    rows, width = matrix.shape
+    width = matrix.shape[1]
     if not width:
-        return b"\n" * rows
+        return b"\n" * len(matrix)
     if width == 1:
         return _print(matrix.reshape(-1))[1:-1].replace(b",", b"\n") + b"\n"
     printed = np.frombuffer(_print(matrix.reshape(-1)), np.uint8)
