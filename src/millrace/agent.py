@@ -159,7 +159,7 @@ class Agent:
     async def _transform(self, job: TransformJob, session: Session) -> InstanceOutcome:
         agent = TransformAgent(
             job.spec,
-            job.containers[0],
+            job.containers,
             job.arn,
             job.created_at,
             self._folder,

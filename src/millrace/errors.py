@@ -158,9 +158,16 @@ class UsageError(MillraceError):
 
 
 class JobFailure(MillraceError):
-    """Why a job failed, for its owner. `str(failure.reason)` becomes FailureReason."""
+    """Why a job failed, for its owner. `str(failure.reason)` becomes FailureReason.
+
+    `container` names the one of a model's several containers that is at fault; the text then begins with it.
+    """
 
     label: ClassVar[str] = "InternalServerError"
+
+    def __init__(self, message: str = "", *, container: str | None = None) -> None:
+        super().__init__(message if container is None else f"{container}: {message}")
+        self.container = container
 
     @property
     def reason(self) -> str:

@@ -1,19 +1,27 @@
 """One instance of an endpoint: a model server that is kept up until it is wanted to stop."""
 
 import asyncio
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from millrace.agents.backends import AgentBackends
-from millrace.agents.log_stream import LogStream
-from millrace.agents.serving import ServedModel, exit_failure, last_words, serve_model, serving_environment
-from millrace.dataplane.container import wait_until_healthy
-from millrace.errors import FAILURE_REASON_LIMIT, AlgorithmFailure, JobFailure
+from millrace.agents.chain import Chain, ChainLimits, plain_failure
+from millrace.agents.serving import ServedModel, exit_failure, give_up_seconds, plan_containers, serve_model
+from millrace.errors import FAILURE_REASON_LIMIT, JobFailure
 from millrace.jobs.job import EndpointJob, Instance, InstanceReady, InstanceStarted
+from millrace.ports.endpoints import INVOCATION_SECONDS, STREAM_SECONDS
 
 __all__ = ["EndpointAgent", "instance_id"]
 
 LOG_GROUP_PREFIX = "/aws/sagemaker/Endpoints/"
+
+CHAIN_LIMITS = ChainLimits(
+    answer_bytes=64 * 1024 * 1024,  # as much as an invocation may bring back; SageMaker's limit is 5 MB here
+    seconds=give_up_seconds(INVOCATION_SECONDS),
+    stream_seconds=give_up_seconds(STREAM_SECONDS),
+)
+"""What bounds the way of an invocation through several containers."""
 
 
 def instance_id(arn: str, index: int) -> str:
@@ -39,25 +47,26 @@ class EndpointAgent:
         self._backends = backends
         self._session = backends.session
         self._grace = grace_seconds
-        name = f"{instance.variant}/{instance_id(str(job.arn), instance.index)}"
-        self._stream = LogStream(backends.logs, LOG_GROUP_PREFIX + job.name, name)
 
     async def run(self) -> str | None:
         """Serve until wanted to stop; return why the instance failed, or None after a stop."""
         session = self._session
         ref = session.ref
         await session.post(InstanceStarted(at=session.clock.now(), index=ref.index, attempt=ref.attempt))
-        model = self._instance.containers[0]
         try:
-            environment = await serving_environment(
-                model, region=self._job.region, name=self._job.name, backends=self._backends
+            plans = await plan_containers(
+                self._instance.containers,
+                region=self._job.region,
+                name=self._job.name,
+                group=LOG_GROUP_PREFIX + self._job.name,
+                stream=f"{self._instance.variant}/{instance_id(str(self._job.arn), ref.index)}",
+                backends=self._backends,
             )
             async with serve_model(
-                model,
+                plans,
                 self._folder,
                 name=f"{self._job.name}-{ref.index}",
-                environment=environment,
-                stream=self._stream,
+                chain=partial(Chain, limits=CHAIN_LIMITS, failure_body=plain_failure),
                 backends=self._backends,
                 grace_seconds=self._grace,
                 download_timeout_seconds=self._instance.download_timeout_seconds,
@@ -68,22 +77,19 @@ class EndpointAgent:
         return None
 
     async def _serve(self, served: ServedModel) -> None:
-        """Wait for health, report it, then wait for a stop or for the container's end (which is a failure)."""
-        ended = asyncio.create_task(served.container.wait())
+        """Wait for health, report it, then wait for a stop or for a container's end (which is a failure)."""
+        ended = asyncio.create_task(served.wait())
         stop = asyncio.create_task(self._session.stop.wait())
         healthy = asyncio.create_task(
-            wait_until_healthy(
-                served.address, window_seconds=self._instance.startup_timeout_seconds, clock=self._session.clock
-            )
+            served.wait_until_healthy(window_seconds=self._instance.startup_timeout_seconds, clock=self._session.clock)
         )
         try:
             await asyncio.wait({ended, stop, healthy}, return_when=asyncio.FIRST_COMPLETED)
             if stop.done():
                 return
             if ended.done():
-                raise await exit_failure(served, "before it answered /ping")
-            if (failure := healthy.exception()) is not None:
-                raise AlgorithmFailure(f"{failure}{last_words(served)}") from failure
+                raise await exit_failure(ended.result(), "before it answered /ping")
+            healthy.result()
             ref = self._session.ref
             await self._session.post(
                 InstanceReady(
@@ -92,8 +98,9 @@ class EndpointAgent:
             )
             await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not stop.done():
-                failure = await exit_failure(served, "while it was in service")
-                self._stream.write_now(f"[millrace] {failure}; another container is started in its place.")
+                failure = await exit_failure(ended.result(), "while it was in service")
+                text = f"[millrace] {failure}; another instance of the model is started in its place."
+                ended.result().stream.write_now(text)
                 raise failure
         finally:
             for task in (ended, stop, healthy):
@@ -106,7 +113,7 @@ class EndpointAgent:
             containers.md 5.4; clients look for "ping health check".
         """
         text = (
-            f"The primary container for production variant {self._instance.variant} did not pass the ping health "
-            f"check. Please check CloudWatch logs for this endpoint. Cause: {failure}"
+            f"The {failure.container or 'primary'} container for production variant {self._instance.variant} did not "
+            f"pass the ping health check. Please check CloudWatch logs for this endpoint. Cause: {failure}"
         )
         return text[:FAILURE_REASON_LIMIT]

@@ -1,86 +1,254 @@
-"""Start a model's container and wait until it is healthy; what transform jobs and endpoints have in common."""
+"""Start a model's containers and wait until they are healthy; what transform jobs and endpoints have in common.
+
+A model has one container or several, which form a chain. Either way it is asked at one address.
+"""
 
 import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from millrace.agents.archives import unpack
 from millrace.agents.backends import AgentBackends
+from millrace.agents.chain import Chain, Link
+from millrace.agents.chain_server import serve_chain
 from millrace.agents.log_stream import LogStream
-from millrace.agents.objects import download, iter_objects
-from millrace.agents.placement import Placement
-from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, RuntimeUnavailable
+from millrace.agents.model_data import bring_model
+from millrace.clock import Clock
+from millrace.dataplane.client import Client
+from millrace.dataplane.container import wait_until_healthy
+from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, JobFailure, RuntimeUnavailable
 from millrace.folder_removal import remove_folder
 from millrace.jobs.endpoint import ModelContainer, ModelData
-from millrace.names import ObjectPrefix, ObjectRef, relative_key
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
-from millrace.ports.runtime import Address, Container, ContainerSpec
+from millrace.ports.runtime import Address, Container, ContainerSpec, Image
 
-__all__ = ["ServedModel", "bring_model", "exit_failure", "last_words", "serve_model", "serving_environment"]
+__all__ = [
+    "ContainerPlan",
+    "ServedContainer",
+    "ServedModel",
+    "exit_failure",
+    "give_up_seconds",
+    "plan_containers",
+    "serve_model",
+]
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+CONTAINERS_FOLDER = "containers"
+"""Where the folders of a model's several containers are, by number: names could be longer than a socket's path."""
+
+CHAIN_IDLE_CONNECTIONS = 128
+"""Connections to each container of a chain that are kept: more than MaxConcurrentTransforms can be."""
+
+GIVE_UP_EARLIER_SECONDS = 0.25
+GIVE_UP_EARLIER_SHARE = 0.1
+"""A chain gives up that much before whoever asked it: it can tell which container was slow."""
+
+ACCEPTS_PORT_LABEL = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
+
+SANDBOX_PORTS = {"SAGEMAKER_BIND_TO_PORT": "8080", "SAGEMAKER_SAFE_PORT_RANGE": "9000-9999"}
+"""What an image with that label is told where its container has a network, and so all ports, to itself."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ServedModel:
-    """A started model server."""
+class ContainerPlan:
+    """A container to start. `name` is its host name in a chain, None if it is the model's only one."""
 
+    name: str | None
+    model: ModelContainer
+    environment: Mapping[str, str]
+    stream: LogStream
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedContainer:
+    """A started container."""
+
+    name: str | None
     container: Container
     address: Address
     stream: LogStream
 
+    @property
+    def last_words(self) -> str:
+        """What a failure text adds about the container's last log lines; nothing if it said nothing."""
+        return "; last log lines: " + " | ".join(self.stream.tail) if self.stream.tail else ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedModel:
+    """A model's started containers, and where the model as a whole is asked."""
+
+    containers: Sequence[ServedContainer]
+    address: Address
+
+    async def wait(self) -> ServedContainer:
+        """Return the first container that ends."""
+        waiting = [asyncio.create_task(it.container.wait()) for it in self.containers]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return next(it for it, task in zip(self.containers, waiting, strict=True) if task.done())
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def wait_until_healthy(self, *, window_seconds: float, clock: Clock) -> None:
+        """Return once every container answers /ping with 200.
+
+        Raises:
+            AlgorithmFailure: One does not within the window; its last log lines are told.
+        """
+
+        async def wait(it: ServedContainer) -> None:
+            try:
+                await wait_until_healthy(it.address, window_seconds=window_seconds, clock=clock)
+            except AlgorithmFailure as failure:
+                raise AlgorithmFailure(f"{failure}{it.last_words}", container=it.name) from failure
+
+        await _all(wait(it) for it in self.containers)
+
+
+async def plan_containers(
+    models: Sequence[ModelContainer],
+    *,
+    region: str,
+    name: str,
+    group: str,
+    stream: str,
+    backends: AgentBackends,
+    environment: Callable[[Mapping[str, str]], Mapping[str, str]] = dict,
+) -> list[ContainerPlan]:
+    """Return how a model's containers are to be started.
+
+    Args:
+        models: Of one model, in order.
+        region: Of the job or endpoint.
+        name: Of the job or endpoint: what the containers' temporary keys are made for.
+        group: The log group.
+        stream: Name of the log stream; several containers have one each, below that name.
+        backends: Where keys and log streams come from.
+        environment: Makes a container's variables of the platform's and the model's, of which the model's win.
+
+    Source:
+        containers.md 5.1, 5.6.
+    """
+    platform = {
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        **({"AWS_ENDPOINT_URL": backends.endpoint_url} if backends.endpoint_url else {}),
+        **await backends.mint_credentials(name),
+    }
+    plans = []
+    for number, model in enumerate(models, start=1):
+        own = None if len(models) == 1 else model.hostname or f"container-{number}"
+        plans.append(
+            ContainerPlan(
+                name=own,
+                model=model,
+                environment=environment({**platform, **model.environment}),
+                stream=LogStream(backends.logs, group, stream if own is None else f"{stream}/{own}"),
+            )
+        )
+    return plans
+
+
+def give_up_seconds(seconds: float) -> float:
+    """Return how long a chain may take where its client waits for some seconds."""
+    return seconds - min(GIVE_UP_EARLIER_SECONDS, seconds * GIVE_UP_EARLIER_SHARE)
+
 
 @asynccontextmanager
 async def serve_model(
-    model: ModelContainer,
+    plans: Sequence[ContainerPlan],
     folder: Path,
     *,
     name: str,
-    environment: Mapping[str, str],
-    stream: LogStream,
+    chain: Callable[[Sequence[Link]], Chain],
     backends: AgentBackends,
     grace_seconds: float,
     download_timeout_seconds: float | None = None,
 ) -> AsyncIterator[ServedModel]:
-    """Unpack the model and run its container with `serve` while the block runs; it is stopped at the end.
+    """Unpack the model and run its containers with `serve` while the block runs; they are stopped at the end.
+
+    Several containers start at the same time, each with a folder of its own, and are asked through a chain.
 
     Raises:
-        ClientFailure: Image or model data are not to be had, or the data not within `download_timeout_seconds`.
-        LeaseLost: Another attempt has taken over before the container was started.
+        ClientFailure: An image or model data are not to be had, or data not within `download_timeout_seconds`.
+        LeaseLost: Another attempt has taken over before the containers were started.
     """
-    opt_ml = folder / "opt" / "ml"
     await backends.runtime.end_left_over(folder)
     remove_folder(folder / "opt")
+    remove_folder(folder / CONTAINERS_FOLDER)
+    folders = [folder] if len(plans) == 1 else [folder / CONTAINERS_FOLDER / str(n) for n in range(1, len(plans) + 1)]
+    images = await _all(
+        _bring(plan, place, backends, download_timeout_seconds) for plan, place in zip(plans, folders, strict=True)
+    )
+    await backends.session.check_lease()  # bringing the model took a while: the folder may be another attempt's
+    starting = [
+        asyncio.create_task(_launch(plan, image, place, name, backends))
+        for plan, image, place in zip(plans, images, folders, strict=True)
+    ]
+    try:
+        containers = await _all(asyncio.shield(task) for task in starting)
+        async with _asked_at_one_address(containers, folder, chain) as address:
+            yield ServedModel(containers=containers, address=address)
+    finally:
+        # Also those that were still starting when another one could not: nobody else would stop them.
+        await asyncio.wait(starting)
+        started = [task.result() for task in starting if not task.cancelled() and task.exception() is None]
+        await asyncio.gather(*(it.container.stop(grace_seconds) for it in started))
+        for plan in plans:
+            plan.stream.flush()
+
+
+@asynccontextmanager
+async def _asked_at_one_address(
+    containers: Sequence[ServedContainer], folder: Path, chain: Callable[[Sequence[Link]], Chain]
+) -> AsyncIterator[Address]:
+    if len(containers) == 1:
+        yield containers[0].address
+        return
+    async with AsyncExitStack() as stack:
+        links = []
+        for it in containers:
+            client = await stack.enter_async_context(Client(it.address, max_idle=CHAIN_IDLE_CONNECTIONS))
+            links.append(Link(name=it.name or "", client=client))
+        yield await stack.enter_async_context(serve_chain(chain(links), folder))
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, T] | asyncio.Future[T]]) -> list[T]:
+    """Return all results; once one fails, cancel the others and raise what it raised."""
+    tasks = [asyncio.ensure_future(it) for it in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in tasks:
+            if task in done:
+                task.result()
+        return [task.result() for task in tasks]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            _ = task.cancelled() or task.exception()  # else the loop complains of those that nobody was told of
+
+
+async def _bring(plan: ContainerPlan, folder: Path, backends: AgentBackends, seconds: float | None) -> Image:
+    """Put a container's model data into its folder and return its image."""
+    opt_ml = folder / "opt" / "ml"
     (opt_ml / "model").mkdir(parents=True)
+    model = plan.model
     try:
         image = backends.images.resolve(model.resolved_image or model.image)
-        async with _within(download_timeout_seconds, model.data):
+        async with _within(seconds, model.data):
             await bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
-        await backends.session.check_lease()  # bringing the model took a while: the folder may be another attempt's
-        container = await backends.runtime.launch(
-            ContainerSpec(
-                name=name,
-                image=image,
-                command=(*image.command, "serve"),
-                environment=environment,
-                opt_ml=opt_ml,
-                serves=True,
-                network_isolation=model.network_isolation,
-                on_line=stream.write,
-            )
-        )
-    except (ImageUnavailable, RuntimeUnavailable) as exc:
-        raise ClientFailure(str(exc)) from exc
-    assert container.address is not None
-    try:
-        yield ServedModel(container=container, address=container.address, stream=stream)
-    finally:
-        await container.stop(grace_seconds)
-        stream.flush()
+    except (ImageUnavailable, ClientFailure) as exc:
+        raise ClientFailure(str(exc), container=plan.name) from exc
+    return image
 
 
 @asynccontextmanager
@@ -100,69 +268,35 @@ async def _within(seconds: float | None, data: ModelData | None) -> AsyncIterato
         ) from exc
 
 
-async def bring_model(objects: ObjectStore, data: ModelData | None, folder: Path, *, link: bool) -> None:
-    """Put a model's files into its folder.
-
-    Raises:
-        ClientFailure: They are not there, or a key can't be a file name below the folder.
-
-    Source:
-        containers.md 5.2.
-    """
-    if data is None:
-        return
-    placement = Placement(folder)
-    if data.is_prefix:
-        source = ObjectPrefix.parse(data.uri)
-        async for info in iter_objects(objects, source):
-            target = placement.place(info.ref, relative_key(source.prefix, info.ref.key))
-            await download(objects, info.ref, target, link=link)
-        return
-    ref = ObjectRef.parse(data.uri)
-    if not data.is_gzip:
-        await download(objects, ref, placement.place(ref, ref.key.rpartition("/")[2]), link=link)
-        return
+async def _launch(
+    plan: ContainerPlan, image: Image, folder: Path, name: str, backends: AgentBackends
+) -> ServedContainer:
+    in_chain = plan.name is not None
+    own_ports = SANDBOX_PORTS if in_chain and image.root is not None and _accepts_port(image) else {}
     try:
-        local = await objects.open_local(ref)
-    except (NoSuchKey, NoSuchBucket) as exc:
-        raise ClientFailure(f"model data {ref} does not exist") from exc
-    if local is not None:
-        _, _, descriptor = local
-    else:
-        archive = folder.parent / "model.tar.gz"
-        await download(objects, ref, archive, link=False)
-        descriptor = os.open(archive, os.O_RDONLY)
-        archive.unlink()
-    with os.fdopen(descriptor, "rb") as source_file:
-        await asyncio.to_thread(unpack, source_file, folder, name=f"model data {ref}")
+        container = await backends.runtime.launch(
+            ContainerSpec(
+                name=f"{name}-{plan.name}" if in_chain else name,
+                image=image,
+                command=(*image.command, "serve"),
+                environment={**plan.environment, **own_ports},
+                opt_ml=folder / "opt" / "ml",
+                serves=True,
+                network_isolation=plan.model.network_isolation,
+                on_line=plan.stream.write,
+            )
+        )
+    except (ImageUnavailable, RuntimeUnavailable) as exc:
+        raise ClientFailure(str(exc), container=plan.name) from exc
+    assert container.address is not None
+    return ServedContainer(name=plan.name, container=container, address=container.address, stream=plan.stream)
 
 
-async def serving_environment(
-    model: ModelContainer, *, region: str, name: str, backends: AgentBackends
-) -> dict[str, str]:
-    """Return a model server's variables; the model's own win over the platform's.
-
-    Args:
-        name: Of the job or endpoint: what its temporary keys are made for.
-
-    Source:
-        containers.md 5.1.
-    """
-    return {
-        "AWS_REGION": region,
-        "AWS_DEFAULT_REGION": region,
-        **({"AWS_ENDPOINT_URL": backends.endpoint_url} if backends.endpoint_url else {}),
-        **await backends.mint_credentials(name),
-        **model.environment,
-    }
+def _accepts_port(image: Image) -> bool:
+    return image.labels.get(ACCEPTS_PORT_LABEL, "").lower() == "true"
 
 
-async def exit_failure(served: ServedModel, doing: str) -> AlgorithmFailure:
+async def exit_failure(ended: ServedContainer, doing: str) -> JobFailure:
     """Return the failure of a container that ended by itself, with the last of what it said."""
-    status = await served.container.wait()
-    return AlgorithmFailure(f"Model container exited with {status} {doing}{last_words(served)}")
-
-
-def last_words(served: ServedModel) -> str:
-    """Return what a failure text adds about the container's last log lines; nothing if it said nothing."""
-    return "; last log lines: " + " | ".join(served.stream.tail) if served.stream.tail else ""
+    status = await ended.container.wait()
+    return AlgorithmFailure(f"Model container exited with {status} {doing}{ended.last_words}", container=ended.name)

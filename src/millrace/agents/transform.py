@@ -2,20 +2,29 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from millrace.agents.backends import AgentBackends
 from millrace.agents.capture import write_manifests
+from millrace.agents.chain import Chain, ChainLimits, Link, named_failure
 from millrace.agents.endpoint import instance_id
 from millrace.agents.log_stream import LogStream
-from millrace.agents.serving import ServedModel, exit_failure, serve_model, serving_environment
+from millrace.agents.serving import (
+    ContainerPlan,
+    ServedContainer,
+    ServedModel,
+    exit_failure,
+    give_up_seconds,
+    plan_containers,
+    serve_model,
+)
 from millrace.dataplane.capture import manifest_meta, plan_manifests
 from millrace.dataplane.client import Client
-from millrace.dataplane.container import wait_until_healthy
 from millrace.dataplane.execution_parameters import container_environment, effective_settings
 from millrace.dataplane.failures import data_log_line
 from millrace.dataplane.limits import Limits
@@ -47,7 +56,7 @@ class TransformAgent:
     def __init__(
         self,
         spec: TransformSpec,
-        model: ModelContainer,
+        containers: Sequence[ModelContainer],
         arn: Arn,
         created_at: datetime,
         folder: Path,
@@ -59,7 +68,7 @@ class TransformAgent:
         find_start: Callable[[], Awaitable[datetime | None]] | None = None,
     ) -> None:
         self._spec = spec
-        self._model = model
+        self._containers = containers
         self._arn = arn
         self._created_at = created_at
         self._folder = folder
@@ -72,9 +81,9 @@ class TransformAgent:
         self._job_start = created_at
         self._captured: list[InputObject] = []
         self._progress = Progress()
-        name = f"{arn.name}/{instance_id(str(arn), backends.session.ref.index)}-{int(created_at.timestamp() * 1000)}"
-        self._stream = LogStream(backends.logs, LOG_GROUP, name)
-        self._data_log = LogStream(backends.logs, LOG_GROUP, f"{name}/data-log")
+        instance = instance_id(str(arn), backends.session.ref.index)
+        self._stream_name = f"{arn.name}/{instance}-{int(created_at.timestamp() * 1000)}"
+        self._data_log = LogStream(backends.logs, LOG_GROUP, f"{self._stream_name}/data-log")
         backends.session.read_progress = self._read_progress
 
     @property
@@ -99,11 +108,10 @@ class TransformAgent:
             if not inputs:
                 return InstanceOutcome(progress=self._progress, stopped=session.stop.is_set())
             async with serve_model(
-                self._model,
+                await self._plan_containers(),
                 self._folder,
                 name=f"{self._arn.name}-{ref.index}",
-                environment=await self._environment(),
-                stream=self._stream,
+                chain=self._chain,
                 backends=self._backends,
                 grace_seconds=self._grace,
             ) as served:
@@ -116,17 +124,28 @@ class TransformAgent:
             raise
         finally:
             self._data_log.flush()
-            self._stream.flush()
 
-    async def _environment(self) -> dict[str, str]:
-        platform = await serving_environment(
-            self._model, region=self._arn.region, name=self._arn.name, backends=self._backends
+    async def _plan_containers(self) -> list[ContainerPlan]:
+        return await plan_containers(
+            self._containers,
+            region=self._arn.region,
+            name=self._arn.name,
+            group=LOG_GROUP,
+            stream=self._stream_name,
+            backends=self._backends,
+            environment=partial(container_environment, self._spec),
         )
-        return container_environment(self._spec, platform)
+
+    def _chain(self, links: Sequence[Link]) -> Chain:
+        """Return what asks several containers: within the bounds of the data plane, which asks it."""
+        limits = ChainLimits(
+            answer_bytes=self._limits.answer_bytes, seconds=give_up_seconds(self._spec.invocation_timeout_seconds)
+        )
+        return Chain(links, limits=limits, failure_body=named_failure)
 
     async def _transform(self, served: ServedModel, inputs: list[InputObject]) -> InstanceOutcome:
         """Wait for health, run the data plane; a container that ends meanwhile ends the instance."""
-        ended = asyncio.create_task(served.container.wait())
+        ended = asyncio.create_task(served.wait())
         stop_waiting = asyncio.create_task(self._session.stop.wait())
         halt = asyncio.Event()
         work: asyncio.Task[InstanceOutcome] | None = None
@@ -141,7 +160,7 @@ class TransformAgent:
                 await asyncio.wait({work}, timeout=HALT_SECONDS)
                 if ended.done() and not stop_waiting.done():
                     done, total = self._progress.objects_done, self._progress.objects_total
-                    raise await exit_failure(served, f"after {done} of {total} objects")
+                    raise await exit_failure(ended.result(), f"after {done} of {total} objects")
             return await work
         finally:
             if work is not None and not work.done():
@@ -150,14 +169,16 @@ class TransformAgent:
             for task in (ended, stop_waiting):
                 task.cancel()
 
-    async def _healthy(self, served: ServedModel, ended: "asyncio.Task[Any]", stop: "asyncio.Task[Any]") -> bool:
+    async def _healthy(
+        self, served: ServedModel, ended: "asyncio.Task[ServedContainer]", stop: "asyncio.Task[Any]"
+    ) -> bool:
         """Return once /ping answers 200; False if a stop came first.
 
         Raises:
             AlgorithmFailure: The container ended, or the window passed.
         """
         healthy = asyncio.create_task(
-            wait_until_healthy(served.address, window_seconds=self._ping_window, clock=self._session.clock)
+            served.wait_until_healthy(window_seconds=self._ping_window, clock=self._session.clock)
         )
         await asyncio.wait({healthy, ended, stop}, return_when=asyncio.FIRST_COMPLETED)
         if not healthy.done():
@@ -165,7 +186,7 @@ class TransformAgent:
         if stop.done():
             return False
         if ended.done():
-            raise await exit_failure(served, "before it answered /ping")
+            raise await exit_failure(ended.result(), "before it answered /ping")
         healthy.result()
         return True
 

@@ -109,12 +109,13 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
     aliases: dict[str, Path] = {}
     source = _place(request.input, "--input", aliases, must_exist=True)
     output = _place(request.output, "--output", aliases, must_exist=False)
-    model = await _model(settings, request, aliases, scratch)
+    containers = await _containers(settings, request, aliases, scratch)
     spec = _spec(request, source, output)
     validate_spec(spec)
     images = runnable_images(settings, holds=True)
     try:
-        images.resolve(model.image)
+        for container in containers:
+            images.resolve(container.image)
     except ImageUnavailable as exc:
         raise UsageError(f"--image: {exc}") from exc
     clock = SystemClock()
@@ -132,7 +133,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
     )
     work = TransformAgent(
         spec,
-        model,
+        containers,
         sagemaker_arn("transform-job", name, region=DEFAULT_REGION, account=settings.account),
         clock.now(),
         scratch / "work",
@@ -194,15 +195,15 @@ def _place(text: str, option: str, aliases: dict[str, Path], *, must_exist: bool
     return ObjectPrefix(bucket, "")
 
 
-async def _model(
+async def _containers(
     settings: Settings, request: TransformRequest, aliases: dict[str, Path], scratch: Path
-) -> ModelContainer:
-    """Return the container that the model options name."""
+) -> tuple[ModelContainer, ...]:
+    """Return the containers that the model options name: one, or as many as a model of the data directory has."""
     path = Path(request.model).expanduser()
     if request.model.startswith("s3://"):
         if request.image is None:
             raise UsageError("--model: an s3 address needs --image")
-        return ModelContainer(image=request.image, data=ModelData(uri=request.model))
+        return (ModelContainer(image=request.image, data=ModelData(uri=request.model)),)
     if path.exists():
         archive = path if path.is_file() else _packed(path, scratch)
         image = request.image or _built_in(archive)
@@ -210,7 +211,7 @@ async def _model(
             raise UsageError(f"--model: {path} does not say which image it belongs to; give --image")
         bucket = f"local{len(aliases)}"
         aliases[bucket] = archive.absolute().parent
-        return ModelContainer(image=image, data=ModelData(uri=f"s3://{bucket}/{archive.name}"))
+        return (ModelContainer(image=image, data=ModelData(uri=f"s3://{bucket}/{archive.name}")),)
     if request.image is not None:
         raise UsageError(f"--model: there is no file or folder {path}")
     return await _registered_model(settings, request.model)
@@ -239,7 +240,7 @@ def _built_in(archive: Path) -> str | None:
     return f"{algorithm}:1" if isinstance(algorithm, str) else None
 
 
-async def _registered_model(settings: Settings, name: str) -> ModelContainer:
+async def _registered_model(settings: Settings, name: str) -> tuple[ModelContainer, ...]:
     if has_state(settings):
         database = open_database(settings)
         try:
@@ -247,7 +248,7 @@ async def _registered_model(settings: Settings, name: str) -> ModelContainer:
         finally:
             database.close()
         if document is not None:
-            return model_containers(document.content)[0]
+            return model_containers(document.content)
     raise UsageError(f"--model: {name!r} is neither a file nor a model of {settings.data_dir}")
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 __all__ = [
+    "INVOCATION_SECONDS",
+    "STREAM_SECONDS",
     "AnswerTooLarge",
     "EndpointNotReady",
     "EndpointRouter",
@@ -15,6 +17,12 @@ __all__ = [
     "NoSuchVariant",
     "NoWeights",
 ]
+
+INVOCATION_SECONDS = 60.0
+"""How long a container may take to answer, of a streamed answer until its head is there."""
+
+STREAM_SECONDS = 480.0
+"""How long a streamed answer may take from there on."""
 
 
 class NoSuchEndpoint(Exception):
@@ -59,9 +67,9 @@ class Invocation:
     content_type: str | None = None
     inference_id: str | None = None
     custom_attributes: str | None = None
-    timeout_seconds: float = 60.0
+    timeout_seconds: float = INVOCATION_SECONDS
     """Until the whole answer is there; of a streamed one, until its head is."""
-    stream_timeout_seconds: float = 480.0
+    stream_timeout_seconds: float = STREAM_SECONDS
     """From the head of a streamed answer to its end."""
 
 

@@ -1,13 +1,16 @@
 """A model's files stay in the model's folder, its container in its attempt."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from millrace.agents.backends import AgentBackends
+from millrace.agents.chain import Chain, ChainLimits, Link, named_failure
 from millrace.agents.log_stream import LogStream
-from millrace.agents.serving import bring_model, serve_model
+from millrace.agents.model_data import bring_model
+from millrace.agents.serving import ContainerPlan, serve_model
 from millrace.agents.session import DetachedSession
 from millrace.clock import SystemClock
 from millrace.errors import ClientFailure, LeaseLost
@@ -90,6 +93,10 @@ async def no_credentials(name: str) -> dict[str, str]:
     return {}
 
 
+def chain(links: Sequence[Link]) -> Chain:
+    return Chain(links, limits=ChainLimits(answer_bytes=1024, seconds=60.0), failure_body=named_failure)
+
+
 async def test_no_container_is_started_once_the_lease_is_lost(objects: FilesystemObjects, tmp_path: Path) -> None:
     """It would work in the folder, and listen at the address, of the attempt that took over."""
     ran = tmp_path / "ran"
@@ -103,16 +110,16 @@ async def test_no_container_is_started_once_the_lease_is_lost(objects: Filesyste
         endpoint_url=None,
         mint_credentials=no_credentials,
     )
+    plan = ContainerPlan(name=None, model=ModelContainer(image="u"), environment={}, stream=LogStream(logs, "g", "s"))
     serving = serve_model(
-        ModelContainer(image="u"),
+        [plan],
         tmp_path / "shop",
         name="c",
-        environment={},
-        stream=LogStream(logs, "g", "s"),
+        chain=chain,
         backends=backends,
         grace_seconds=1.0,
     )
     with pytest.raises(LeaseLost):
         async with serving as served:
-            await served.container.wait()
+            await served.wait()
     assert not ran.exists()
