@@ -152,8 +152,18 @@ REFUSED = [
         join(split=SplitType.NONE, assemble_with=AssembleWith.NONE),
         'requires SplitType and AssembleWith to be "Line"',
     ),
-    ("X12", job(split=SplitType.RECORDIO), 'TransformInput.SplitType "RecordIO" is not supported yet'),
-    ("X12", job(split=SplitType.TFRECORD), 'TransformInput.SplitType "TFRecord" is not supported yet'),
+    ("X12", join(split=SplitType.RECORDIO), "SplitType to equal AssembleWith"),
+    (
+        "X12",
+        job(**{**CSV, **processing("$[1:]"), "split": SplitType.RECORDIO}),
+        'InputFilter other than "$" requires TransformInput.SplitType to be "None" or "Line". '
+        'Got InputFilter "$[1:]" and SplitType "RecordIO" instead.',
+    ),
+    (
+        "X12",
+        job(**{**JSONL, **processing(output_filter="$.a"), "split": SplitType.TFRECORD}),
+        'Got OutputFilter "$.a" and SplitType "TFRecord" instead.',
+    ),
     ("X13", job(**processing("$[1:]")), "InputFilter requires ContentType"),
     ("X14", job(content_type="text/csv", **processing(output_filter="$[0]")), "OutputFilter requires Accept"),
     ("X17", job(**CSV, **processing("$[0,5:]")), "only single range filters"),
@@ -406,6 +416,104 @@ async def test_the_request_wins_over_the_container() -> None:
     """BatchStrategy in the request overrules /execution-parameters."""
     model = with_parameters(b'{"BatchStrategy":"SINGLE_RECORD"}', LEN)
     assert (await run_job(job(**MULTI), model, b"a\nb\n")).server.bodies == [b"a\nb\n"]
+
+
+# -- 9.4 RecordIO and TFRecord
+
+RECORDIO = {"split": SplitType.RECORDIO, "strategy": BatchStrategy.SINGLE_RECORD, **LINES}
+TFRECORD = {"split": SplitType.TFRECORD, "strategy": BatchStrategy.SINGLE_RECORD, **LINES}
+MANY_FRAMES = {"strategy": BatchStrategy.MULTI_RECORD}
+R01 = bytes.fromhex("0a23d7ce0100000061000000 0a23d7ce0300000061626300")
+R04 = bytes.fromhex("0a23d7ce0400002061626364 0a23d7ce0400006065666768")
+R08 = bytes.fromhex("0b23d7ce00000000")
+T01 = bytes.fromhex("01000000000000000175de4161786ee428 0300000000000000b099490e6162636e57f121")
+T03 = bytes.fromhex("0500000000000000eab2043e68656c6c6fbb1f1c19")
+
+FRAMED = vectors(
+    "9.4",
+    ("R01", RECORDIO, R01, HEX, b"61\n616263\n", request_is(b"a", b"abc")),
+    ("R02", {**RECORDIO, **MANY_FRAMES}, R01, LEN, b"24\n", request_is(R01)),
+    ("R03", RECORDIO, bytes.fromhex("0a23d7ce0500000068656c6c6f000000"), LEN, b"5\n"),
+    ("R04", RECORDIO, R04, HEX, b"616263640a23d7ce65666768\n", {"count": 1}),
+    ("R04-many", {**RECORDIO, **MANY_FRAMES}, R04, HEX, R04.hex().encode() + b"\n", {"count": 1}),
+    ("R05", RECORDIO, bytes.fromhex("0a23d7ce000000200a23d7ce00000060"), HEX, b"0a23d7ce\n"),
+    ("R06", RECORDIO, bytes.fromhex("0a23d7ce0800000061620a23d7ce6566"), LEN, b"8\n", {"count": 1}),
+    ("R07", RECORDIO, bytes.fromhex("0a23d7ce00000000"), LEN, b"0\n"),
+    (
+        "R08",
+        RECORDIO,
+        R08,
+        LEN,
+        None,
+        {
+            "message": "b/in/a.csv: ClientError: Failed to split the object as RecordIO at byte 0: "
+            "expected the magic 0a 23 d7 ce, got 0b 23 d7 ce",
+            "count": 0,
+        },
+    ),
+    ("T01", TFRECORD, T01, HEX, b"61\n616263\n", request_is(b"a", b"abc")),
+    ("T02", {**TFRECORD, **MANY_FRAMES}, T01, LEN, b"36\n", request_is(T01)),
+    ("T03", TFRECORD, T03, LEN, b"5\n"),
+    ("T04", TFRECORD, bytes.fromhex("000000000000000029039807d8ea82a2"), LEN, b"0\n"),
+    (
+        "T05",
+        TFRECORD,
+        T03[:-1] + b"\x18",
+        LEN,
+        None,
+        {"message": "the record's bytes have the checksum 191c1fbb, but the record says 181c1fbb", "count": 0},
+    ),
+    (
+        "T06",
+        TFRECORD,
+        T03[:20],
+        LEN,
+        None,
+        {"message": "at byte 0: the object ends after 20 bytes of a record of at least 21", "count": 0},
+    ),
+)
+
+
+@pytest.mark.parametrize("vector", FRAMED)
+async def test_framed_records_are_split(vector: Vector) -> None:
+    """Requests and outputs are those of section 9.4."""
+    await check(vector)
+
+
+@pytest.mark.parametrize("settings", [RECORDIO, {**RECORDIO, **MANY_FRAMES}, TFRECORD, {**TFRECORD, **MANY_FRAMES}])
+async def test_framed_objects_may_be_empty_or_compressed(settings: dict[str, Any]) -> None:
+    """An empty object gives an empty output; gzip is decompressed before the records are cut."""
+    framed = R01 if settings["split"] is SplitType.RECORDIO else T01
+    inputs = {"in/a.csv": gzip.compress(framed), "in/b.csv": b""}
+    result = await run_job(job(**settings, compression=Compression.GZIP), LEN, inputs)
+    many = settings["strategy"] is BatchStrategy.MULTI_RECORD
+    assert result.output == (b"%d\n" % len(framed) if many else b"1\n3\n")
+    assert result.objects.data("s3://b/out/b.csv.out") == b""
+    assert result.outcome.progress.records == 2
+
+
+async def test_records_before_a_damaged_one_are_counted() -> None:
+    """The failure names the damaged record and its first byte; records before it were sent, its output is not there."""
+    damaged = R01 + R08 + R01
+    result = await run_job(job(**RECORDIO), HEX, {"in/a.csv": damaged, "in/b.csv": R01})
+    assert result.objects.keys("b", "out/") == ["out/b.csv.out"]
+    assert result.reason == (
+        "ClientError: See job logs for more information. 1 of 2 objects failed; first: in/a.csv, record 3 at byte 24: "
+        "Failed to split the object as RecordIO at byte 24: expected the magic 0a 23 d7 ce, got 0b 23 d7 ce"
+    )
+
+
+@pytest.mark.parametrize("settings", [RECORDIO, {**RECORDIO, **MANY_FRAMES}])
+async def test_a_framed_record_counts_with_its_framing(settings: dict[str, Any]) -> None:
+    """A record of just the limit passes, framing included; a longer one is refused before it is read."""
+    fitting = bytes.fromhex("0a23d7ce f8ff0f00") + b"x" * (MIB - 8)
+    longer = bytes.fromhex("0a23d7ce fcff0f00") + b"x" * (MIB - 4)
+    assert not (await run_job(job(**settings, **ONE_MB), LEN, fitting)).failed
+    for given in (longer, longer[:8]):
+        result = await run_job(job(**settings, **ONE_MB), LEN, fitting + given)
+        failure = result.outcome.failures[0]
+        assert failure.message == "Too much data for max payload size: it must be at most 1048576 bytes"
+        assert (failure.record, failure.offset) == (2, MIB)
 
 
 # -- 9.5 assembly

@@ -6,10 +6,9 @@ Source:
 """
 
 import re
-from collections.abc import Iterable
 
 from millrace.dataplane.jsonpath import Format, InvalidFilter, format_of, parse_filter
-from millrace.dataplane.split import SPLITTERS
+from millrace.dataplane.split import FRAMINGS
 from millrace.errors import ValidationError
 from millrace.jobs.transform import (
     MIB,
@@ -51,7 +50,6 @@ def validate_spec(spec: TransformSpec) -> None:
     _check_ranges(spec)
     _check_environment(spec)
     _check_types(spec)
-    _check_split(spec)
     _check_join(spec)
     _check_filters(spec)
     _check_capture(spec)
@@ -117,13 +115,6 @@ def _check_types(spec: TransformSpec) -> None:
             raise _broken(repr(value), path, "Member must not contain control characters")
 
 
-def _check_split(spec: TransformSpec) -> None:
-    if spec.split not in SPLITTERS:
-        raise ValidationError(
-            f'TransformInput.SplitType "{spec.split}" is not supported yet. Supported: [{_listed(SPLITTERS)}].'
-        )
-
-
 def _check_join(spec: TransformSpec) -> None:
     if spec.processing.join_source is not JoinSource.INPUT:
         return
@@ -150,6 +141,11 @@ def _check_filters(spec: TransformSpec) -> None:
         ("OutputFilter", spec.processing.output_filter, "Accept", spec.accept),
     )
     for member, text, type_member, media_type in filters:
+        if text != "$" and spec.split in FRAMINGS:
+            raise ValidationError(
+                f'{member} other than "$" requires TransformInput.SplitType to be "None" or "Line". '
+                f'Got {member} "{text}" and SplitType {_quoted(spec.split)} instead.'
+            )
         if text != "$" and format_of(media_type) is None and len(text) <= 63:
             raise ValidationError(
                 f'Invalid {member}: "{text}". {member} requires {type_member} to be one of '
@@ -181,10 +177,6 @@ def _broken(value: str, path: str, rule: str) -> ValidationError:
     return ValidationError(
         f"1 validation error detected: Value '{value}' at '{path}' failed to satisfy constraint: {rule}"
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _quoted(value: str | None) -> str:
