@@ -32,7 +32,7 @@ from millrace.clock import SystemClock
 from millrace.containers import container_runtime, runnable_images
 from millrace.dataplane.validate import validate_spec
 from millrace.errors import ApiError, ImageUnavailable, JobFailure, UsageError
-from millrace.jobs.endpoint import ModelContainer, ModelData
+from millrace.jobs.endpoint import ExecutionMode, ModelContainer, ModelData
 from millrace.jobs.transform import (
     AssembleWith,
     BatchStrategy,
@@ -48,7 +48,7 @@ from millrace.jobs.transform import (
 )
 from millrace.names import DEFAULT_REGION, ObjectPrefix, sagemaker_arn
 from millrace.ports.objects import ObjectStoreError
-from millrace.services.sagemaker.models import KIND, model_containers
+from millrace.services.sagemaker.models import KIND, execution_mode, model_containers
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
@@ -248,6 +248,11 @@ async def _registered_model(settings: Settings, name: str) -> tuple[ModelContain
         finally:
             database.close()
         if document is not None:
+            if execution_mode(document.content) is ExecutionMode.DIRECT:
+                raise UsageError(
+                    f"--model: {name!r} must have InferenceExecutionConfig.Mode 'Serial', got 'Direct': nothing says "
+                    "which of its containers a record is for"
+                )
             return model_containers(document.content)
     raise UsageError(f"--model: {name!r} is neither a file nor a model of {settings.data_dir}")
 

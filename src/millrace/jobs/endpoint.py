@@ -8,6 +8,7 @@ __all__ = [
     "CaptureMode",
     "DataCapture",
     "EndpointSpec",
+    "ExecutionMode",
     "ModelContainer",
     "ModelData",
     "RoutingStrategy",
@@ -20,6 +21,15 @@ class RoutingStrategy(StrEnum):
 
     LEAST_OUTSTANDING_REQUESTS = "LEAST_OUTSTANDING_REQUESTS"
     RANDOM = "RANDOM"
+
+
+class ExecutionMode(StrEnum):
+    """How the several containers of a model are asked; the values are the wire's."""
+
+    SERIAL = "Serial"
+    """One after the other, each with the answer of the one before."""
+    DIRECT = "Direct"
+    """Each by itself: a request names its container."""
 
 
 class CaptureMode(StrEnum):
@@ -46,6 +56,7 @@ class ModelContainer:
     data: ModelData | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     hostname: str | None = None
+    """What it is called among several."""
     resolved_image: str | None = None
     """The image by its digest, if it has one: what an endpoint runs does not change when its tag is pushed again."""
     network_isolation: bool = False
@@ -58,6 +69,7 @@ class Variant:
     name: str
     model: str
     containers: tuple[ModelContainer, ...]
+    execution: ExecutionMode = ExecutionMode.SERIAL
     instance_count: int = 1
     weight: float = 1.0
     instance_type: str | None = None

@@ -21,7 +21,7 @@ from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import object_prefix, refuse_members
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.document_resources import DocumentResource, create, find, standard_handlers
-from millrace.services.sagemaker.models import find_model, model_containers
+from millrace.services.sagemaker.models import execution_mode, find_model, model_containers
 
 __all__ = ["handlers", "resolve_endpoint_config"]
 
@@ -142,17 +142,18 @@ _ROUTING = {"RANDOM": RoutingStrategy.RANDOM}
 
 async def _variant(backends: Backends, context: Context, entry: Mapping[str, Any]) -> Variant:
     model = await find_model(backends, context, entry["ModelName"])
-    containers = model_containers(model.content)
-    if len(containers) > 1:
-        raise ValidationError(f"Model {model.name} has {len(containers)} containers; an endpoint takes one as yet.")
     try:
-        image = backends.images.resolve(containers[0].image)
+        containers = tuple(
+            _pinned(container, backends.images.resolve(container.image))
+            for container in model_containers(model.content)
+        )
     except ImageUnavailable as exc:
         raise ValidationError(str(exc)) from exc
     return Variant(
         name=entry["VariantName"],
         model=model.name,
-        containers=(_pinned(containers[0], image),),
+        containers=containers,
+        execution=execution_mode(model.content),
         instance_count=entry.get("InitialInstanceCount") or 1,
         weight=float(entry.get("InitialVariantWeight", 1.0)),
         instance_type=entry.get("InstanceType"),

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.errors import ValidationError
-from millrace.jobs.endpoint import ModelContainer, ModelData
+from millrace.jobs.endpoint import ExecutionMode, ModelContainer, ModelData
 from millrace.ports.documents import Document
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import environment, object_prefix
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.document_resources import DocumentResource, create, find, standard_handlers
 
-__all__ = ["KIND", "find_model", "handlers", "model_containers"]
+__all__ = ["KIND", "execution_mode", "find_model", "handlers", "model_containers"]
 
 KIND = "model"
 
@@ -27,7 +27,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
     """Return the handlers of the model operations."""
 
     async def create_model(context: Context, params: Params) -> Result:
-        model_containers(params)
+        _check_execution(params, model_containers(params))
         return await create(MODELS, backends, context, params)
 
     return {"CreateModel": create_model, **standard_handlers(MODELS, backends)}
@@ -39,10 +39,10 @@ async def find_model(backends: Backends, context: Context, name: str) -> Documen
 
 
 def model_containers(body: Mapping[str, Any]) -> tuple[ModelContainer, ...]:
-    """Return the containers of a model's request.
+    """Return the containers of a model's request, in order; several are each called something.
 
     Raises:
-        ValidationError: There is none, both forms are given, or one is not complete.
+        ValidationError: There is none, both forms are given, one is not complete, or two have one name.
     """
     primary, several = body.get("PrimaryContainer"), body.get("Containers")
     if primary and several:
@@ -52,10 +52,54 @@ def model_containers(body: Mapping[str, Any]) -> tuple[ModelContainer, ...]:
         raise ValidationError("A model needs PrimaryContainer or Containers.")
     member = "primaryContainer" if primary else "containers.{}.member"
     isolated = bool(body.get("EnableNetworkIsolation"))
-    return tuple(_container(it, member.format(number), isolated) for number, it in enumerate(definitions, start=1))
+    hostnames = _hostnames(definitions)
+    return tuple(
+        _container(it, member.format(number), hostname, isolated)
+        for number, (it, hostname) in enumerate(zip(definitions, hostnames, strict=True), start=1)
+    )
 
 
-def _container(definition: Mapping[str, Any], member: str, isolated: bool) -> ModelContainer:
+def execution_mode(body: Mapping[str, Any]) -> ExecutionMode:
+    """Return how the containers of a model's request are asked."""
+    return ExecutionMode((body.get("InferenceExecutionConfig") or {}).get("Mode", ExecutionMode.SERIAL))
+
+
+def _check_execution(body: Mapping[str, Any], containers: Sequence[ModelContainer]) -> None:
+    if execution_mode(body) is ExecutionMode.DIRECT and len(containers) < 2:
+        raise ValidationError(
+            "InferenceExecutionConfig.Mode 'Direct' needs at least 2 definitions in Containers, got "
+            f"{len(containers)}: there must be something to choose from"
+        )
+
+
+def _hostnames(definitions: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """Return what containers are called.
+
+    Source:
+        ContainerDefinition in the API reference: ContainerHostname is given for all containers of a pipeline or for
+        none; without it the name comes from the position. It means nothing for a container that is the only one.
+    """
+    given = [definition.get("ContainerHostname") or None for definition in definitions]
+    if len(definitions) < 2:
+        return given
+    if not any(given):
+        return [f"container-{number}" for number in range(1, len(definitions) + 1)]
+    for number, hostname in enumerate(given, start=1):
+        if hostname is None:
+            raise ValidationError(
+                "If ContainerHostname is given for one container of a model, it must be given for all: "
+                f"containers.{number}.member has none"
+            )
+        if hostname in given[: number - 1]:
+            first = given.index(hostname) + 1
+            raise ValidationError(
+                f"ContainerHostname must be unique in a model, got {hostname!r} for both containers.{first}.member and "
+                f"containers.{number}.member"
+            )
+    return given
+
+
+def _container(definition: Mapping[str, Any], member: str, hostname: str | None, isolated: bool) -> ModelContainer:
     if definition.get("ModelPackageName"):
         raise ValidationError(f"{member}.modelPackageName is not supported by Millrace yet: name an Image")
     if definition.get("Mode") == "MultiModel":
@@ -67,7 +111,7 @@ def _container(definition: Mapping[str, Any], member: str, isolated: bool) -> Mo
         image=image,
         data=_model_data(definition, member),
         environment=environment(definition, f"{member}.environment"),
-        hostname=definition.get("ContainerHostname"),
+        hostname=hostname,
         network_isolation=isolated,
     )
 
