@@ -142,7 +142,10 @@ class JobQuery:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobPage:
-    """One page of a listing; `after` continues it if there is more."""
+    """One page of a listing; `after` continues it if there is more.
+
+    It is never changed: who is given the very same page again may use again what was made of it.
+    """
 
     summaries: Sequence[JobSummary]
     after: tuple[Any, int] | None = None

@@ -212,6 +212,12 @@ def _write_number(value: Any) -> Any:
     return value if value - value == 0 else number_text(value)
 
 
+def _write_entries(entries: WireEntries) -> orjson.Fragment:
+    if entries.json is None:
+        entries.json = orjson.dumps(entries)
+    return orjson.Fragment(entries.json)
+
+
 _SCALAR_WRITERS: dict[str, Writer] = {
     "string": _write_string,
     "character": _write_string,
@@ -243,7 +249,9 @@ class JsonWriters:
             return self._structure(shape)
         if kind == "list":
             element = self.writer(shape.member)
-            return lambda value: value if type(value) is WireEntries else [element(entry) for entry in value]
+            return lambda value: (
+                _write_entries(value) if type(value) is WireEntries else [element(entry) for entry in value]
+            )
         if kind == "map":
             entry_writer = self.writer(shape.value)
             return lambda value: {str(key): entry_writer(entry) for key, entry in value.items() if entry is not None}

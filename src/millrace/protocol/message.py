@@ -1,6 +1,6 @@
 """Requests, replies and what a handler is told: the types that http, protocol and services share."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,8 +26,15 @@ Params = Mapping[str, Any]
 class WireEntries(list[dict[str, Any]]):
     """A list in a Result whose entries are told in the wire's own terms, so that nobody has to look at each member.
 
-    Only members that the model has, none of them None; strings, numbers and times as `told_micros` gives them.
+    Only members that the model has, none of them None; strings, numbers and times as `told_micros` gives them. Nothing
+    is added once it was told: whoever keeps it for the next answer keeps `json`, what it looks like, with it.
     """
+
+    __slots__ = ("json",)
+
+    def __init__(self, entries: Iterable[dict[str, Any]] = ()) -> None:
+        super().__init__(entries)
+        self.json: bytes | None = None
 
 
 Result = Mapping[str, Any]

@@ -72,6 +72,13 @@ class Database(Protocol):
         """
         ...
 
+    def state_mark(self) -> int | None:
+        """Return a number that each commit changes, whoever's it is; None where only a server could tell.
+
+        What is read after the mark was taken is still the state for as long as the mark is the same.
+        """
+        ...
+
     async def wait_for_change(self, timeout_seconds: float) -> bool:
         """Return True once anything (but what is fleeting) was written, by any process, else False after the timeout.
 

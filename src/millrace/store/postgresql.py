@@ -98,6 +98,9 @@ class PostgresqlDatabase:
     async def table(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in await self.all(statement, parameters)]  # type: ignore[attr-defined]
 
+    def state_mark(self) -> int | None:
+        return None
+
     async def write(
         self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
     ) -> T:

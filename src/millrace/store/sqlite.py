@@ -58,7 +58,7 @@ class SqliteDatabase:
             raise StoreUnavailable(f"state file {path}: {exc}") from exc
         self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="millrace-db")
         self._writer: sqlite3.Connection | None = None
-        self._seen_version = self._data_version()
+        self._seen_version = self.state_mark()
         self._changed = asyncio.Event()
 
     def _connect(self) -> sqlite3.Connection:
@@ -93,6 +93,14 @@ class SqliteDatabase:
         except sqlite3.DatabaseError as exc:
             raise self._unavailable(exc) from exc
         return rows
+
+    def state_mark(self) -> int:
+        # "... will be different if changes were committed to the database by any other connection in the interim": the
+        # reader never writes, so that all commits are of others, those of this process's writer among them.
+        try:
+            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.DatabaseError as exc:
+            raise self._unavailable(exc) from exc
 
     async def write(
         self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
@@ -130,9 +138,9 @@ class SqliteDatabase:
         while True:
             if self._changed.is_set():
                 self._changed.clear()
-                self._seen_version = self._data_version()
+                self._seen_version = self.state_mark()
                 return True
-            version = self._data_version()
+            version = self.state_mark()
             if version != self._seen_version:
                 self._seen_version = version
                 return True
@@ -143,12 +151,6 @@ class SqliteDatabase:
                 await asyncio.wait_for(self._changed.wait(), min(POLL_SECONDS, left))
             except TimeoutError:
                 continue
-
-    def _data_version(self) -> int:
-        try:
-            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.DatabaseError as exc:
-            raise self._unavailable(exc) from exc
 
     def close(self) -> None:
         self._writer_thread.shutdown(wait=True)

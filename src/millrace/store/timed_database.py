@@ -28,6 +28,9 @@ class TimedDatabase:
     async def table(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return await self._database.table(statement, parameters)
 
+    def state_mark(self) -> int | None:
+        return self._database.state_mark()
+
     async def write(
         self, work: Callable[[Transaction], T], *, alone_in: str | None = None, is_fleeting: bool = False
     ) -> T:

@@ -186,6 +186,22 @@ class JobStoreContract:
         assert sorted(names) == [f"job-{number}" for number in range(7)]
         assert names == sorted(names, reverse=descending)
 
+    async def test_listings_follow_every_change(self, stores: Stores) -> None:
+        """Whoever asks again sees what was committed since, by this process or by another, and no less."""
+        query = JobQuery(kind=JobKind.TRANSFORM, region="us-east-1", sort_by="name", descending=False)
+
+        async def listed() -> list[list[tuple[str, str]]]:
+            pages = [(await store.list_jobs(query)).summaries for store in stores for _ in range(2)]
+            return [[(summary.name, summary.stored_status) for summary in page] for page in pages]
+
+        assert await listed() == [[]] * 4
+        job = await added(stores[0])
+        assert await listed() == [[("job", "InProgress")]] * 4
+        await stores[1].save(replace(job, status=JobStatus.FAILED))
+        assert await listed() == [[("job", "Failed")]] * 4
+        await stores[0].forget(job.id)
+        assert await listed() == [[]] * 4
+
     async def test_listings_filter(self, stores: Stores) -> None:
         """Name, status and times; bounds are exclusive."""
         for number in range(4):

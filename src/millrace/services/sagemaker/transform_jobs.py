@@ -6,7 +6,7 @@ from typing import Any
 from millrace.dataplane.plan import check_manifest, has_input
 from millrace.dataplane.validate import validate_spec
 from millrace.errors import ClientFailure, ImageUnavailable, ValidationError
-from millrace.jobs.endpoint import ModelContainer
+from millrace.jobs.endpoint import ExecutionMode, ModelContainer
 from millrace.jobs.job import Instance, Job, JobKind, JobStatus, TransformJob
 from millrace.jobs.transform import (
     AssembleWith,
@@ -34,7 +34,7 @@ from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.held_describe import find_patiently
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.job_requests import add_job, stop_job
-from millrace.services.sagemaker.models import find_model, model_containers
+from millrace.services.sagemaker.models import execution_mode, find_model, model_containers
 
 __all__ = ["handlers", "transform_spec"]
 
@@ -145,10 +145,14 @@ def _capture(config: Mapping[str, Any] | None) -> DataCapture | None:
 async def _resolve_model(backends: Backends, context: Context, name: str) -> tuple[ModelContainer, ...]:
     document = await find_model(backends, context, name)
     containers = model_containers(document.content)
-    if len(containers) > 1:
-        raise ValidationError(f"Model {name} has {len(containers)} containers; batch transform takes one as yet.")
+    if execution_mode(document.content) is ExecutionMode.DIRECT:
+        raise ValidationError(
+            f"Model {name} must have InferenceExecutionConfig.Mode 'Serial' for a transform job, got 'Direct': nothing "
+            "in a transform job says which container a record is for."
+        )
     try:
-        backends.images.resolve(containers[0].image)
+        for container in containers:
+            backends.images.resolve(container.image)
     except ImageUnavailable as exc:
         raise ValidationError(str(exc)) from exc
     return containers
@@ -218,15 +222,16 @@ def _description(job: Job, request: Mapping[str, Any]) -> Result:
 
 
 def _summary(summary: JobSummary) -> dict[str, Any]:
+    name, arn, status, created, modified, ended, reason, _ = summary
     entry: dict[str, Any] = {
-        "TransformJobName": summary.name,
-        "TransformJobArn": summary.arn,
-        "CreationTime": told_micros(summary.created_micros),
-        "LastModifiedTime": told_micros(summary.modified_micros),
-        "TransformJobStatus": summary.stored_status,
+        "TransformJobName": name,
+        "TransformJobArn": arn,
+        "CreationTime": told_micros(created),
+        "LastModifiedTime": told_micros(modified),
+        "TransformJobStatus": status,
     }
-    if summary.ended_micros is not None:
-        entry["TransformEndTime"] = told_micros(summary.ended_micros)
-    if summary.failure_reason is not None:
-        entry["FailureReason"] = summary.failure_reason
+    if ended is not None:
+        entry["TransformEndTime"] = told_micros(ended)
+    if reason is not None:
+        entry["FailureReason"] = reason
     return entry
