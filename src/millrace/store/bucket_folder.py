@@ -33,9 +33,10 @@ from pathlib import Path
 
 from millrace.ports.objects import NoSuchBucket, ObjectStoreError
 from millrace.store.facts import FactsStore
+from millrace.store.file_exchange import exchange
 from millrace.store.key_paths import alternate_segments, plain_segments
 
-__all__ = ["BucketFolder", "OpenFile"]
+__all__ = ["BucketFolder", "Installed", "OpenFile"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # O_NONBLOCK: opening a named pipe that somebody put there must not wait for its other end.
@@ -44,6 +45,8 @@ _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOO
 _TAKEN = frozenset({errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 _IS_FOLDER = frozenset({errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST})
 _LOCK_GROUPS = 256
+_QUICKLY_FREED_BYTES = 1024 * 1024
+"""Up to this many bytes of a replaced file are freed in less time than a hop to a thread takes."""
 _RACES = 1000
 """Times that a write makes its folder anew when deletes keep pruning it; each time another process made progress."""
 
@@ -55,6 +58,16 @@ class OpenFile:
     descriptor: int
     stat: os.stat_result
     path: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What `install_at_once` has done."""
+
+    folder: int
+    """The open folder of the object, which the caller syncs and closes."""
+    replaced_is_kept: bool
+    """Whether the temporary name is now that of the file that was replaced."""
 
 
 class BucketFolder:
@@ -88,7 +101,7 @@ class BucketFolder:
         self.follow_file_links = follow_file_links
         self.facts = FactsStore(private / "meta", use_attributes=use_attributes)
         self.alternates = os.fsencode(private / "alt")
-        self._temporary = private / "tmp"
+        self.temporaries = os.fsencode(private / "tmp")
         self._locks = os.fsencode(private / "locks")
         self._durable = durable
         self._shared_lock = reserved is not None
@@ -109,13 +122,13 @@ class BucketFolder:
 
     def temporary(self, folder: Path | None = None) -> tuple[int, bytes]:
         """Make a file to write to, locked as long as its writer lives; return descriptor and path."""
-        folder = folder or self._temporary
-        path = os.fsencode(f"{folder}/{secrets.token_hex(12)}")
+        inside = self.temporaries if folder is None else os.fsencode(folder)
+        path = b"%b/%b" % (inside, secrets.token_hex(12).encode())
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:
             descriptor = os.open(path, flags, 0o666)
         except FileNotFoundError:
-            folder.mkdir(parents=True, exist_ok=True)
+            os.makedirs(inside, exist_ok=True)
             descriptor = os.open(path, flags, 0o666)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return descriptor, path
@@ -160,6 +173,59 @@ class BucketFolder:
                 os.fsync(parent)
         finally:
             os.close(parent)
+
+    def install_at_once(
+        self, temporary: bytes, key: bytes, *, guard: Callable[[], None], keep: bool
+    ) -> Installed | None:
+        """Do as `install`, but for the sync, where nothing has to be waited for.
+
+        Args:
+            temporary: A file made by `temporary`, its facts attached.
+            key: The object's key.
+            guard: Called when nobody else can change the object; it raises to refuse.
+            keep: Leave a small file that is replaced under the temporary name, rather than free it.
+
+        Returns:
+            None, nothing being done, where `install` is to be called from a thread: another one holds the lock, a
+            folder has to be made, what is replaced takes long to free, or the plain place is taken.
+        """
+        plain = plain_segments(key, reserved=self.reserved)
+        if plain is None:
+            return None
+        name = plain[-1]
+        lock = self._open_lock(key)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return None
+            guard()
+            try:
+                parent = self._open_folder(self.folder, plain[:-1])
+            except OSError:
+                return None
+            old = self._sidecar_owner(parent, name)
+            try:
+                if old is not None and old.st_size > _QUICKLY_FREED_BYTES:
+                    os.close(parent)
+                    return None
+                is_file = old is not None and stat_bits.S_ISREG(old.st_mode)
+                exchanged = keep and is_file and exchange(temporary, parent, name)
+                if not exchanged:
+                    os.rename(temporary, name, dst_dir_fd=parent)
+            except OSError:
+                os.close(parent)
+                return None
+            try:
+                if old is not None:
+                    self.facts.forget(old)
+                self._unlink(self.alternates, alternate_segments(key))
+            except BaseException:
+                os.close(parent)
+                raise
+            return Installed(parent, exchanged)
+        finally:
+            os.close(lock)
 
     def remove(self, key: bytes, *, guard: Callable[[], None]) -> bool:
         """Remove the object of a key, and folders that it leaves empty; return whether it was there.

@@ -3,8 +3,13 @@
 They are files in the bucket's private folder: `bucket.json`, and one file per configuration in `config/`. Every request
 asks for them, so they are kept in memory for as long as the times of the file and the folder say that nothing changed.
 A time that is too young to tell two changes apart is not trusted: file systems count it in ticks of a few milliseconds.
+
+One look at these times counts until the event loop has had its turn. What a request asks for was known when its bytes
+were read, and a change by another process that was over before then was there to be seen: the loop runs what it is
+given in order, so that the look is forgotten before anything that has been read since.
 """
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +21,7 @@ from pathlib import Path
 import orjson
 
 from millrace.names import DEFAULT_REGION
-from millrace.ports.objects import BucketInfo, BucketState
+from millrace.ports.objects import BucketInfo, BucketState, NoSuchBucket
 from millrace.store.bucket_folder import BucketFolder
 
 __all__ = ["BucketRecords"]
@@ -47,14 +52,36 @@ class BucketRecords:
         self._default_owner = default_owner
         self._write = write
         self._kept: dict[Path, _Kept] = {}
+        self._looked: dict[str, BucketState] = {}
 
     def create(self, bucket: BucketFolder, info: BucketInfo) -> None:
         """Record a new bucket."""
+        self.look_again()
         document = {"region": info.region, "owner": info.owner, "created": info.created_at.isoformat()}
         self._write(bucket, _facts_path(bucket), orjson.dumps(document))
 
     def get(self, bucket: BucketFolder) -> BucketState:
-        """Return the records of a bucket that exists: the same object for as long as nothing changes."""
+        """Return the records of a bucket: the same object for as long as nothing changes. Called on the event loop.
+
+        Raises:
+            NoSuchBucket: There is none.
+        """
+        state = self._looked.get(bucket.name)
+        if state is not None:
+            return state
+        if not bucket.exists():
+            raise NoSuchBucket(bucket.name)
+        state = self._read(bucket)
+        if not self._looked:
+            asyncio.get_running_loop().call_soon(self.look_again)
+        self._looked[bucket.name] = state
+        return state
+
+    def look_again(self) -> None:
+        """Forget that buckets were looked at: one is about to change."""
+        self._looked.clear()
+
+    def _read(self, bucket: BucketFolder) -> BucketState:
         # Looked at before reading: what is written meanwhile makes the next look differ.
         stamps = _stamp(f"{bucket.private}/bucket.json"), _stamp(f"{bucket.private}/config")
         kept = self._kept.get(bucket.private)
@@ -72,6 +99,7 @@ class BucketRecords:
         """Store a configuration; None removes it."""
         if not kind or kind[0] == "." or "/" in kind:
             raise ValueError(f"the kind of a bucket configuration must be a plain word, got {kind!r}")
+        self.look_again()
         path = _documents_path(bucket) / kind
         if text is None:
             path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from millrace.ports.objects import BadDigest
 from millrace.store.bucket_folder import BucketFolder
 from millrace.store.checksums import Digests
 from millrace.store.large_file import LargeFile
+from millrace.store.recycled_files import RecycledFiles
 
 __all__ = ["Draft", "copy_bytes", "receive", "verify_digests"]
 
@@ -26,7 +27,8 @@ _INLINE_BYTES = 64 * 1024
 class Draft:
     """A file being written, in the bucket's private folder. Closing it removes it, unless it was installed.
 
-    With `cached_bytes` it is written past the page cache from there on, and complete only after `finish`.
+    With `cached_bytes` it is written past the page cache from there on, and complete only after `finish`. With
+    `recycled` it may be a file from there, and what it replaces may go there.
     """
 
     def __init__(
@@ -36,13 +38,17 @@ class Draft:
         *,
         folder: Path | None = None,
         cached_bytes: int | None = None,
+        recycled: RecycledFiles | None = None,
     ) -> None:
-        self.descriptor, self.path = bucket.temporary(folder)
+        self.recycled = recycled
+        found = None if recycled is None else recycled.take(bucket.temporaries)
+        self.descriptor, self.path = found or bucket.temporary(folder)
         self._large = None if cached_bytes is None else LargeFile(self.descriptor, cached_bytes=cached_bytes)
         self.size = 0
         self.digests = digests
         self._lock = Lock()
         self._open = True
+        self._is_installed = False
 
     def append(self, chunks: Sequence[bytes | bytearray | memoryview]) -> None:
         """Hash and write chunks. May run in a thread; what comes after `close` is dropped."""
@@ -71,6 +77,10 @@ class Draft:
             if self._open and self._large is not None:
                 self._large.finish()
 
+    def installed(self) -> None:
+        """Take note that the file has its place among the objects, and its temporary name no longer."""
+        self._is_installed = True
+
     def stat(self) -> os.stat_result:
         """Return the file's size and time."""
         return os.fstat(self.descriptor)
@@ -83,8 +93,9 @@ class Draft:
             self._open = False
             if self._large is not None:
                 self._large.forget()
-            with suppress(FileNotFoundError):
-                os.unlink(self.path)
+            if not self._is_installed:
+                with suppress(FileNotFoundError):
+                    os.unlink(self.path)
             os.close(self.descriptor)
 
 

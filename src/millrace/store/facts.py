@@ -134,18 +134,38 @@ class FactsStore:
         return Facts(etag=identity_etag(stat))
 
     def write(self, descriptor: int, facts: Facts) -> None:
-        """Attach facts to an open file whose bytes are complete."""
+        """Attach facts to an open file whose bytes are complete, replacing older ones."""
         stat = os.fstat(descriptor)
         text = facts.encode(stat)
-        if self._use_attributes:
-            try:
-                os.setxattr(descriptor, ATTRIBUTE, text)
-            except OSError as error:
-                if error.errno not in _NO_ROOM_OR_NO_SUPPORT:
-                    raise
-            else:
-                self.forget(stat)
-                return
+        if self._set_attribute(descriptor, text):
+            self.forget(stat)
+        else:
+            self._write_sidecar(descriptor, stat, text)
+
+    def write_first(self, descriptor: int, facts: Facts) -> os.stat_result:
+        """Attach facts to a file that is no object yet; return the stat that they are bound to.
+
+        What has just been written has a size and time that no older sidecar can name.
+        """
+        stat = os.fstat(descriptor)
+        text = facts.encode(stat)
+        if not self._set_attribute(descriptor, text):
+            self._write_sidecar(descriptor, stat, text)
+        return stat
+
+    def _set_attribute(self, descriptor: int, text: bytes) -> bool:
+        """Tell whether the facts are in the attribute now; else an older one may still be there."""
+        if not self._use_attributes:
+            return False
+        try:
+            os.setxattr(descriptor, ATTRIBUTE, text)
+        except OSError as error:
+            if error.errno not in _NO_ROOM_OR_NO_SUPPORT:
+                raise
+            return False
+        return True
+
+    def _write_sidecar(self, descriptor: int, stat: os.stat_result, text: bytes) -> None:
         place = Path(self._place(stat))
         temporary = place.with_name(f"{place.name}.{secrets.token_hex(4)}.new")
         place.parent.mkdir(parents=True, exist_ok=True)

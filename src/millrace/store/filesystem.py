@@ -44,6 +44,8 @@ from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
 from millrace.store.leftovers import LeftoverFile, list_leftovers, remove_leftover
 from millrace.store.listed_facts import ListedFacts
 from millrace.store.page_cache import is_cached
+from millrace.store.queued_sync import QueuedSync
+from millrace.store.recycled_files import RECYCLED_BYTES, RecycledFiles
 from millrace.store.uninterrupted import run_uninterrupted
 from millrace.store.uploads import Uploads
 
@@ -74,6 +76,7 @@ class FilesystemObjects:
         max_cached_names: File names that are kept, over all folders, to continue listings quickly (about 100 bytes
             each).
         max_cached_facts: Files whose facts are kept, over all folders, to list them again quickly (about 1 kB each).
+        max_recycled_files: Small files of replaced objects that are kept open to be written again (64 KiB each).
         aliases: Buckets that are folders elsewhere, such as a user's input folder. Symlinks to files are objects there.
         scratch: Private folders of aliases, by bucket, each on the file system of its alias; by default
             `.millrace-tmp` in the folder, removed at close() if nothing is left in it.
@@ -93,6 +96,7 @@ class FilesystemObjects:
         cached_output_bytes: int = 64 * 1024 * 1024,
         max_cached_names: int = 500_000,
         max_cached_facts: int = 20_000,
+        max_recycled_files: int = 64,
         aliases: Mapping[str, Path] = MappingProxyType({}),
         scratch: Mapping[str, Path] = MappingProxyType({}),
         account: str = DEFAULT_ACCOUNT,
@@ -105,6 +109,8 @@ class FilesystemObjects:
         self._cached_output_bytes = cached_output_bytes
         self._use_attributes = use_attributes
         self._clock = clock or SystemClock()
+        self._syncs = QueuedSync()
+        self._recycled = RecycledFiles(max_recycled_files)
         self._records = BucketRecords(default_owner=account, write=self._write_document)
         self._names = FolderNames(max_cached_names)
         self._listed = ListedFacts(max_cached_facts)
@@ -141,14 +147,15 @@ class FilesystemObjects:
         bucket = self._existing(name)
         if name in self._aliases or not await asyncio.to_thread(bucket.clear):
             raise BucketNotEmpty(name)
+        self._records.look_again()
 
     async def get_bucket(self, name: str) -> BucketInfo:
         """Return a bucket's facts; a folder made by hand is a bucket of the default region and account."""
-        return self._records.get(self._existing(name)).info
+        return self._records.get(self._bucket(name)).info
 
     async def get_bucket_state(self, name: str) -> BucketState:
         """Return a bucket's facts and configurations: the same object for as long as nothing changes."""
-        return self._records.get(self._existing(name))
+        return self._records.get(self._bucket(name))
 
     async def list_buckets(self) -> list[BucketInfo]:
         """Return all buckets by name."""
@@ -165,7 +172,7 @@ class FilesystemObjects:
 
     async def get_bucket_document(self, name: str, kind: str) -> str | None:
         """Return a stored bucket configuration, or None."""
-        return self._records.get(self._existing(name)).documents.get(kind)
+        return self._records.get(self._bucket(name)).documents.get(kind)
 
     async def put_bucket_document(self, name: str, kind: str, text: str | None) -> None:
         """Store a bucket configuration; None removes it."""
@@ -235,7 +242,7 @@ class FilesystemObjects:
         bucket = self._existing(ref.bucket)
         guard = self._guard(bucket, ref, if_none_match=if_none_match, if_match=if_match)
         guard()  # refuse before the body is read; it counts when asked again under the lock
-        draft = Draft(bucket, Digests({*meta.checksums, *checksum_algorithms}))
+        draft = Draft(bucket, Digests({*meta.checksums, *checksum_algorithms}), recycled=self._recycled)
         try:
             await receive(draft, chunks, batch_bytes=self._chunk_bytes)
             md5, checksums = verify_digests(draft, ref, expect_md5=expect_md5, expected=meta.checksums)
@@ -385,7 +392,8 @@ class FilesystemObjects:
         return await asyncio.to_thread(lambda: [it for bucket in buckets for it in list_leftovers(bucket, before)])
 
     def close(self) -> None:
-        """Remove the private folders of aliases where nothing is left in them."""
+        """Remove the private folders of aliases where nothing is left in them, and files kept to be written again."""
+        self._recycled.close()
         for bucket in self._aliases.values():
             for path, _, _ in os.walk(bucket.private, topdown=False):
                 with suppress(OSError):
@@ -421,8 +429,7 @@ class FilesystemObjects:
 
     def _existing(self, name: str) -> BucketFolder:
         bucket = self._bucket(name)
-        if not bucket.exists():
-            raise NoSuchBucket(name)
+        self._records.get(bucket)
         return bucket
 
     def _open(self, bucket: BucketFolder, ref: ObjectRef) -> OpenFile:
@@ -457,20 +464,24 @@ class FilesystemObjects:
     async def _install(
         self, bucket: BucketFolder, draft: Draft, ref: ObjectRef, facts: Facts, guard: Callable[[], None]
     ) -> ObjectInfo:
-        # Before the sync, which so covers them; and not in the thread: each system call there hands the interpreter's
-        # lock over and back, which takes longer than the call.
-        bucket.facts.write(draft.descriptor, facts)
-        stat = draft.stat()
-
-        def install() -> None:
-            if self._durable:
-                os.fsync(draft.descriptor)
-            bucket.install(draft.path, _key(ref), guard=guard)
-
+        # Before the sync, which so covers them.
+        stat = bucket.facts.write_first(draft.descriptor, facts)
         if self._durable:
-            await run_uninterrupted(install)
+            await self._syncs.sync(draft.descriptor)
+        recycled = draft.recycled
+        keep = recycled is not None and stat.st_size <= RECYCLED_BYTES and recycled.wants_more
+        installed = bucket.install_at_once(draft.path, _key(ref), guard=guard, keep=keep)
+        if installed is None:
+            await run_uninterrupted(partial(bucket.install, draft.path, _key(ref), guard=guard))
         else:
-            install()
+            try:
+                if self._durable:
+                    await self._syncs.sync_folder(installed.folder)
+            finally:
+                os.close(installed.folder)
+            if recycled is not None and installed.replaced_is_kept:  # only now is it no object, whatever power does
+                recycled.give(bucket.temporaries, draft.path, stat)
+        draft.installed()
         return _info(ref, stat, facts)
 
     def _page(self, bucket: BucketFolder, prefix: str, after: str, delimiter: str, limit: int) -> ListPage:
@@ -553,13 +564,20 @@ class FileWriter:
         self._meta = meta
         self._chunk_bytes = chunk_bytes
         self._draft = draft
-        self._gathered: list[bytes | bytearray] = []
+        self._gathered: list[bytes | bytearray | memoryview] = []
         self._gathered_bytes = 0
         self._writing: asyncio.Future[None] | None = None
 
     async def write(self, chunk: bytes | memoryview) -> None:
         """Append bytes; they may be reused once this returns. An error may be that of an earlier batch."""
         gathered = self._gathered
+        if isinstance(chunk, memoryview) and len(chunk) >= self._chunk_bytes:
+            await self._await_batch()  # written before this returns: a copy would cost more than the thread's overlap
+            self._writing = asyncio.get_running_loop().run_in_executor(
+                None, self._draft.append, [*self._take_batch(), chunk]
+            )
+            await self._await_batch()
+            return
         if len(chunk) >= _INLINE_WRITE_BYTES:
             gathered.append(bytes(chunk))  # no copy of what is immutable already
         elif gathered and isinstance(gathered[-1], bytearray):
@@ -571,7 +589,7 @@ class FileWriter:
             await self._await_batch()
             self._writing = asyncio.get_running_loop().run_in_executor(None, self._draft.append, self._take_batch())
 
-    def _take_batch(self) -> list[bytes | bytearray]:
+    def _take_batch(self) -> list[bytes | bytearray | memoryview]:
         batch, self._gathered, self._gathered_bytes = self._gathered, [], 0
         return batch
 
@@ -595,7 +613,7 @@ class FileWriter:
         finally:
             self._draft.close()
 
-    def _finish_draft(self, batch: list[bytes | bytearray]) -> None:
+    def _finish_draft(self, batch: list[bytes | bytearray | memoryview]) -> None:
         self._draft.append(batch)
         self._draft.finish()
 

@@ -90,6 +90,7 @@ async def test_attaching_waits_beside_the_event_loop(store: FilesystemObjects, t
 async def test_a_cancelled_put_ends_after_its_thread(store: FilesystemObjects, tmp_path: Path) -> None:
     """A put that is cancelled while its object is installed closes no file that its thread still uses."""
     ref = ObjectRef("box", "k")
+    store = FilesystemObjects(tmp_path / "objects", durable=False)  # else it could still wait for the disk
     received = asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:
