@@ -21,7 +21,7 @@ def line_blocks(chunks: Iterable[bytes], block_bytes: int) -> Iterator[bytes]:
             first = False
         text = rest + chunk if rest else chunk
         start = 0
-        while (cut := text.find(b"\n", start + block_bytes)) >= 0:
+        while (cut := _cut(text, start, block_bytes)) >= 0:
             block = text[start:cut]
             stripped = block.rstrip(b"\r\n")
             if not stripped:  # blank so far, perhaps to the end of the stream: keep one blank line of them
@@ -37,6 +37,15 @@ def line_blocks(chunks: Iterable[bytes], block_bytes: int) -> Iterator[bytes]:
     stripped = rest.rstrip(b"\r\n")
     if stripped:
         yield stripped
+
+
+def _cut(text: bytes, start: int, block_bytes: int) -> int:
+    """Return where a block ends that begins at `start`; -1 if more text is needed."""
+    cut = text.find(b"\n", start + block_bytes)
+    if cut < 0 and 2 * (len(text) - start) >= block_bytes:
+        # Nearly a block is better than one that begins with a chunk's end: nothing but a part of a line is copied then.
+        cut = text.rfind(b"\n", start + 1)
+    return cut
 
 
 def with_line_feeds(block: bytes) -> bytes:
