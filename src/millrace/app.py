@@ -227,6 +227,7 @@ class Server:
             self.router.close()
             await self.capture.flush()
             await self.engine.close()
+            self.objects.close()
             self.database.close()
 
     async def _clean(self) -> None:
