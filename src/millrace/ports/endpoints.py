@@ -13,6 +13,7 @@ __all__ = [
     "Invocation",
     "InvocationAnswer",
     "InvocationStream",
+    "NoSuchContainer",
     "NoSuchEndpoint",
     "NoSuchVariant",
     "NoWeights",
@@ -36,6 +37,10 @@ class NoSuchVariant(Exception):
         super().__init__(name)
         self.name = name
         self.known = known
+
+
+class NoSuchContainer(Exception):
+    """The invocation names a container that it can't, or none where it must; the text says why."""
 
 
 class NoWeights(Exception):
@@ -62,6 +67,8 @@ class Invocation:
     headers: Sequence[tuple[str, str]]
     body: bytes
     variant: str | None = None
+    container: str | None = None
+    """Which of the containers of a model in direct mode is asked; it is among the headers too."""
     session: str | None = None
     """The stateful session that it belongs to: the instance that opened it gets it."""
     content_type: str | None = None
@@ -112,7 +119,7 @@ class EndpointRouter(Protocol):
         """Carry one invocation to a container and back.
 
         Raises:
-            NoSuchEndpoint, NoSuchVariant, NoWeights, EndpointNotReady: There is nobody to ask.
+            NoSuchEndpoint, NoSuchVariant, NoSuchContainer, NoWeights, EndpointNotReady: There is nobody to ask.
             TimeoutError: The container did not answer in time.
             AnswerTooLarge: The container answered more than is carried.
             ConnectionError: The container dropped the connection, or is gone.

@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from millrace.dataplane.client import Client
-from millrace.jobs.endpoint import DataCapture, RoutingStrategy
+from millrace.jobs.endpoint import DataCapture, ExecutionMode, RoutingStrategy
 from millrace.jobs.endpoint_lifecycle import serving_instances
 from millrace.jobs.job import EndpointJob, JobStatus
-from millrace.ports.endpoints import EndpointNotReady, Invocation, NoSuchVariant, NoWeights
+from millrace.ports.endpoints import EndpointNotReady, Invocation, NoSuchContainer, NoSuchVariant, NoWeights
 from millrace.ports.runtime import Address
 
 __all__ = ["Route", "Target", "rebuilt_route"]
@@ -60,6 +60,8 @@ class Route:
     weights: dict[str, float] = field(default_factory=dict)
     strategies: dict[str, RoutingStrategy] = field(default_factory=dict)
     targets: dict[str, list[Target]] = field(default_factory=dict)
+    containers: dict[str, list[str]] = field(default_factory=dict)
+    """Of the variants in direct mode: the containers that an invocation may name."""
     capture: DataCapture | None = None
     sessions: "OrderedDict[str, str]" = field(default_factory=OrderedDict)
     """The address of the instance that opened a session, by its id."""
@@ -74,10 +76,12 @@ class Route:
         """Choose variant and instance, none of those that were tried.
 
         Raises:
-            NoSuchVariant, NoWeights, EndpointNotReady: There is none; the text says why.
+            NoSuchVariant, NoSuchContainer, NoWeights, EndpointNotReady: There is none; the text says why.
         """
         if self.status not in (JobStatus.IN_SERVICE, JobStatus.UPDATING):
             raise EndpointNotReady(f"Endpoint {self.endpoint} is in status {self.status}.")
+        if self.containers or invocation.container is not None:
+            self._check_container(invocation)
         if invocation.session is not None and not tried and (bound := self._bound(invocation.session)) is not None:
             return bound
         variant = invocation.variant
@@ -96,6 +100,30 @@ class Route:
             targets = [it for it in targets if not it.is_broken] or targets
             return variant, targets[min(int(draw() * len(targets)), len(targets) - 1)]
         return variant, min(targets, key=_load)
+
+    def _check_container(self, invocation: Invocation) -> None:
+        """Refuse an invocation that does not name a container of a model in direct mode, or names one elsewhere.
+
+        It may go to any variant unless it names one, so it must fit all of them.
+
+        Source:
+            containers.md 5.7.
+        """
+        named = invocation.container
+        for variant in self.weights:
+            if invocation.variant not in (None, variant):
+                continue
+            known = self.containers.get(variant)
+            if known is None and named is not None:
+                raise NoSuchContainer(
+                    f"Endpoint {self.endpoint} is not in direct mode: TargetContainerHostname must not be given for "
+                    f"variant {variant}, got {named!r}."
+                )
+            if known is not None and named not in known:
+                raise NoSuchContainer(
+                    f"Endpoint {self.endpoint} is in direct mode: TargetContainerHostname must be one of "
+                    f"{', '.join(known)} for variant {variant}, got {'none' if named is None else repr(named)}."
+                )
 
     def _draw_variant(self, draw: Callable[[], float], tried: Collection[Target]) -> str:
         if len(self.weights) == 1:
@@ -164,6 +192,11 @@ def rebuilt_route(job: EndpointJob, old: Route | None) -> tuple[Route, list[Targ
         weights={variant.name: variant.weight for variant in job.spec.variants},
         strategies={variant.name: variant.routing for variant in job.spec.variants},
         targets=targets,
+        containers={
+            variant.name: [it.hostname or "" for it in variant.containers]
+            for variant in job.spec.variants
+            if variant.execution is ExecutionMode.DIRECT
+        },
         capture=job.spec.capture,
         sessions=OrderedDict() if old is None else old.sessions,
     )

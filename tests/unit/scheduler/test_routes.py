@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from millrace.dataplane.client import Client
 from millrace.jobs.endpoint import RoutingStrategy
 from millrace.jobs.job import JobStatus
-from millrace.ports.endpoints import EndpointNotReady, Invocation, NoSuchVariant, NoWeights
+from millrace.ports.endpoints import EndpointNotReady, Invocation, NoSuchContainer, NoSuchVariant, NoWeights
 from millrace.ports.runtime import Address
 from millrace.scheduler import routes
 from millrace.scheduler.routes import Route, Target
@@ -81,6 +81,34 @@ def test_who_can_not_be_asked_is_told(found: Route, asked: Invocation, error: ty
     """Each reason has its own error."""
     with pytest.raises(error):
         found.pick(asked, lambda: 0.5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "text"),
+    [
+        (invocation(variant="d"), NoSuchContainer, "must be one of first, second for variant d, got none"),
+        (invocation(variant="d", container="third"), NoSuchContainer, "first, second for variant d, got 'third'"),
+        (invocation(variant="s", container="first"), NoSuchContainer, "must not be given for variant s, got 'first'"),
+        (invocation(container="first"), NoSuchContainer, "must not be given for variant s"),
+        (invocation(), NoSuchContainer, "must be one of first, second for variant d"),
+        (invocation(variant="w", container="first"), NoSuchVariant, "w"),
+    ],
+)
+@pytest.mark.spec("containers 5.7")
+def test_a_container_is_named_in_direct_mode_and_nowhere_else(
+    asked: Invocation, error: type[Exception], text: str
+) -> None:
+    """An invocation that names no variant must fit all of them, whichever is drawn."""
+    found = route({"d": [target()], "s": [target()]}, containers={"d": ["first", "second"]})
+    with pytest.raises(error, match=text):
+        found.pick(asked, lambda: 0.0)
+
+
+def test_a_named_container_of_direct_mode_gets_the_request() -> None:
+    """The instance is chosen as for any other request."""
+    found = route({"d": [target()], "s": [target()]}, containers={"d": ["first", "second"]})
+    assert found.pick(invocation(variant="d", container="second"), lambda: 0.0)[0] == "d"
+    assert found.pick(invocation(variant="s"), lambda: 0.0)[0] == "s"
 
 
 def test_the_instance_with_the_fewest_requests_is_asked() -> None:

@@ -10,6 +10,7 @@ from millrace.ports.endpoints import (
     EndpointNotReady,
     Invocation,
     InvocationAnswer,
+    NoSuchContainer,
     NoSuchEndpoint,
     NoSuchVariant,
     NoWeights,
@@ -21,12 +22,24 @@ __all__ = ["MAX_ORIGINAL_MESSAGE_BYTES", "InternalStreamFailure", "ModelStreamEr
 MAX_ORIGINAL_MESSAGE_BYTES = 8 * 1024
 """Bytes of a container's error page that are told to the caller; the container's log has the rest."""
 
-TIMED_OUT = (
-    "Your invocation timed out while waiting for a response from container primary. Review the latency metrics for "
-    "each container, resolve the issue, and try again."
-)
+ONLY_CONTAINER = "primary"
+"""What a model's only container is called."""
 
-refusals = (NoSuchEndpoint, NoSuchVariant, NoWeights, EndpointNotReady, AnswerTooLarge, TimeoutError, ConnectionError)
+CONTAINER_HEADER, FAILURE_HEADER = "x-millrace-container", "x-millrace-failure"
+"""In the answer of a model of several containers: which of them failed, and why, if it gave no answer."""
+
+TIMED_OUT = "timeout"
+
+refusals = (
+    NoSuchEndpoint,
+    NoSuchVariant,
+    NoSuchContainer,
+    NoWeights,
+    EndpointNotReady,
+    AnswerTooLarge,
+    TimeoutError,
+    ConnectionError,
+)
 """What a router raises, and `answer_error` words."""
 
 
@@ -67,30 +80,50 @@ def answer_error(cause: Exception | InvocationAnswer, context: Context, invocati
     name = invocation.endpoint
     match cause:
         case InvocationAnswer():
-            text = cause.body[:MAX_ORIGINAL_MESSAGE_BYTES].decode("utf-8", "replace")
-            return _model_error(context, name, cause.status, text)
+            return _answered_error(cause, context, name)
         case NoSuchEndpoint():
             return ValidationError(f"Endpoint {name} of account {context.account} not found.")
         case NoSuchVariant():
             known = ", ".join(cause.known)
             return ValidationError(f"Variant {cause.name} not found for endpoint {name}; it has {known}.")
-        case NoWeights():
+        case NoSuchContainer() | NoWeights():
             return ValidationError(str(cause))
         case EndpointNotReady():
             return ServiceUnavailable(str(cause))
         case TimeoutError():
-            return _model_error(context, name, 0, TIMED_OUT)
+            return _model_error(context, name, 0, _timed_out(ONLY_CONTAINER))
         case AnswerTooLarge():
             return _model_error(context, name, 500, str(cause))
         case _:
             return _model_error(context, name, 500, f"The container dropped the connection: {cause}")
 
 
-def _model_error(context: Context, name: str, status: int, text: str) -> ModelError:
+def _answered_error(answer: InvocationAnswer, context: Context, name: str) -> ModelError:
+    """Return the error for an answer that is no success, of the one container or of one of several."""
+    text = answer.body[:MAX_ORIGINAL_MESSAGE_BYTES].decode("utf-8", "replace")
+    container, failure = ONLY_CONTAINER, None
+    for header, value in answer.headers:
+        if header == CONTAINER_HEADER:
+            container = value
+        elif header == FAILURE_HEADER:
+            failure = value
+    if failure == TIMED_OUT:
+        return _model_error(context, name, 0, _timed_out(container), container)
+    return _model_error(context, name, answer.status if failure is None else 500, text, container)
+
+
+def _timed_out(container: str) -> str:
+    return (
+        f"Your invocation timed out while waiting for a response from container {container}. Review the latency "
+        "metrics for each container, resolve the issue, and try again."
+    )
+
+
+def _model_error(context: Context, name: str, status: int, text: str, container: str = ONLY_CONTAINER) -> ModelError:
     side = "client" if 400 <= status < 500 else "server"
     group = f"/aws/sagemaker/Endpoints/{name}"
     return ModelError(
-        f'Received {side} error ({status}) from primary with message "{text}". '
+        f'Received {side} error ({status}) from {container} with message "{text}". '
         f"See the log group {group} in account {context.account} for more information.",
         members={
             "OriginalStatusCode": status,

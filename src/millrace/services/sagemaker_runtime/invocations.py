@@ -17,11 +17,11 @@ _PASSED_ON = {
     "CustomAttributes": "X-Amzn-SageMaker-Custom-Attributes",
     "InferenceId": "X-Amzn-SageMaker-Inference-Id",
     "SessionId": "X-Amzn-SageMaker-Session-Id",
+    "TargetContainerHostname": "X-Amzn-SageMaker-Target-Container-Hostname",
 }
-"""All that a container sees of a request's headers (containers.md 5.3)."""
+"""All that a container sees of a request's headers (containers.md 5.3); the last one is for the chain before it."""
 
 _REFUSED = {
-    "TargetContainerHostname": "is not in direct mode: its model has one container",
     "TargetModel": "is not a multi-model endpoint",
     "InferenceComponentName": "has no inference components",
     "EnableExplanations": "has no explainer",
@@ -53,6 +53,7 @@ def read_invocation(region: str, params: Params) -> Invocation:
         headers=[(header, params[member]) for member, header in _PASSED_ON.items() if params.get(member)],
         body=params.get("Body") or b"",
         variant=params.get("TargetVariant"),
+        container=params.get("TargetContainerHostname"),
         session=params.get("SessionId"),
         content_type=params.get("ContentType"),
         inference_id=params.get("InferenceId"),

@@ -12,6 +12,7 @@ from millrace.ports.endpoints import (
     EndpointNotReady,
     Invocation,
     InvocationAnswer,
+    NoSuchContainer,
     NoSuchEndpoint,
     NoSuchVariant,
     NoWeights,
@@ -151,14 +152,57 @@ async def test_the_caller_is_told_type_variant_attributes_and_session() -> None:
     assert (await invoke(Router(answer(headers=()))))["ContentType"] == "application/octet-stream"
 
 
-@pytest.mark.parametrize("member", ["TargetModel", "TargetContainerHostname", "InferenceComponentName"])
-@pytest.mark.spec("endpoints E-32")
+@pytest.mark.parametrize("member", ["TargetModel", "InferenceComponentName", "EnableExplanations"])
 async def test_targets_that_an_endpoint_of_one_model_has_not_are_refused(member: str) -> None:
     """The error names the member and its value; nobody is asked."""
     router = Router(answer())
     with pytest.raises(ApiError, match=rf"{member} must not be given, got 'x'"):
         await invoke(router, **{member: "x"})
     assert router.asked == []
+
+
+async def test_a_container_that_is_named_goes_with_the_invocation_and_its_headers() -> None:
+    """The router looks whether there is such a container, the chain before the containers reads the header."""
+    router = Router(answer())
+    await invoke(router, TargetContainerHostname="second")
+    [asked] = router.asked
+    assert asked.container == "second"
+    assert dict(asked.headers) == {"X-Amzn-SageMaker-Target-Container-Hostname": "second"}
+
+
+@pytest.mark.spec("endpoints E-32")
+async def test_a_container_that_can_not_be_asked_is_a_validation_error() -> None:
+    """In the router's words."""
+    with pytest.raises(ApiError, match="e is in direct mode") as raised:
+        await invoke(Router(NoSuchContainer("Endpoint e is in direct mode: ...")))
+    assert raised.value.wire_code == "ValidationException"
+
+
+@pytest.mark.spec("containers C-52")
+async def test_the_container_of_several_that_failed_is_named_in_place_of_primary() -> None:
+    """Status and body are its own."""
+    headers = (*HEADERS, ("x-millrace-container", "container-2"))
+    with pytest.raises(ApiError) as raised:
+        await invoke(Router(answer(400, b"no such column", headers)))
+    assert raised.value.message.startswith(
+        'Received client error (400) from container-2 with message "no such column". See '
+    )
+    assert raised.value.members["OriginalStatusCode"] == 400
+
+
+@pytest.mark.parametrize(
+    ("failure", "original", "text"),
+    [
+        ("timeout", 0, "Your invocation timed out while waiting for a response from container container-2."),
+        ("no-answer", 500, "the words of the chain"),
+    ],
+)
+async def test_the_container_of_several_that_gave_no_answer_is_named(failure: str, original: int, text: str) -> None:
+    """As the only one of a model is that gives none."""
+    headers = (("x-millrace-container", "container-2"), ("x-millrace-failure", failure))
+    with pytest.raises(ApiError) as raised:
+        await invoke(Router(answer(502, b"the words of the chain", headers)))
+    assert raised.value.message.startswith(f'Received server error ({original}) from container-2 with message "{text}')
 
 
 @pytest.mark.parametrize("status", [300, 404, 418, 500, 503])
