@@ -40,7 +40,7 @@ $(VENV)/.postgresql-programs: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install --quiet --editable '.[$(EXTRAS),postgresql,dev]'
+	$(BIN)/pip install --quiet --editable '.[$(EXTRAS),arrow,postgresql,dev]'
 	touch $@
 
 $(SDK_VENV)/.installed: examples/requirements.txt

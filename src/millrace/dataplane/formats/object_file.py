@@ -1,0 +1,139 @@
+"""Read an object of a store as a file with any order of places, from a thread beside the event loop."""
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from millrace.dataplane.formats.unreadable import UnfitFormat
+from millrace.names import ObjectRef
+from millrace.ports.objects import ObjectInfo, ObjectStore
+
+__all__ = ["READ_BYTES", "ObjectFile", "open_object", "stepped"]
+
+READ_BYTES = 256 * 1024 * 1024
+"""Longest stretch that is read at once: more than this, of a batch of Arrow say, is refused rather than held."""
+
+Item = TypeVar("Item")
+_END: Final = object()
+
+
+class ObjectFile(io.RawIOBase):
+    """A readable, seekable file. Its reads block: only threads of their own use it."""
+
+    def __init__(
+        self, size: int, fetch: Callable[[int, int], bytes], close: Callable[[], None], *, one_version: bool
+    ) -> None:
+        super().__init__()
+        self.one_version = one_version
+        """Whether all reads are of one version of the object, whatever happens to it."""
+        self._size = size
+        self._fetch = fetch
+        self._close = close
+        self._position = 0
+        self.bytes_read = 0
+        """Bytes fetched so far; a stretch that is read twice counts twice."""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes, fewer only at the end; raises UnfitFormat for more than READ_BYTES."""
+        left = max(0, self._size - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted > READ_BYTES:
+            raise UnfitFormat(
+                f"a batch or column that must be read as a whole may have at most {READ_BYTES} bytes, got {wanted}"
+            )
+        if not wanted:
+            return b""
+        data = self._fetch(self._position, wanted)
+        if len(data) != wanted:
+            raise UnfitFormat(f"the object ends at byte {self._position + len(data)}, while it is read")
+        self._position += wanted
+        self.bytes_read += wanted
+        return data
+
+    def readinto(self, buffer: "bytearray | memoryview", /) -> int:  # type: ignore[override]
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._close()
+        super().close()
+
+
+async def open_object(objects: ObjectStore, ref: ObjectRef) -> tuple[ObjectInfo, ObjectFile]:
+    """Return an object's facts and a file of its bytes, to be closed by the caller; raises NoSuchKey, NoSuchBucket.
+
+    A local file is one version of the object. Of a store elsewhere, every read is a request for a range, and whoever
+    has read everything compares the ETag.
+    """
+    local = await objects.open_local(ref)
+    if local is not None:
+        info, _, descriptor = local
+
+        def fetch_local(start: int, length: int) -> bytes:
+            pieces = []
+            while length and (piece := os.pread(descriptor, length, start)):
+                pieces.append(piece)
+                start += len(piece)
+                length -= len(piece)
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+        return info, ObjectFile(info.size, fetch_local, lambda: os.close(descriptor), one_version=True)
+    info = await objects.get(ref)
+    loop = asyncio.get_running_loop()
+
+    async def range_of(start: int, length: int) -> bytes:
+        stream = objects.read(ref, start=start, length=length)
+        return b"".join([chunk async for chunk in stream])
+
+    def fetch(start: int, length: int) -> bytes:
+        return asyncio.run_coroutine_threadsafe(range_of(start, length), loop).result()
+
+    return info, ObjectFile(info.size, fetch, lambda: None, one_version=False)
+
+
+async def stepped(open_items: Callable[[], Iterator[Item]]) -> AsyncGenerator[Item, None]:
+    """Yield what an iterator gives, each step on one thread of its own.
+
+    Its own, for a step may wait for the event loop: threads that others wait for must not be used up so. A generator
+    is closed on that thread too, at the latest when a step under way has ended.
+    """
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="formats")
+    loop = asyncio.get_running_loop()
+    items: list[Iterator[Item]] = []
+
+    def step() -> Item | object:
+        if not items:
+            items.append(open_items())
+        return next(items[0], _END)
+
+    def end() -> None:
+        for opened in items:
+            close = getattr(opened, "close", None)
+            if close is not None:
+                close()
+
+    try:
+        while (item := await loop.run_in_executor(executor, step)) is not _END:
+            yield item  # type: ignore[misc] # the mark of the end is no item
+    finally:
+        executor.submit(end)
+        executor.shutdown(wait=False)

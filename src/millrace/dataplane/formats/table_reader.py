@@ -1,0 +1,224 @@
+"""Read Parquet and Arrow objects as batches of bounded size, and as text.
+
+Of Parquet, one row group is read at a time and pages of it as they are needed, of the columns that are asked for only.
+Batches are cut so that their text is about as long as a chunk.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+
+from millrace.dataplane.formats.arrow_errors import arrow_errors
+from millrace.dataplane.formats.object_file import ObjectFile, open_object, stepped
+from millrace.dataplane.formats.options import TableForm
+from millrace.dataplane.formats.row_text import header_row, row_writer
+from millrace.dataplane.formats.unreadable import UnfitFormat
+from millrace.names import ObjectRef
+from millrace.ports.objects import ObjectInfo, ObjectStore
+
+__all__ = ["BATCH_BYTES", "BATCH_ROWS", "table_batches", "table_lines"]
+
+BATCH_ROWS = 8192
+"""Most rows that are decoded at a time."""
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""Bytes that a decoded batch should have at most, by the sizes that the file tells; one row is always let through."""
+
+PAGE_READ_BYTES = 256 * 1024
+"""Bytes of a column of Parquet that are read ahead."""
+
+_ARROW_FILE = b"ARROW1"
+
+TEXT_GROWTH = 2
+"""Bytes of text to be expected for each of a decoded batch."""
+
+Item = TypeVar("Item")
+Seen = Callable[[Any], None]
+
+
+def _ignore(_: object) -> None:
+    """Take what nobody wants to know."""
+
+
+def _parquet_batches(file: ObjectFile, columns: Sequence[str], seen: Seen) -> Iterator[Any]:
+    parquet = pq.ParquetFile(file, buffer_size=PAGE_READ_BYTES, pre_buffer=False)
+    schema = parquet.schema_arrow
+    seen(schema)
+    _check_columns(schema, columns)
+    for group in range(parquet.num_row_groups):
+        facts = parquet.metadata.row_group(group)
+        row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
+        yield from _selected(
+            parquet.iter_batches(
+                batch_size=max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes)),
+                row_groups=[group],
+                columns=list(columns) or None,
+                use_threads=False,
+            ),
+            columns,
+        )
+
+
+def _arrow_batches(file: ObjectFile, columns: Sequence[str], seen: Seen) -> Iterator[Any]:
+    """Yield the batches of an IPC file or stream, whichever it is."""
+    magic = file.read(len(_ARROW_FILE))
+    file.seek(0)
+    if magic == _ARROW_FILE:
+        opened = ipc.open_file(file)
+        batches: Iterator[Any] = (opened.get_batch(index) for index in range(opened.num_record_batches))
+    else:
+        opened = ipc.open_stream(file)
+        batches = iter(opened)
+    seen(opened.schema)
+    _check_columns(opened.schema, columns)
+    for batch in _selected(batches, columns):
+        for start in range(0, batch.num_rows, BATCH_ROWS):
+            yield batch.slice(start, BATCH_ROWS)
+
+
+_BATCHES = {TableForm.PARQUET: _parquet_batches, TableForm.ARROW: _arrow_batches}
+
+
+def _selected(batches: Iterator[Any], columns: Sequence[str]) -> Iterator[Any]:
+    for batch in batches:
+        yield batch.select(list(columns)) if columns else batch
+
+
+def _check_columns(schema: Any, columns: Sequence[str]) -> None:
+    for name in columns:
+        found = len(schema.get_all_field_indices(name))
+        if found != 1:
+            listed = ", ".join(schema.names[:20]) + (", ..." if len(schema.names) > 20 else "")
+            raise UnfitFormat(
+                f'column "{name}" of MILLRACE_INPUT_COLUMNS must be in the table once, but is there {found} times; '
+                f"the table has [{listed}]"
+            )
+
+
+def _read(file: ObjectFile, form: TableForm, columns: Sequence[str], seen: Seen) -> Iterator[Any]:
+    """Yield the batches of a table that have rows, and close the file."""
+    with file, arrow_errors(f"Failed to read {form}"):
+        for batch in _BATCHES[form](file, columns, seen):
+            if batch.num_rows:
+                yield batch
+
+
+async def _stepped_through(
+    objects: ObjectStore,
+    ref: ObjectRef,
+    make: Callable[[ObjectFile], Iterator[Item]],
+    *,
+    on_open: Callable[[ObjectInfo], None],
+    on_read: Callable[[int], None],
+    etag: str | None = None,
+) -> AsyncGenerator[Item, None]:
+    """Yield what is made of an object's file, whose bytes are of one version."""
+    info, file = await open_object(objects, ref)
+    if etag is not None and info.etag != etag:
+        file.close()
+        raise UnfitFormat(f"{ref} was replaced while the job ran: its ETag was {etag}, is {info.etag}")
+    on_open(info)
+    told = 0
+    items = stepped(lambda: make(file))
+    try:
+        async for item in items:
+            reached = min(file.bytes_read, info.size)
+            on_read(reached - told)
+            told = reached
+            yield item
+    finally:
+        await items.aclose()
+    if not file.one_version and (now := (await objects.get(ref)).etag) != info.etag:
+        raise UnfitFormat(f"{ref} was replaced while it was read: its ETag was {info.etag}, is {now}")
+    on_read(info.size - told)  # columns that nobody asked for count as read
+
+
+def table_batches(
+    objects: ObjectStore, ref: ObjectRef, form: TableForm, *, etag: str | None = None
+) -> AsyncGenerator[Any, None]:
+    """Return the record batches of a table, all columns; `etag` is that of the only version to be read.
+
+    The first item is the table's schema. It raises UnfitFormat, and NoSuchKey as the store does.
+    """
+    return _stepped_through(
+        objects, ref, lambda file: _with_schema(file, form), on_open=_ignore, on_read=_ignore, etag=etag
+    )
+
+
+def _with_schema(file: ObjectFile, form: TableForm) -> Iterator[Any]:
+    schemas: list[Any] = []
+    batches = _read(file, form, (), schemas.append)
+    first = next(batches, None)
+    yield schemas[0]
+    if first is not None:
+        yield first
+        yield from batches
+
+
+def table_lines(
+    objects: ObjectStore,
+    ref: ObjectRef,
+    form: TableForm,
+    *,
+    columns: Sequence[str] = (),
+    media_type: str,
+    header: bool = False,
+    chunk_bytes: int,
+    on_open: Callable[[ObjectInfo], None] = _ignore,
+    on_read: Callable[[int], None] = _ignore,
+) -> AsyncGenerator[bytes, None]:
+    """Return the rows of a table as chunks of text of at most `chunk_bytes`, cut anywhere.
+
+    Args:
+        objects: Where the table is.
+        ref: The table.
+        form: Its format.
+        columns: Those that are read, in this order; all if there are none.
+        media_type: What a row becomes: a record of text/csv, or a line of JSON.
+        header: Whether the names of the columns come first, as a record of CSV.
+        chunk_bytes: Also about as much is decoded and written at a time.
+        on_open: Told the facts of the version that is read.
+        on_read: Told how many stored bytes were read; all of the object's at the end.
+
+    Raises:
+        UnfitFormat: The object is no such table, has not the columns, or has a value that has no text.
+        NoSuchKey, NoSuchBucket: It is not there.
+    """
+    return _stepped_through(
+        objects,
+        ref,
+        lambda file: _text(file, form, columns, row_writer(media_type), header=header, chunk_bytes=chunk_bytes),
+        on_open=on_open,
+        on_read=on_read,
+    )
+
+
+def _text(
+    file: ObjectFile,
+    form: TableForm,
+    columns: Sequence[str],
+    write: Callable[[Any], bytes],
+    *,
+    header: bool,
+    chunk_bytes: int,
+) -> Iterator[bytes]:
+    """Yield the text of all rows, in chunks that are full but for the last one."""
+    names: list[str] = []
+    waiting = bytearray()
+    batches = _read(file, form, columns, lambda schema: names.extend(columns or schema.names))
+    first = next(batches, None)
+    if header:
+        waiting += header_row(names)
+    for batch in batches if first is None else chain([first], batches):
+        with arrow_errors("Failed to write rows as text"):
+            rows = max(1, batch.num_rows * chunk_bytes // max(1, TEXT_GROWTH * batch.nbytes))
+            for start in range(0, batch.num_rows, rows):
+                waiting += write(batch.slice(start, rows))
+                while len(waiting) >= chunk_bytes:
+                    yield bytes(waiting[:chunk_bytes])
+                    del waiting[:chunk_bytes]
+    if waiting:
+        yield bytes(waiting)
