@@ -2,12 +2,13 @@
 
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
 from millrace_algorithms.errors import MalformedRecord
 
-__all__ = ["MAGIC", "frame", "record_blocks", "unframe"]
+__all__ = ["MAGIC", "frame", "framed_records", "record_blocks", "unframe"]
 
 MAGIC = b"\x0a\x23\xd7\xce"
 _HEADER = struct.Struct("<4sI")
@@ -21,6 +22,23 @@ def frame(payload: bytes) -> bytes:
     if len(payload) > _LENGTH_MASK:
         raise ValueError(f"a RecordIO record holds at most {_LENGTH_MASK} bytes, got {len(payload)}")
     return _HEADER.pack(MAGIC, len(payload)) + payload + bytes(-len(payload) % 4)
+
+
+def framed_records(chunks: Iterable[bytes]) -> Iterable[bytes]:
+    """Return a payload as framed records, one bare record with a frame of its own.
+
+    A batch job that sends single records takes their framing away. No record begins with the magic: what follows the
+    first byte is the length of a map entry there, and then the tag of the entry's name, 0a, not d7.
+    """
+    remaining = iter(chunks)
+    first = b""
+    for chunk in remaining:
+        first += chunk
+        if len(first) >= len(MAGIC):
+            break
+    if first.startswith(MAGIC[: len(first)]):
+        return chain([first] if first else [], remaining)
+    return [frame(first + b"".join(remaining))]
 
 
 def _read_header(framed: bytes, start: int, record: int) -> tuple[int, int]:

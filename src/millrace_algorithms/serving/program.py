@@ -11,8 +11,10 @@ from pathlib import Path
 import orjson
 
 from millrace_algorithms.errors import ModelError, RequestError
-from millrace_algorithms.serving.http_server import Address, HttpServer, Limits
+from millrace_algorithms.serving.address import Address
+from millrace_algorithms.serving.http_server import HttpServer
 from millrace_algorithms.serving.invocation import Answer, Invocation, Model
+from millrace_algorithms.serving.limits import Limits
 from millrace_algorithms.serving.memory import keep_freed_memory
 from millrace_algorithms.serving.workers import fork_workers
 
@@ -57,7 +59,7 @@ def run(load: Callable[[Path], Model], model_dir: Path, environ: Mapping[str, st
         return 1
     keep_freed_memory()
     invoke = answering(model, default_accept=environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT"))
-    workers = fork_workers(count, limits.body_bytes, invoke) if count > 1 else []
+    workers = fork_workers(count, limits, invoke) if count > 1 else []
     server = HttpServer(
         address.listen(limits.backlog),
         invoke,

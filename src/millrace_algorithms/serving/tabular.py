@@ -17,6 +17,7 @@ from millrace_algorithms.json_instances import InstanceReader
 from millrace_algorithms.media_types import MediaType
 from millrace_algorithms.number_text import Column, print_csv, print_json_records
 from millrace_algorithms.record_tables import RecordTableReader, write_records
+from millrace_algorithms.recordio import framed_records
 from millrace_algorithms.serving.invocation import Answer, Invocation
 from millrace_algorithms.tables import FloatMatrix, Table
 
@@ -87,7 +88,7 @@ def read_tables(invocation: Invocation, feature_dim: int) -> Iterator[Table]:
         case media_types.JSON_LINES:
             yield from InstanceReader().read_json_lines(invocation.chunks)
         case media_types.RECORDIO_PROTOBUF:
-            yield from RecordTableReader().read(invocation.chunks)
+            yield from RecordTableReader().read(framed_records(invocation.chunks))
         case name:
             raise UnsupportedContentType(name, CONTENT_TYPES)
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from millrace_algorithms.serving.http_server import Address, HttpServer, Limits
+from millrace_algorithms.serving.address import Address
+from millrace_algorithms.serving.http_server import HttpServer
 from millrace_algorithms.serving.invocation import Answer, Invocation
+from millrace_algorithms.serving.limits import Limits
 
 
 @dataclass
