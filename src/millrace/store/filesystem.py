@@ -506,32 +506,36 @@ class FilesystemObjects:
         common: list[str] = []
         last: bytes | None = None
         given = None
-        for place in walk.places():
-            key = place.key
+        left = limit
+        find = self._listed.find
+        follow = bucket.follow_file_links
+        for key, path in walk.places():
             cut = key.find(mark, len(prefix_bytes)) if mark else -1
             if cut >= 0:
                 folded = key[: cut + len(mark)]
                 if folded == last:
                     continue
-            if len(objects) + len(common) == limit:
+            if not left:
                 return ListPage(objects=objects, common_prefixes=common, next_after=given)
             if cut >= 0:
                 last = folded
                 given = folded.decode()
                 common.append(given)
+                left -= 1
                 continue
-            assert place.path is not None, "a folder's key ends with the delimiter, so it was folded"
+            assert path is not None, "a folder's key ends with the delimiter, so it was folded"
             try:
-                stat = os.stat(place.path, follow_symlinks=bucket.follow_file_links)
-                info = self._listed.find(place.path, stat)
+                stat = os.stat(path, follow_symlinks=follow)
+                info = find(path, stat)
                 if info is None:
-                    facts = bucket.facts.read(place.path, stat)
+                    facts = bucket.facts.read(path, stat)
                     info = _info(ObjectRef(bucket.name, key.decode()), stat, facts)
-                    self._listed.keep(place.path, stat, info)
+                    self._listed.keep(path, stat, info)
             except FileNotFoundError:
                 continue  # deleted since its name was read
             given = info.ref.key
             objects.append(info)
+            left -= 1
         return ListPage(objects=objects, common_prefixes=common)
 
     def _write_document(self, bucket: BucketFolder, path: Path, text: bytes) -> None:

@@ -32,9 +32,10 @@ class ListedFacts:
     def find(self, path: bytes, stat: os.stat_result) -> ObjectInfo | None:
         """Return what is remembered of a file, if it still holds."""
         kept = self._kept.get(path)
-        if kept is None or kept[0] != (stat.st_ino, stat.st_ctime_ns, stat.st_size):
+        if kept is None:
             return None
-        return kept[1]
+        version, info = kept
+        return info if version == (stat.st_ino, stat.st_ctime_ns, stat.st_size) else None
 
     def keep(self, path: bytes, stat: os.stat_result, info: ObjectInfo) -> None:
         """Remember a file, unless it has changed just now."""

@@ -8,13 +8,20 @@ from millrace.ports.objects import ObjectInfo
 from millrace.protocol.xml import Markup, escape, is_plain
 from millrace.services.s3.conditions import told_time
 
-__all__ = ["entries_text", "entry_members"]
+__all__ = ["entries_text", "entry_members", "entry_texts"]
 
 
 def entries_text(
     infos: Sequence[ObjectInfo], keys: Sequence[str], owner_of: Callable[[ObjectInfo], Mapping[str, str]] | None
 ) -> Markup:
-    """Return the Contents elements of objects.
+    """Return the Contents elements of objects, as `entry_texts` prints each of them."""
+    return Markup("".join(entry_texts(infos, keys, owner_of)))
+
+
+def entry_texts(
+    infos: Sequence[ObjectInfo], keys: Sequence[str], owner_of: Callable[[ObjectInfo], Mapping[str, str]] | None
+) -> list[str]:
+    """Return the Contents element of each object.
 
     Args:
         infos: The objects.
@@ -37,7 +44,7 @@ def entries_text(
             f"<Contents><Key>{key}</Key><LastModified>{_time(info.modified_at)}</LastModified>"
             f"<ETag>&quot;{etag}&quot;</ETag><Size>{info.size}</Size>{tail}"
         )
-    return Markup("".join(pieces))
+    return pieces
 
 
 def entry_members(info: ObjectInfo, key: str, owner: Mapping[str, Any] | None) -> dict[str, Any]:

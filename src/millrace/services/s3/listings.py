@@ -12,6 +12,7 @@ from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.s3.access import Access, object_owner
 from millrace.services.s3.bucket_rules import BucketRules
 from millrace.services.s3.faults import fault
+from millrace.services.s3.kept_entries import KeptEntries
 from millrace.services.s3.listing_text import entries_text, entry_members
 
 __all__ = ["MAX_KEYS", "ListingHandlers", "page_limit", "url_encoder"]
@@ -28,6 +29,7 @@ class ListingHandlers:
     def __init__(self, objects: ObjectStore, access: Access) -> None:
         self._objects = objects
         self._access = access
+        self._kept = {active: KeptEntries(_UrlEncoder(active).encode_all) for active in (False, True)}
 
     def table(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
@@ -99,9 +101,13 @@ class ListingHandlers:
         return page, limit
 
     async def _entries(self, page: ListPage, params: Params, *, with_owner: bool) -> dict[str, Any]:
-        owners = await self._owners(page, params["Bucket"]) if with_owner else None
-        keys = url_encoder(params).encode_all([info.ref.key for info in page.objects])
-        contents = entries_text(page.objects, keys, None if owners is None else owners.of)
+        encoder = url_encoder(params)
+        if with_owner:
+            owners = await self._owners(page, params["Bucket"])
+            keys = encoder.encode_all([info.ref.key for info in page.objects])
+            contents = entries_text(page.objects, keys, owners.of)
+        else:
+            contents = self._kept[encoder.active].text(page.objects)
         prefixes = _common_prefixes(page, params)
         return {**_page_members(page, params), "Contents": contents, "CommonPrefixes": prefixes}
 
@@ -156,15 +162,15 @@ class _UrlEncoder:
     """Encodes keys in an answer where the client asks for it, since XML cannot hold every character."""
 
     def __init__(self, active: bool) -> None:
-        self._active = active
+        self.active = active
 
     def __call__(self, text: str | None) -> str | None:
         # Clients decode "+" to a space or leave it; "%20" and "%2B" mean the same to both.
-        return quote(text, safe=_SAFE) if self._active and text else text
+        return quote(text, safe=_SAFE) if self.active and text else text
 
     def encode_all(self, keys: Sequence[str]) -> Sequence[str]:
         """Return keys as `__call__` returns each of them."""
-        return [quote(key, safe=_SAFE) for key in keys] if self._active else keys
+        return [quote(key, safe=_SAFE) for key in keys] if self.active else keys
 
 
 def url_encoder(params: Mapping[str, Any]) -> _UrlEncoder:

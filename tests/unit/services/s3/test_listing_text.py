@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectMeta
 from millrace.protocol.operations import service
+from millrace.services.s3.kept_entries import KeptEntries
 from millrace.services.s3.listing_text import entries_text, entry_members
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
@@ -40,3 +41,12 @@ def test_entries_printed_at_once_are_what_the_codec_writes(infos: list[ObjectInf
     serialize = service("s3").operation("ListObjectsV2").serialize
     printed = serialize({"Contents": entries_text(infos, keys, owner_of if with_owner else None)}, "id")
     assert printed == serialize({"Contents": members}, "id")
+
+
+@given(st.lists(INFOS, max_size=6), st.lists(st.lists(st.integers(0, 5), max_size=8), max_size=6), st.integers(0, 6))
+def test_kept_entries_are_what_would_be_printed(infos: list[ObjectInfo], pages: list[list[int]], room: int) -> None:
+    """Whichever objects were listed before, and however few are kept, a page is printed as if it were the first."""
+    kept = KeptEntries(lambda keys: [f"<{key}>" for key in keys], room)
+    for numbers in pages:
+        page = [infos[number] for number in numbers if number < len(infos)]
+        assert kept.text(page) == entries_text(page, [f"<{info.ref.key}>" for info in page], None)
