@@ -1,5 +1,6 @@
 """ObjectStore: buckets and objects, as S3 means them."""
 
+import re
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,8 @@ __all__ = [
     "BucketInfo",
     "BucketNotEmpty",
     "BucketState",
+    "DraftHeld",
+    "DraftLost",
     "InvalidPart",
     "ListPage",
     "NoSuchBucket",
@@ -27,8 +30,12 @@ __all__ = [
     "PartInfo",
     "PartTooSmall",
     "PreconditionFailed",
+    "ResumableWriter",
     "UploadInfo",
+    "check_draft",
 ]
+
+_DRAFT_NAME = re.compile(r"[a-z0-9-]{1,100}")
 
 
 class ObjectStoreError(Exception):
@@ -76,6 +83,14 @@ class BadDigest(ObjectStoreError):
     """The bytes received do not have the digest that the client named; nothing was stored."""
 
 
+class DraftLost(ObjectStoreError):
+    """A draft can't be continued where it was to be: it is not there, or shorter. It was committed, perhaps."""
+
+
+class DraftHeld(DraftLost):
+    """Another writer still holds the draft."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectMeta:
     """What a client may attach to an object.
@@ -95,6 +110,12 @@ class ObjectMeta:
     """The account that owns the object; empty where it is the bucket's."""
     acl: str = ""
     """Who else may do what, in the service's own form; empty where nobody."""
+    origin: str = ""
+    """The work that wrote the object, in the words of whoever wrote it, at most a few hundred bytes.
+
+    For that work alone, which so knows again what it has finished: never shown to a client, and not the copy's when the
+    object is copied. A file that somebody edited has lost it.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,13 +193,44 @@ class ObjectWriter(Protocol):
         """Append bytes."""
         ...
 
-    async def commit(self) -> ObjectInfo:
-        """Make the object visible at once and durable, replacing an older one."""
+    async def commit(self, *, origin: str = "") -> ObjectInfo:
+        """Make the object visible at once and durable, replacing an older one; `origin` replaces that of its meta."""
         ...
 
     async def abort(self) -> None:
         """Forget what was written; harmless after commit or a second time."""
         ...
+
+
+class ResumableWriter(ObjectWriter, Protocol):
+    """Writes one object into a draft that outlives the process: a later writer goes on at a checkpoint.
+
+    Nobody else writes to the draft while this one is open; a process that is killed gives it free. `abort` removes the
+    draft, and `commit` makes it the object, so that there is no draft any more.
+    """
+
+    async def checkpoint(self) -> int:
+        """Make all that was written so far durable; return how many bytes that is, the draft's first ones included.
+
+        They survive the end of the process and a power failure. What was durable is not written again. Writing may go
+        on meanwhile, from another task.
+        """
+        ...
+
+    async def suspend(self) -> None:
+        """Close, and leave the draft to a later writer: it has what was checkpointed, and may have what came after.
+
+        Harmless after commit, after abort, or a second time.
+        """
+        ...
+
+
+def check_draft(draft: str, at: int) -> None:
+    """Raise ValueError unless a draft can have this name and be continued there."""
+    if not _DRAFT_NAME.fullmatch(draft):
+        raise ValueError(f"a draft's name must be 1 to 100 characters of a to z, 0 to 9 and -, got {draft!r}")
+    if at < 0:
+        raise ValueError(f"a draft is continued at 0 or more bytes, got {at}")
 
 
 class ObjectStore(Protocol):
@@ -237,6 +289,32 @@ class ObjectStore(Protocol):
         """Start an object whose ETag need not be an MD5 (as of a multipart upload): for outputs of jobs."""
         ...
 
+    async def open_resumable(
+        self, ref: ObjectRef, meta: ObjectMeta | None = None, *, draft: str, at: int
+    ) -> ResumableWriter:
+        """Start an object as `open_writer` does, or go on with it.
+
+        Args:
+            ref: The object, as it will be called once it is committed.
+            meta: What is attached to it then; earlier writers' is forgotten.
+            draft: A name of 1 to 100 characters of a to z, 0 to 9 and -, the caller's own: one for each job and object.
+            at: 0 to begin anew, whatever the draft holds; else the bytes of it that are kept, those behind are cut off.
+
+        Raises:
+            DraftLost: The draft is not there, or has fewer bytes than `at`. `get` tells by the origin whether it has
+                become the object.
+            DraftHeld: Another writer holds it still, after the store has waited for a few seconds.
+        """
+        ...
+
+    async def discard_draft(self, bucket: str, draft: str) -> None:
+        """Remove what a suspended or killed writer has left; harmless if there is nothing.
+
+        Raises:
+            DraftHeld: Another writer holds it still, after the store has waited for a few seconds.
+        """
+        ...
+
     async def put(
         self,
         ref: ObjectRef,
@@ -273,7 +351,10 @@ class ObjectStore(Protocol):
         if_none_match: str | None = None,
         if_match: str | None = None,
     ) -> ObjectInfo:
-        """Copy an object on the store's side; `meta` None keeps the source's. The conditions are on the target."""
+        """Copy an object on the store's side; `meta` None keeps the source's, but for the origin.
+
+        The conditions are on the target.
+        """
         ...
 
     async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> bool:

@@ -1,13 +1,13 @@
 """Keep what is known about a stored file beside its bytes.
 
-The facts of an object (ETag, headers, user metadata, tags, checksums, owner) are compact JSON in the extended attribute
-`user.millrace` of its file. It is set on the temporary file before the rename that makes the object visible, so bytes
-and facts change together. Where a file system has no such attributes, or they do not fit (ext4 has one block of 4 kB
-for all of a file's), the JSON is a *sidecar* file instead, named by the inode, size and time of the file it describes:
-it too is complete before the rename, and can never be taken for the facts of another file.
+The facts of an object (ETag, headers, user metadata, tags, checksums, owner, origin) are compact JSON in the extended
+attribute `user.millrace` of its file. It is set on the temporary file before the rename that makes the object visible,
+so bytes and facts change together. Where a file system has no such attributes, or they do not fit (ext4 has one block
+of 4 kB for all of a file's), the JSON is a *sidecar* file instead, named by the inode, size and time of the file it
+describes: it too is complete before the rename, and can never be taken for the facts of another file.
 
 Facts name the size and time of the bytes that they were made for. A file that somebody edited in place keeps its
-headers, user metadata and tags, but loses its ETag and checksums.
+headers, user metadata and tags, but loses its ETag, its checksums and its origin.
 
 A file without facts of its own has an ETag made of its inode, size and time. Reading all of it for an MD5 would make
 the first listing of a data folder put there by hand as slow as reading it. The form `<32 hex>-1` is that of a multipart
@@ -73,6 +73,8 @@ class Facts:
             document["o"] = self.meta.owner
         if self.meta.acl:
             document["a"] = self.meta.acl
+        if self.meta.origin:
+            document["w"] = self.meta.origin
         return orjson.dumps(document)
 
     @classmethod
@@ -98,6 +100,7 @@ class Facts:
                 checksum_type=document.get("y", "FULL_OBJECT"),
                 owner=owner,
                 acl=acl,
+                origin=document.get("w", ""),
             )
             return cls(
                 etag=document["e"],

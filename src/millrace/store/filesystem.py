@@ -283,8 +283,10 @@ class FilesystemObjects:
         file = self._open(from_bucket, source)
         try:
             facts = from_bucket.facts.read(file.descriptor, file.stat)
-            if meta is not None:
-                facts = replace(facts, meta=meta)
+            meta = facts.meta if meta is None else meta
+            if meta.origin:
+                meta = replace(meta, origin="")
+            facts = replace(facts, meta=meta)
             draft = Draft(to_bucket)
             try:
                 for start in range(0, file.stat.st_size, self._copy_bytes):
@@ -604,7 +606,7 @@ class FileWriter:
             await asyncio.shield(self._writing)
             self._writing = None
 
-    async def commit(self) -> ObjectInfo:
+    async def commit(self, *, origin: str = "") -> ObjectInfo:
         """Make the object visible at once and durable, replacing an older one."""
         try:
             await self._await_batch()
@@ -612,7 +614,8 @@ class FileWriter:
                 await asyncio.to_thread(self._finish_draft, self._take_batch())
             else:
                 self._finish_draft(self._take_batch())
-            facts = Facts(etag=f"{os.urandom(16).hex()}-1", meta=self._meta)
+            meta = replace(self._meta, origin=origin) if origin else self._meta
+            facts = Facts(etag=f"{os.urandom(16).hex()}-1", meta=meta)
             return await self._store._install(self._bucket, self._draft, self._ref, facts, _no_guard)
         finally:
             self._draft.close()

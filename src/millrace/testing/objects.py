@@ -7,6 +7,7 @@ import zlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +32,7 @@ from millrace.ports.objects import (
     PreconditionFailed,
     UploadInfo,
 )
+from millrace.testing.drafts import MemoryDrafts, MemoryResumableWriter
 
 __all__ = ["MemoryObjects"]
 
@@ -46,7 +48,10 @@ _DIGESTS: Mapping[str, Callable[[bytes], bytes]] = {
 
 
 class MemoryObjects:
-    """Buckets are dictionaries. `chunk_bytes` is the longest chunk of a read; `open_writers` counts unfinished ones."""
+    """Buckets are dictionaries. `chunk_bytes` is the longest chunk of a read.
+
+    `open_writers` counts unfinished writers that are not resumable; `drafts` tells of the others.
+    """
 
     def __init__(self, *, chunk_bytes: int = 1024 * 1024) -> None:
         self._chunk_bytes = chunk_bytes
@@ -56,6 +61,7 @@ class MemoryObjects:
         self._uploads: dict[str, UploadInfo] = {}
         self._parts: dict[str, dict[int, tuple[PartInfo, bytes]]] = {}
         self.open_writers = 0
+        self.drafts = MemoryDrafts()
 
     # -- for tests
 
@@ -135,6 +141,16 @@ class MemoryObjects:
         self.open_writers += 1
         return _MemoryWriter(self, ref, meta or ObjectMeta())
 
+    async def open_resumable(
+        self, ref: ObjectRef, meta: ObjectMeta | None = None, *, draft: str, at: int
+    ) -> MemoryResumableWriter:
+        self._check_ref(ref)
+        return self.drafts.open(ref, draft, at, partial(self._store_output, ref, meta or ObjectMeta()))
+
+    async def discard_draft(self, bucket: str, draft: str) -> None:
+        self._check_bucket(bucket)
+        self.drafts.discard(bucket, draft)
+
     async def put(
         self,
         ref: ObjectRef,
@@ -169,7 +185,7 @@ class MemoryObjects:
         info, data = self._find(source)
         self._check_ref(target)
         self._check_conditions(target, if_none_match=if_none_match, if_match=if_match)
-        return self._store(target, data, info.etag, info.meta if meta is None else meta)
+        return self._store(target, data, info.etag, replace(info.meta if meta is None else meta, origin=""))
 
     async def delete(self, ref: ObjectRef, *, if_match: str | None = None) -> bool:
         self._check_ref(ref)
@@ -310,6 +326,9 @@ class MemoryObjects:
         self._objects[ref] = (info, data)
         return info
 
+    def _store_output(self, ref: ObjectRef, meta: ObjectMeta, data: bytes, origin: str) -> ObjectInfo:
+        return self._store(ref, data, f"{zlib.crc32(data):032x}-1", replace(meta, origin=origin or meta.origin))
+
     def _find(self, ref: ObjectRef) -> tuple[ObjectInfo, bytes]:
         self._check_bucket(ref.bucket)
         found = self._objects.get(ref)
@@ -352,12 +371,11 @@ class _MemoryWriter:
             self._refuse()
         self._chunks.append(bytes(chunk))
 
-    async def commit(self) -> ObjectInfo:
+    async def commit(self, *, origin: str = "") -> ObjectInfo:
         if not self._open:
             self._refuse()
         self._close()
-        data = b"".join(self._chunks)
-        return self._store._store(self._ref, data, f"{zlib.crc32(data):032x}-1", self._meta)
+        return self._store._store_output(self._ref, self._meta, b"".join(self._chunks), origin)
 
     async def abort(self) -> None:
         self._close()
