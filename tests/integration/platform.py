@@ -10,7 +10,7 @@ import sys
 import tarfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -151,6 +151,14 @@ class Platform:
     def model(self, name: str, image: str = IMAGE, **environment: str) -> str:
         self.client("sagemaker").create_model(
             ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": image, "Environment": environment}
+        )
+        return name
+
+    def chain(self, name: str, *containers: Mapping[str, str], image: str = IMAGE, **members: Any) -> str:
+        """Create a model of several containers of one image, each with variables of its own."""
+        definitions = [{"Image": image, "Environment": dict(it)} for it in containers]
+        self.client("sagemaker").create_model(
+            ModelName=name, **{"ExecutionRoleArn": ROLE, "Containers": definitions, **members}
         )
         return name
 

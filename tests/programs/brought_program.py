@@ -1,6 +1,6 @@
 """A container program as users bring them: standard library only, behaviour chosen by variables and hyperparameters.
 
-serve: MODE=echo|rowsum|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists,
+serve: MODE=echo|rowsum|tag|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists,
 JOURNAL=<file> gets a line with our process id when a request comes and when it is answered.
 train: hyperparameter do=look|fail|ramble|crash|wait|pipe|environment.
 else, as a processor: DO=look|fail|wait|message|links|hostile|continuous|pipe; DO_algo_2 says it for one host.
@@ -59,6 +59,9 @@ def serve() -> None:
             if mode == "rowsum":
                 rows = body.decode().split()
                 return self.answer(200, "\n".join(str(sum(map(int, row.split(",")))) for row in rows).encode())
+            if mode == "tag":  # so that a row tells which containers it passed
+                tag = b"," + os.environ["WHO"].encode()
+                return self.answer(200, b"".join(row + tag + b"\n" for row in body.splitlines()))
             if mode == "who":
                 return self.answer(200, os.environ["WHO"].encode())
             return self.answer(200, body)
