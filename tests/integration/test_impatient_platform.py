@@ -18,7 +18,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     assert running.stop() == 0
 
 
-@pytest.mark.spec("batch-transform 9.8 F10")
+@pytest.mark.spec("B §9.8 F10")
 def test_a_container_that_is_never_healthy_fails_the_job(impatient: Platform) -> None:
     """After the start-up window the job fails with the documented reason; nothing was invoked."""
     model = impatient.model("unwell", MODE="no-ping")
@@ -30,7 +30,7 @@ def test_a_container_that_is_never_healthy_fails_the_job(impatient: Platform) ->
     assert not any("POST" in line for line in lines)
 
 
-@pytest.mark.spec("batch-transform 9.8 F07")
+@pytest.mark.spec("B §9.8 F07")
 def test_a_container_that_hangs_times_out(impatient: Platform, tmp_path: Path) -> None:
     """The invocation's time limit holds, the text is the documented one."""
     model = impatient.model("hangs", MODE="rowsum", WAIT_FOR=str(tmp_path / "never"))
