@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -118,6 +119,11 @@ def ids(**settings: Any) -> TransformSpec:
     return job(**settings, capture=CAPTURE)
 
 
+def section(name: str) -> str:
+    """Return where a rule (X) or a vector (A) is in the specification; other names say so themselves."""
+    return {"A": "B §9.1 ", "X": "B §1.2 "}.get(name[0], "") + name
+
+
 REFUSED = [
     ("A09", job(max_payload_bytes=101 * MIB), "MaxPayloadInMB must not exceed 100"),
     ("A10", job(max_concurrent_transforms=10, max_payload_bytes=11 * MIB), "product of MaxConcurrentTransforms"),
@@ -197,7 +203,7 @@ ACCEPTED = [
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        pytest.param(spec, text, id=f"{name}-{n}", marks=pytest.mark.spec(name))
+        pytest.param(spec, text, id=f"{name}-{n}", marks=pytest.mark.spec(section(name)))
         for n, (name, spec, text) in enumerate(REFUSED)
     ],
 )
@@ -210,7 +216,10 @@ def test_a_combination_that_cannot_work_is_refused(spec: TransformSpec, message:
 
 @pytest.mark.parametrize(
     "spec",
-    [pytest.param(spec, id=f"{name}-{n}", marks=pytest.mark.spec(name)) for n, (name, spec) in enumerate(ACCEPTED)],
+    [
+        pytest.param(spec, id=f"{name}-{n}", marks=pytest.mark.spec(section(name)))
+        for n, (name, spec) in enumerate(ACCEPTED)
+    ],
 )
 def test_an_odd_but_workable_combination_is_accepted(spec: TransformSpec) -> None:
     """What SageMaker accepts is accepted."""
@@ -1057,6 +1066,33 @@ async def test_the_containers_concurrency_is_used_and_kept() -> None:
     result = await run_job(job(**SINGLE), behave, data)
     assert result.output == data
     assert result.server.most_in_flight == 8
+
+
+@pytest.mark.spec("B §9.9 E13")
+async def test_a_job_reads_the_output_of_another() -> None:
+    """Many lines per request give one JSON line for each request; a second job takes these one by one."""
+    objects = MemoryObjects()
+
+    async def project(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        rows = [{"projection": [float(it) for it in line.split(b",")]} for line in request.body.split()]
+        return ModelReply(json.dumps({"projections": rows}).encode())
+
+    async def count(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        return ModelReply(json.dumps({"rows": len(json.loads(request.body)["projections"])}).encode())
+
+    lines_of_csv = {**MULTI, **LINES, **ONE_MB, "content_type": "text/csv", "accept": "application/json"}
+    made = ObjectPrefix("b", "made")
+    first = job(**lines_of_csv, source=ObjectPrefix("b", "in/test.csv"), output=made)
+    await run_job(first, project, {"in/test.csv": b"0.5,1.25\n" * 150_000}, objects=objects)
+    assert len(objects.data("s3://b/made/test.csv.out").splitlines()) == 2
+    chained = {**SINGLE, **LINES, "content_type": "application/json", "accept": "application/json"}
+    await run_job(job(**chained, source=made), count, {}, objects=objects)
+    answers = [json.loads(line) for line in objects.data("s3://b/out/test.csv.out.out").splitlines()]
+    assert [it["rows"] for it in answers] == [116_508, 33_492]
 
 
 async def test_no_input_is_no_failure() -> None:
