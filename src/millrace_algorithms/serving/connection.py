@@ -28,8 +28,6 @@ class Request:
     """Of the body, where the head tells it."""
     complete: bool = False
     """Whether all of it has been read."""
-    slow: bool = False
-    """Whether its client kept a worker waiting, so that its body is read by the server."""
     refusal: int | None = None
     """Status with which to refuse it without evaluation."""
 
@@ -129,9 +127,6 @@ class Connection:
             self.reading = self.lingering = False
         if not self.reading:
             return
-        self._feed(received)
-
-    def _feed(self, received: bytes) -> None:
         try:
             self._parser.feed_data(received)
         except httptools.HttpParserUpgrade:  # the parser goes no further, so neither does the connection
@@ -146,17 +141,13 @@ class Connection:
         self.requests.append(Request(refusal=status, keep_alive=False))
 
     def arriving(self) -> Request | None:
-        """Return the request whose large body is arriving, if it is the next one to be answered."""
+        """Return the request whose large body is arriving, if it is the next to be answered and its client is local."""
         request = self._request
-        ready = self.receiving and self.reading and not (self.requests or self.busy or self.outgoing or request.slow)
+        ready = self.receiving and self.reading and not (self.requests or self.busy or self.outgoing)
+        if not ready or self.sock.family != socket.AF_UNIX:
+            return None
         # Only of such a body it is known where it ends, and by its first bytes that the head is complete.
-        return request if ready and request.body_bytes and request.length > self._limits.inline_bytes else None
-
-    def take_back(self, received: bytes) -> None:
-        """Go on with a body of which a worker has read no more than this."""
-        self._request.slow = True
-        self.handed_over = False
-        self._feed(received)
+        return request if request.body_bytes and request.length > self._limits.inline_bytes else None
 
     def was_answered(self, request: Request, rest: bytes) -> None:
         """Go on after a worker has read a request and answered it, but for the rest of the answer."""

@@ -256,8 +256,8 @@ class HttpServer:
                     connection.answer(request, outcome)
                 case Written(rest):
                     connection.was_answered(request, rest)
-                case Stalled(received):
-                    connection.take_back(received)
+                case Stalled():
+                    connection.fail(request, _refusal(408, self.limits))
                 case None if request.complete or not worker.has_begun_to_answer:
                     text = b"the process that evaluated the payload died; is there enough memory?"
                     answer = Answer(status=500, body=text)
@@ -289,6 +289,7 @@ def _problem(request: Request) -> Answer | None:
 
 def _refusal(status: int, limits: Limits) -> Answer:
     texts = {
+        408: f"nothing of the body came for {limits.body_stall_seconds:g} seconds",
         413: f"payload must be at most {limits.body_bytes} bytes",
         431: f"headers must be at most {limits.header_bytes} bytes",
         501: "upgrading the connection is not supported",

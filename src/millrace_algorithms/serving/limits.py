@@ -21,8 +21,10 @@ class Limits:
     """Requests read ahead on one connection before it is left to wait."""
     receive_bytes: int = 64 * 1024
     """Read from a socket at once; what is left of a large body is read by the worker that evaluates it."""
-    patience_seconds: float = 1.0
-    """How long a worker waits for a client that neither sends nor takes a byte; then the server waits for it."""
+    body_stall_seconds: float = 60.0
+    """How long a client may send nothing in the middle of a body that a worker reads before it gets 408."""
+    answer_stall_seconds: float = 1.0
+    """How long a client may take nothing of an answer that a worker writes before the server writes it in its place."""
     drain_seconds: float = 25.0
     """How long requests in flight may take after SIGTERM; SIGKILL follows it after 30."""
     backlog: int = 1024

@@ -1,11 +1,12 @@
 """Evaluate payloads on every core, in processes forked from the one that loaded the model.
 
 Threads would not help: the compiled number parser and printer hold the interpreter's lock (two threads took 1.2 times
-as long as one after the other). A worker is given a large payload while it arrives, with the client's connection
-itself: it reads the rest, answers, and only tells the server that it has. A client that is too slow for that, or that
-sends its body in chunks, is served by the server: then the body is laid in a memory region that both share, and the
-answer comes back in it. A socket pair carries one line each way. Workers are forked before the server has threads or
-connections, so they inherit the model by copy-on-write and nothing else; they end when the server does.
+as long as one after the other). A client at a Unix socket is a process of this machine that has its payload ready: a
+worker is given a large one while it arrives, with the connection itself, reads the rest, answers, and only tells the
+server that it has. Other clients may be slow, and those that send a body in chunks don't tell its length: the server
+reads theirs, lays them in a memory region that both share, and the answer comes back in it. A socket pair carries one
+line each way. Workers are forked before the server has threads or connections, so they inherit the model by
+copy-on-write and nothing else; they end when the server does.
 """
 
 import mmap
@@ -58,9 +59,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """The client has not sent the whole body; `received` came after what had been read before."""
-
-    received: bytes
+    """The client has not sent the whole body in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Worker:
             case "written":
                 return Written(body)
             case "stalled":
-                return Stalled(body)
+                return Stalled()
             case _:
                 return Gone()
 
@@ -147,7 +146,7 @@ def fork_workers(count: int, limits: Limits, invoke: Callable[[Invocation], Answ
             ours.close()
             for other in workers:
                 other.channel.close()
-            _Work(theirs, region, invoke, limits.patience_seconds).run()
+            _Work(theirs, region, invoke, limits).run()
         theirs.close()
         workers.append(Worker(process_id, ours, region))
     return workers
@@ -160,7 +159,7 @@ class _Work:
     channel: socket.socket
     region: mmap.mmap
     invoke: Callable[[Invocation], Answer]
-    patience_seconds: float
+    limits: Limits
 
     def run(self) -> None:
         """Answer until the server is gone; never returns, so that nothing of the server's runs at exit."""
@@ -198,7 +197,7 @@ class _Work:
         keep_alive: bool,
     ) -> tuple[str, bytes]:
         """Evaluate what arrives at a connection and answer there; returns what the server is to be told."""
-        handed = HandedConnection(sock, self.region[:begun_bytes], length, self.patience_seconds)
+        handed = HandedConnection(sock, self.region[:begun_bytes], length, self.limits)
         chunks = handed.chunks()
         try:
             answer = self.invoke(Invocation(chunks=chunks, content_type=content_type, accept=accept))
@@ -207,7 +206,7 @@ class _Work:
             self.region[-1] = 1
             return "written", handed.write([head_of(answer, keep_alive=keep_alive), answer.body])
         except ClientStalled:
-            return "stalled", b"".join(handed.pieces)
+            return "stalled", b""
         except ClientGone:
             return "gone", b""
 
