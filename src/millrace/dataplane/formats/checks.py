@@ -103,6 +103,12 @@ def _check_output(spec: TransformSpec, options: FormatOptions) -> None:
             f'{subject} requires MILLRACE_OUTPUT_COMPRESSION to be "zstd" or absent: Arrow has no gzip. '
             'Got "gzip" instead.'
         )
+    lists = [column for column in options.output_columns if column.type is not None and column.type.startswith("list")]
+    if lists and format_of(spec.accept) == Format.CSV:
+        raise ValidationError(
+            f'Environment.MILLRACE_OUTPUT_COLUMNS may have lists only with Accept "{Format.JSON_LINES}" or '
+            f'"{Format.JSON}". Got "{lists[0].name}:{lists[0].type}" with Accept {_quoted(spec.accept)} instead.'
+        )
     if not joins_tables(spec, options):
         return
     if spec.processing.output_filter != "$":

@@ -3,7 +3,7 @@
 from collections import deque
 
 from millrace.dataplane.batch import SingleRecords
-from millrace.dataplane.formats.csv_records import CsvRecordSplitter, count_records, unended_quote
+from millrace.dataplane.formats.csv_records import CsvRecordSplitter, count_records, last_record_end, unended_quote
 from millrace.dataplane.payload import Payload, PayloadFormer, PayloadTooLarge
 from millrace.jobs.transform import BatchStrategy
 
@@ -72,7 +72,7 @@ class ManyCsvRecords:
             if end >= limit:
                 break
         for chunk, inside, end in reversed(ends):
-            found = _last_end(chunk, len(chunk) - max(0, end - limit), inside=inside)
+            found = last_record_end(chunk, len(chunk) - max(0, end - limit), inside=inside)
             if found:
                 return max(0, end - len(chunk) + found)
         return 0
@@ -102,17 +102,6 @@ class ManyCsvRecords:
         self._offset += size
         self.buffered -= size
         return payload
-
-
-def _last_end(chunk: bytes, stop: int, *, inside: bool) -> int:
-    """Return where the last record that ends before `stop` does so, 0 if none does."""
-    inside ^= bool(chunk.count(b'"', 0, stop) & 1)
-    while (at := chunk.rfind(b"\n", 0, stop)) >= 0:
-        inside ^= bool(chunk.count(b'"', at, stop) & 1)
-        if not inside:
-            return at + 1
-        stop = at
-    return 0
 
 
 def csv_payload_former(strategy: BatchStrategy, limit: int) -> PayloadFormer:

@@ -10,9 +10,17 @@ Source:
 """
 
 from millrace.dataplane.payload import CorruptRecords
+from millrace.dataplane.rows import nonblank_lines
 from millrace.dataplane.split import LineSplitter
 
-__all__ = ["CsvRecordSplitter", "count_records", "csv_records", "unended_quote"]
+__all__ = [
+    "CsvRecordSplitter",
+    "count_records",
+    "csv_records",
+    "last_record_end",
+    "nonblank_csv_records",
+    "unended_quote",
+]
 
 STEP_BYTES = 64 * 1024
 """Bytes whose record ends are counted at a time: the pieces between quotes may take many times their size."""
@@ -33,6 +41,25 @@ def count_records(text: bytes, start: int, end: int, *, inside: bool = False) ->
         ends += b"".join(pieces[inside::2]).count(b"\n")
         inside ^= bool((len(pieces) - 1) & 1)
     return ends
+
+
+def last_record_end(text: bytes | bytearray, stop: int, *, inside: bool = False) -> int:
+    """Return where the last record that ends before `stop` does so, 0 if none does; `inside` is as above."""
+    inside ^= bool(text.count(b'"', 0, stop) & 1)
+    while (at := text.rfind(b"\n", 0, stop)) >= 0:
+        inside ^= bool(text.count(b'"', at, stop) & 1)
+        if not inside:
+            return at + 1
+        stop = at
+    return 0
+
+
+def nonblank_csv_records(body: bytes) -> list[bytes]:
+    """Return the records that are not empty, without LF or CR LF: what `nonblank_lines` is to lines."""
+    if b'"' not in body:
+        return nonblank_lines(body)
+    records = (record.removesuffix(b"\n").removesuffix(b"\r") for record in csv_records(body))
+    return [record for record in records if record]
 
 
 def csv_records(body: bytes) -> list[bytes]:

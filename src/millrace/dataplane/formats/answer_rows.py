@@ -1,0 +1,63 @@
+"""Put the answers of a job whose output becomes a table in form: rows, each with one line feed. Pure.
+
+It stands where `Processing` stands, and for a join of tables it checks what that checks: a payload of n records has to
+come back as n rows, or rows would be joined with other rows than their own.
+"""
+
+from millrace.dataplane.batch import Payload
+from millrace.dataplane.formats.csv_records import nonblank_csv_records
+from millrace.dataplane.jsonpath import Format
+from millrace.dataplane.processing import Processing, RecordError
+from millrace.dataplane.rows import RowError, nonblank_lines, parse_json, serialize_json
+
+__all__ = ["AnswerRows"]
+
+
+class AnswerRows:
+    """Completes answers without a look at their values.
+
+    Args:
+        media_type: Of the answers.
+        counts: Whether an answer must have as many rows as its payload has records.
+        processing: What filters records before they are sent, if anything.
+    """
+
+    rewrites_answers = True
+
+    def __init__(self, media_type: str, *, counts: bool, processing: Processing | None) -> None:
+        self._media_type = media_type
+        self._counts = counts
+        self._processing = processing
+
+    def prepare(self, payload: Payload) -> bool:
+        """Apply the input filter; False if nothing is left to send. Raises RecordError."""
+        return self._processing is None or self._processing.prepare(payload)
+
+    def complete(self, payload: Payload, answer: bytes) -> bytes:
+        """Return an answer as rows; raises RecordError if they are not one for each record where they must be."""
+        rows = self._rows(answer)
+        if self._counts and len(rows) != payload.records:
+            raise RecordError(
+                "Fail to join data: mismatched row count between the input and the output: "
+                f"{_many(payload.records, 'record')}, {_many(len(rows), 'row')}"
+            )
+        return b"\n".join([*rows, b""])
+
+    def _rows(self, answer: bytes) -> list[bytes]:
+        if self._media_type == Format.CSV:
+            if answer.count(b'"') % 2:
+                raise RecordError(
+                    "Failed to parse output from the algorithm as CSV: a quoted field has no closing quote"
+                )
+            return nonblank_csv_records(answer)
+        rows = nonblank_lines(answer)
+        if self._media_type == Format.JSON and len(rows) > 1:
+            try:
+                return [serialize_json(parse_json(answer))]  # one document that was printed over several lines
+            except RowError:
+                pass
+        return rows
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"

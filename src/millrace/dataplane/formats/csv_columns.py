@@ -1,0 +1,136 @@
+"""Turn rows of CSV into columns with types.
+
+Types that nobody stated are found by looking at all rows before any is written: a column of whole numbers that turns
+out to have fractions after an hour is one of doubles from its first row. Values that don't agree are strings.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from millrace.dataplane.formats.arrow_errors import arrow_errors
+from millrace.dataplane.formats.column_types import (
+    ANSWER_COLUMN,
+    arrow_type,
+    cast_column,
+    check_count,
+    read_as,
+    rows_told,
+)
+from millrace.dataplane.formats.columns import OutputColumn
+from millrace.dataplane.formats.csv_records import nonblank_csv_records
+from millrace.dataplane.formats.unreadable import UnfitFormat
+from millrace.dataplane.rows import RowError, parse_csv
+
+__all__ = ["CsvColumns"]
+
+
+class CsvColumns:
+    """Columns of CSV, by place. An empty field is null; between quotes it is an empty string, if not alone in its row.
+
+    Args:
+        columns: What is known of them.
+        more: Whether there may be more of them, which get names of ours.
+    """
+
+    def __init__(self, columns: Sequence[OutputColumn], *, more: bool) -> None:
+        self._more = more
+        self._columns = list(columns)
+        self._seen: list[Any] = []
+        self.schema: Any = None
+        if not more and all(column.type for column in columns):
+            self.schema = pa.schema([(column.name, arrow_type(column.type or "")) for column in columns])
+
+    def look(self, block: bytes, first_row: int) -> int:
+        rows = nonblank_csv_records(block)
+        if not rows:
+            return 0
+        self._name(rows[0], first_row)
+        stated = {column.name: pa.string() for column in self._columns if column.type}
+        with arrow_errors(rows_told(first_row, len(rows))):
+            found = self._read(block, stated)
+        check_count(found.num_rows, len(rows), first_row)
+        kinds = [_simple(field.type, field.name) for field in found.schema]
+        self._seen = [_common(one, other) for one, other in zip(self._seen or kinds, kinds, strict=True)]
+        return len(rows)
+
+    def settle(self) -> None:
+        kinds = self._seen or [pa.null()] * len(self._columns)
+        self.schema = pa.schema(
+            [
+                (column.name, arrow_type(column.type) if column.type else kind)
+                for column, kind in zip(self._columns, kinds, strict=True)
+            ]
+        )
+
+    def parse(self, block: bytes, first_row: int) -> Any:
+        rows = nonblank_csv_records(block)
+        if not rows:
+            return self.schema.empty_table()
+        self._name(rows[0], first_row)
+        with arrow_errors(rows_told(first_row, len(rows))):
+            found = self._read(block, {field.name: read_as(field.type) for field in self.schema})
+            cast = [
+                pa.chunked_array([cast_column(chunk, field.type) for chunk in column.chunks], field.type)
+                for column, field in zip(found.columns, self.schema, strict=True)
+            ]
+        check_count(found.num_rows, len(rows), first_row)
+        return pa.table(cast, schema=self.schema)
+
+    def _name(self, row: bytes, first_row: int) -> None:
+        """Give names to columns that have none, by the first row; and check that there are as many as are named."""
+        try:
+            width = len(parse_csv(row))
+        except RowError as exc:
+            raise UnfitFormat(f"Failed to read row {first_row} of the output as CSV: {exc}") from exc
+        if self._more:
+            self._more = False
+            further = width - len(self._columns)
+            names = [ANSWER_COLUMN] if further == 1 else [f"{ANSWER_COLUMN}_{at}" for at in range(1, further + 1)]
+            self._columns += [OutputColumn(name=name) for name in names]
+        if width != len(self._columns):
+            named = ", ".join(column.name for column in self._columns)
+            raise UnfitFormat(
+                f"row {first_row} of the output must have a column for each of [{named}], got {width} columns"
+            )
+
+    def _read(self, block: bytes, types: dict[str, Any]) -> Any:
+        return arrow_csv.read_csv(
+            pa.BufferReader(block),
+            arrow_csv.ReadOptions(
+                use_threads=False,
+                block_size=len(block) + 1,
+                column_names=[column.name for column in self._columns],
+            ),
+            arrow_csv.ParseOptions(newlines_in_values=True),
+            arrow_csv.ConvertOptions(
+                column_types=types,
+                null_values=[""],
+                strings_can_be_null=True,
+                # An empty field that is all of a row must be quoted, or it would be no row: there it is null too.
+                quoted_strings_can_be_null=len(self._columns) == 1,
+                true_values=["true", "True", "TRUE"],
+                false_values=["false", "False", "FALSE"],
+            ),
+        )
+
+
+def _simple(kind: Any, name: str) -> Any:
+    """Return what a type that was found stands for: of text, dates and times stay strings unless a type is stated."""
+    types = pa.types
+    if types.is_binary(kind):
+        raise UnfitFormat(f'column "{name}" of the output has bytes that are not UTF-8')
+    known = types.is_null(kind) or types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind)
+    return kind if known else pa.string()
+
+
+def _common(one: Any, other: Any) -> Any:
+    """Return the type of values of both types."""
+    if one == other or pa.types.is_null(other):
+        return one
+    if pa.types.is_null(one):
+        return other
+    numbers = (pa.int64(), pa.float64())
+    return pa.float64() if one in numbers and other in numbers else pa.string()

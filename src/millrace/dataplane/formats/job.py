@@ -1,0 +1,229 @@
+"""Decide once per job how its objects are read and its outputs written: the one thing that the transform loop asks.
+
+What needs pyarrow is imported when it is first used: the import takes a fifth of a second and an extra that few jobs
+need.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from millrace.dataplane.batch import payload_former
+from millrace.dataplane.formats.answer_rows import AnswerRows
+from millrace.dataplane.formats.checks import check_formats, joins_tables
+from millrace.dataplane.formats.compress import Encoder, encoder_of
+from millrace.dataplane.formats.csv_payloads import csv_payload_former
+from millrace.dataplane.formats.decompress import codec_of, decompressed
+from millrace.dataplane.formats.header import HeaderedPayloads, HeaderLine, without_header
+from millrace.dataplane.formats.options import Codec, CsvHeader, FormatOptions, TableForm, format_options
+from millrace.dataplane.formats.output_names import row_names
+from millrace.dataplane.jsonpath import Format, format_of, parse_filter
+from millrace.dataplane.payload import PayloadFormer
+from millrace.dataplane.processing import Processing, processing_of
+from millrace.dataplane.rows import serialize_csv
+from millrace.jobs.transform import BatchStrategy, JoinSource, TransformSpec
+from millrace.names import ObjectRef
+from millrace.ports.objects import ObjectInfo, ObjectStore
+
+__all__ = ["JobFormats", "Rows"]
+
+Rows = Callable[[], AsyncGenerator[bytes, None]]
+"""Opens the rows of an output from their beginning, as chunks cut anywhere; it may be called twice."""
+
+_TABLE_TYPES: Mapping[TableForm, str] = {
+    TableForm.PARQUET: "application/vnd.apache.parquet",
+    TableForm.ARROW: "application/vnd.apache.arrow.file",
+}
+
+
+def _ignore(_: object) -> None:
+    """Take what nobody wants to know."""
+
+
+class JobFormats:
+    """The formats of one job; `options` that ask for nothing leave everything as it is without them."""
+
+    def __init__(self, spec: TransformSpec, options: FormatOptions | None = None) -> None:
+        """Read the options of the job's Environment, and check them; raises ValidationError."""
+        self.options = format_options(spec.environment) if options is None else options
+        check_formats(spec, self.options)
+        self._spec = spec
+        self._joins_tables = joins_tables(spec, self.options)
+        self._text_type = format_of(spec.content_type) or ""
+        self._row_type = format_of(spec.accept) or ""
+        self._input_filter = parse_filter(spec.processing.input_filter, spec.content_type or "", member="InputFilter")
+        self._writes_header = bool(self.options.output_columns) and self.options.output_format is None
+
+    @property
+    def reads_tables(self) -> bool:
+        """Whether objects are read by `chunks` itself, in any order of places, and not from their stored bytes."""
+        return self.options.input_format is not None
+
+    @property
+    def writes_tables(self) -> bool:
+        """Whether the assembled rows of an output are not the output, but become it by `table`."""
+        return self.options.output_format is not None
+
+    # -- reading
+
+    def codec(self, key: str) -> Codec | None:
+        """Return how the object of a key is compressed, None if it is not."""
+        return codec_of(key, self._spec.compression, self.options.input_compression)
+
+    def header(self) -> HeaderLine | None:
+        """Return a new header, empty as yet, for an object that has one; None for one that has none."""
+        options = self.options
+        if options.input_format is None:
+            return None if options.csv_header is None else HeaderLine(options.csv_header, self._input_filter)
+        joins = self._spec.processing.join_source is JoinSource.INPUT
+        if options.csv_header is None and not (self._writes_header and joins and self._text_type == Format.CSV):
+            return None
+        return HeaderLine(options.csv_header or CsvHeader.SKIP, self._input_filter, stored=False)
+
+    async def chunks(
+        self,
+        objects: ObjectStore,
+        ref: ObjectRef,
+        stored: Callable[[], AsyncGenerator[bytes, None]],
+        *,
+        header: HeaderLine | None,
+        chunk_bytes: int,
+        whole: bool = False,
+        on_open: Callable[[ObjectInfo], None] = _ignore,
+        on_read: Callable[[int], None] = _ignore,
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of an object's records in chunks of at most `chunk_bytes`, those of a header left out.
+
+        Args:
+            objects: Where the object is.
+            ref: The object.
+            stored: Opens its bytes as they are stored; not called for tables.
+            header: What is told of its header, from `header()`.
+            chunk_bytes: Also about as much of a table is decoded at a time.
+            whole: Whether the chunks are one request's body, which then begins with a header that is repeated.
+            on_open: Told the facts of a table: its ETag is that of the version that is read.
+            on_read: Told how many stored bytes of a table were read.
+
+        Raises:
+            CorruptGzip, CorruptZstd, UnfitFormat: The object is at fault: UNREADABLE.
+            NoSuchKey, NoSuchBucket: It is not there.
+        """
+        options = self.options
+        async with AsyncExitStack() as stack:
+            if options.input_format is None:
+                plain = await stack.enter_async_context(aclosing(stored()))
+                codec = self.codec(ref.key)
+                if codec is not None:
+                    plain = await stack.enter_async_context(
+                        aclosing(decompressed(plain, codec, chunk_bytes=chunk_bytes))
+                    )
+            else:
+                from millrace.dataplane.formats.table_reader import table_lines
+
+                text = table_lines(
+                    objects,
+                    ref,
+                    options.input_format,
+                    columns=options.input_columns,
+                    media_type=self._text_type,
+                    header=header is not None,
+                    chunk_bytes=chunk_bytes,
+                    on_open=on_open,
+                    on_read=on_read,
+                )
+                plain = await stack.enter_async_context(aclosing(text))
+            if header is not None:
+                records = without_header(plain, header, quoted_newlines=options.keeps_quoted_newlines)
+                plain = await stack.enter_async_context(aclosing(records))
+            begun = not whole
+            async for chunk in plain:
+                if not begun and header is not None and header.sent:
+                    yield header.sent
+                begun = True
+                yield chunk
+
+    def former(self, strategy: BatchStrategy, limit: int, header: HeaderLine | None) -> PayloadFormer:
+        """Return a new former for one object; `limit` is in bytes, 0 means none."""
+        if self.options.keeps_quoted_newlines and self._text_type == Format.CSV:
+            make: Callable[[int], PayloadFormer] = partial(csv_payload_former, strategy)
+        else:
+            make = partial(payload_former, self._spec.split, strategy)
+        return make(limit) if header is None else HeaderedPayloads(header, make, limit)
+
+    # -- writing
+
+    def processing(self, job_start: datetime) -> Processing | AnswerRows | None:
+        """Return what filters records and completes answers, or None if bytes pass through untouched."""
+        if not self.writes_tables:
+            return processing_of(self._spec, job_start)
+        spec = self._spec
+        if self._joins_tables:
+            spec = replace(spec, processing=replace(spec.processing, join_source=JoinSource.NONE))
+        processing = processing_of(spec, job_start)
+        if processing is not None and processing.rewrites_answers:
+            return processing
+        return AnswerRows(self._row_type, counts=self._joins_tables, processing=processing)
+
+    def output_start(self, header: HeaderLine | None) -> bytes:
+        """Return what an object's output begins with: names of its columns where they are asked for, or nothing.
+
+        Raises:
+            UnfitFormat: OutputFilter selects a column that is not there.
+        """
+        if not self._writes_header:
+            return b""
+        names = row_names(self._spec, self.options, header)
+        return serialize_csv([column.name for column in names.columns]) + b"\n"
+
+    def encoder(self, *, resumed: bool = False) -> Encoder | None:
+        """Return what compresses the bytes of one output, None if they are written as they are.
+
+        Tables are compressed inside.
+        """
+        codec = self.options.output_compression
+        return None if codec is None or self.writes_tables else encoder_of(codec, resumed=resumed)
+
+    def output_headers(self) -> dict[str, str]:
+        """Return headers of an output object beyond those of the job, by lower-case name."""
+        options = self.options
+        if options.output_format is not None:
+            return {"content-type": _TABLE_TYPES[options.output_format]}
+        return {} if options.output_compression is None else {"content-encoding": str(options.output_compression)}
+
+    def table(
+        self, rows: Rows, *, objects: ObjectStore, ref: ObjectRef, header: HeaderLine | None, etag: str | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Return the bytes of one output: the table of its assembled rows. Only for jobs that write tables.
+
+        Args:
+            rows: What was assembled for the object, `output_start` and line feeds between answers left out.
+            objects: Where the input is.
+            ref: The input; a join of tables reads it again.
+            header: The input's, as it was read.
+            etag: That of the input's version, as `chunks` told it.
+
+        Raises:
+            UnfitFormat: The rows, or what is joined with them, don't fit.
+        """
+        from millrace.dataplane.formats.convert import TableOutput, joined_table, table_of_rows
+
+        options = self.options
+        assert options.output_format is not None, "the caller asks `writes_tables`"
+        if self._row_type == Format.CSV:
+            names = row_names(self._spec, options, header)
+            columns, more = names.columns, names.more
+        else:
+            columns, more = options.output_columns, not options.output_columns
+        output = TableOutput(
+            form=options.output_format,
+            codec=options.output_compression,
+            media_type=self._row_type,
+            columns=columns,
+            more=more,
+        )
+        if not self._joins_tables:
+            return table_of_rows(rows, output)
+        assert options.input_format is not None, "tables are joined"
+        return joined_table(rows, output, objects=objects, ref=ref, form=options.input_format, etag=etag)

@@ -1,0 +1,128 @@
+"""Turn rows of JSON into columns with types, found by looking at all rows where nobody stated them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.json as arrow_json
+
+from millrace.dataplane.formats.arrow_errors import arrow_errors
+from millrace.dataplane.formats.column_types import (
+    ANSWER_COLUMN,
+    arrow_type,
+    cast_column,
+    check_count,
+    read_as,
+    rows_told,
+)
+from millrace.dataplane.formats.columns import OutputColumn
+from millrace.dataplane.formats.unreadable import UnfitFormat
+from millrace.dataplane.rows import nonblank_lines
+
+__all__ = ["JsonColumns"]
+
+
+class JsonColumns:
+    """Columns of JSON: members of the rows' objects; of rows that are no objects there is one column, the value.
+
+    Args:
+        columns: Those that are written, in this order; all members that occur if there are none here.
+    """
+
+    def __init__(self, columns: Sequence[OutputColumn]) -> None:
+        self._columns = columns
+        self._bare: bool | None = None
+        self._seen: Any = None
+        self.schema: Any = None
+        if columns and all(column.type for column in columns):
+            self.schema = pa.schema([(column.name, arrow_type(column.type or "")) for column in columns])
+
+    def look(self, block: bytes, first_row: int) -> int:
+        rows = self._objects(block, first_row)
+        if not rows:
+            return 0
+        with arrow_errors(rows_told(first_row, len(rows))):
+            found = _read_json(rows, None)
+            schema = pa.schema([(field.name, _untimed(field.type)) for field in found.schema])
+            known = [schema] if self._seen is None else [self._seen, schema]
+            self._seen = pa.unify_schemas(known, promote_options="permissive")
+        check_count(found.num_rows if found.num_columns else len(rows), len(rows), first_row)
+        return len(rows)
+
+    def settle(self) -> None:
+        seen = self._seen if self._seen is not None else pa.schema([])
+        if not self._columns:
+            self.schema = seen
+            return
+        kinds = {field.name: field.type for field in seen}
+        self.schema = pa.schema(
+            [
+                (column.name, arrow_type(column.type) if column.type else kinds.get(column.name, pa.null()))
+                for column in self._columns
+            ]
+        )
+
+    def parse(self, block: bytes, first_row: int) -> Any:
+        rows = self._objects(block, first_row)
+        if not rows:
+            return self.schema.empty_table()
+        if not self.schema.names:
+            raise UnfitFormat("rows of the output must have members to become columns, got none in all of them")
+        with arrow_errors(rows_told(first_row, len(rows))):
+            found = _read_json(rows, pa.schema([(field.name, read_as(field.type)) for field in self.schema]))
+            cast = [
+                pa.chunked_array(
+                    [cast_column(chunk, field.type) for chunk in found.column(field.name).chunks], field.type
+                )
+                for field in self.schema
+            ]
+        check_count(found.num_rows if found.num_columns else len(rows), len(rows), first_row)
+        return pa.table(cast, schema=self.schema)
+
+    def _objects(self, block: bytes, first_row: int) -> list[bytes]:
+        """Return the rows as objects: one of another kind becomes the only member of one."""
+        rows = nonblank_lines(block)
+        for at, row in enumerate(rows):
+            bare = not row.lstrip(b" \t").startswith(b"{")
+            if self._bare is None:
+                self._bare = bare
+            if bare is not self._bare:
+                kinds = ("an object", "no object")
+                raise UnfitFormat(
+                    f"rows of the output must all be JSON objects or none, but row {first_row + at} is "
+                    f"{kinds[bare]}, the first row is {kinds[not bare]}"
+                )
+        if not self._bare:
+            return rows
+        name = self._bare_name()
+        return [b'{"%b":%b}' % (name, row) for row in rows]
+
+    def _bare_name(self) -> bytes:
+        if len(self._columns) > 1:
+            named = ", ".join(column.name for column in self._columns)
+            raise UnfitFormat(f"rows of the output must be JSON objects with the members [{named}], got other values")
+        name = self._columns[0].name if self._columns else ANSWER_COLUMN
+        return orjson.dumps(name)[1:-1]
+
+
+def _read_json(rows: Sequence[bytes], schema: Any) -> Any:
+    text = b"\n".join(rows)
+    return arrow_json.read_json(
+        pa.BufferReader(text),
+        arrow_json.ReadOptions(use_threads=False, block_size=len(text) + 1),
+        arrow_json.ParseOptions(
+            explicit_schema=schema,
+            newlines_in_values=False,
+            unexpected_field_behavior="infer" if schema is None else "ignore",
+        ),
+    )
+
+
+def _untimed(kind: Any) -> Any:
+    """Return a type with strings for the times that the reader takes texts of some form for."""
+    if pa.types.is_list(kind):
+        return pa.list_(_untimed(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _untimed(field.type)) for field in kind])
+    return pa.string() if pa.types.is_temporal(kind) else kind

@@ -1,0 +1,48 @@
+"""Name the columns of CSV rows of an output. Pure."""
+
+from dataclasses import dataclass
+
+from millrace.dataplane.formats.checks import joins_tables
+from millrace.dataplane.formats.columns import OutputColumn
+from millrace.dataplane.formats.header import HeaderLine
+from millrace.dataplane.formats.options import FormatOptions
+from millrace.dataplane.formats.unreadable import UnfitFormat
+from millrace.dataplane.jsonpath import FilterError, parse_filter
+from millrace.jobs.transform import JoinSource, TransformSpec
+
+__all__ = ["RowNames", "row_names"]
+
+_ID_COLUMNS = (OutputColumn(name="SageMakerInferenceId"), OutputColumn(name="SageMakerInferenceTime"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowNames:
+    """The first columns of rows of CSV; `more` tells that columns without a name may follow."""
+
+    columns: tuple[OutputColumn, ...] = ()
+    more: bool = True
+
+
+def row_names(spec: TransformSpec, options: FormatOptions, header: HeaderLine | None) -> RowNames:
+    """Return what is known of the columns of an object's output.
+
+    They are the columns of the header, where a text is joined with the answers; those of MILLRACE_OUTPUT_COLUMNS, which
+    are the answer's (of a join without a header all of the row's); what OutputFilter selects of both; and the two of
+    inference ids.
+
+    Raises:
+        UnfitFormat: OutputFilter selects a column that is not there.
+    """
+    joins = spec.processing.join_source is JoinSource.INPUT and not joins_tables(spec, options)
+    given = [OutputColumn(name=name) for name in header.names()] if joins and header is not None else []
+    columns = (*given, *options.output_columns)
+    selected = parse_filter(spec.processing.output_filter, spec.accept or "", member="OutputFilter")
+    if not options.output_columns:
+        return RowNames(columns=columns) if selected.is_identity and not spec.tags_rows else RowNames()
+    if not selected.is_identity:
+        try:
+            columns = tuple(columns[int(at)] for at in selected.columns([str(at) for at in range(len(columns))]))
+        except FilterError as exc:
+            names = ", ".join(column.name for column in columns)
+            raise UnfitFormat(f"Failed to apply OutputFilter {selected.text} to the columns [{names}]: {exc}") from exc
+    return RowNames(columns=(*columns, *_ID_COLUMNS) if spec.tags_rows else columns, more=False)
