@@ -69,6 +69,29 @@ def test_a_container_is_started_to_serve_its_model(looking: Platform) -> None:
     assert seen["payload"] == b"1,2\n".hex()
 
 
+@pytest.mark.spec("B §9.9 E10")
+def test_containers_of_a_chain_pass_answers_on(looking: Platform) -> None:
+    """Each has a port of its own; the second's payload is the first's answer, and the second's answer is the result."""
+    looking.client("sagemaker").create_model(
+        ModelName="chained", ExecutionRoleArn=ROLE, Containers=[{"Image": "looking:1"}, {"Image": "looking:2"}]
+    )
+    looking.put("s3://shop/chain/a.rec", recordio(b"one") + recordio(b"two"))
+    found = run(
+        looking,
+        "t-chain",
+        "chained",
+        "s3://shop/chain/",
+        SplitType="RecordIO",
+        BatchStrategy="SingleRecord",
+        AssembleWith="Line",
+    )
+    assert found["TransformJobStatus"] == "Completed", found.get("FailureReason")
+    second = [json.loads(line) for line in looking.get("s3://shop/t-chain/a.rec.out").splitlines()]
+    first = [json.loads(bytes.fromhex(it["payload"])) for it in second]
+    assert [bytes.fromhex(it["payload"]) for it in first] == [b"one", b"two"]
+    assert len({it["port"] for it in [*first, *second]}) == 2
+
+
 @pytest.mark.parametrize(
     ("split", "content_type", "framed"),
     [

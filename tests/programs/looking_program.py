@@ -27,6 +27,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "arguments": sys.argv[1:],
             "model": {str(path.relative_to(MODEL)): path.read_text() for path in MODEL.rglob("*") if path.is_file()},
             "payload": payload.hex(),
+            "port": os.environ["SAGEMAKER_BIND_TO_PORT"],
             "content_type": self.headers.get("Content-Type"),
             "batch": {name: value for name, value in os.environ.items() if name.startswith("SAGEMAKER_BATCH")},
         }
