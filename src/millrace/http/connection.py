@@ -19,8 +19,15 @@ __all__ = ["SEND_FILE", "Connection", "SendFile"]
 SEND_FILE = "millrace.send_file"
 """The extension of a scope under which its SendFile is."""
 
-SENT_BYTES = 1024 * 1024
-"""Bytes of a file that are sent before others have their turn."""
+SENT_BYTES = 128 * 1024
+"""Bytes of a file that are sent before others have their turn.
+
+A client on the same machine then finds what it reads in its processor's cache: with a megabyte at a time wrk took 3.8 ms
+of processor time to read 8 MiB, with this 1.6 to 2.3, and the rate was the client's.
+"""
+
+LOOKED_AT_BYTES = 1024 * 1024
+"""Bytes of a file of which is asked at a time whether they can be sent without waiting for the disk."""
 
 SendFile = Callable[[int, int, int], Awaitable[int]]
 """Sends `length` bytes of the file with a descriptor from `start` on, as the next bytes of an answer that has begun.
@@ -70,13 +77,17 @@ class Connection(HttpToolsProtocol):
         return sent
 
     async def _send_all(self, own: int, descriptor: int, start: int, length: int) -> int:
-        position, end = start, start + length
+        position = cached = start
+        end = start + length
         while position < end and not self._lost:
-            count = min(SENT_BYTES, end - position)
+            if position >= cached:
+                looked_at = min(position + LOOKED_AT_BYTES, end)
+                cached = looked_at if _is_cached(descriptor, looked_at - 1) else position
             try:
-                if _is_cached(descriptor, position + count - 1):
-                    sent = os.sendfile(own, descriptor, position, count)
+                if position < cached:
+                    sent = os.sendfile(own, descriptor, position, min(SENT_BYTES, cached - position))
                 else:  # what is not there yet takes milliseconds from a disk
+                    count = min(LOOKED_AT_BYTES, end - position)
                     sent = await self._in_thread(partial(os.sendfile, own, descriptor, position, count))
             except BlockingIOError:
                 await self._writable(own)
