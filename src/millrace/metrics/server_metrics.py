@@ -1,21 +1,18 @@
 """What this process counts as it happens: requests, invocations of endpoints, writes, agents.
 
 A label's values are bounded: operations are those of the tables that are served, statuses are numbers, and beyond
-MAX_VARIANTS variants of endpoints all others are counted together. What is called for every request looks its series up
-in a dict of its own, since the library's `labels` takes a lock and builds a tuple of strings each time.
+MAX_VARIANTS variants of endpoints all others are counted together.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 
 from millrace.http.exchange import UNKNOWN, Exchange
+from millrace.metrics.timed_series import TimedSeries, Timings
 
 __all__ = ["MAX_VARIANTS", "ServerMetrics"]
 
 MAX_VARIANTS = 200
 """Variants of endpoints that have series of their own, for each status; others are counted under "other"."""
-
-REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-"""Upper bounds of the latency histograms' buckets. A held Describe is answered after up to a minute."""
 
 WRITE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 
@@ -30,32 +27,21 @@ class ServerMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self.registry)
-        self._requests = Counter(
-            "millrace_requests",
-            "API requests answered.",
-            ("service", "operation", "status"),
-            registry=self.registry,
-        )
-        self._request_seconds = Histogram(
-            "millrace_request_duration_seconds",
-            "Time from a request's headers to the last byte of its answer.",
+        self._requests = TimedSeries(
+            ("millrace_requests", "API requests answered."),
+            ("millrace_request_duration_seconds", "Time from a request's headers to the last byte of its answer."),
             ("service", "operation"),
-            buckets=REQUEST_SECONDS,
-            registry=self.registry,
         )
-        self._invocations = Counter(
-            "millrace_endpoint_invocations",
-            "Invocations of endpoints answered.",
-            ("endpoint", "variant", "status"),
-            registry=self.registry,
-        )
-        self._invocation_seconds = Histogram(
-            "millrace_endpoint_invocation_duration_seconds",
-            "Time of invocations of endpoints, as their callers see it.",
+        self._invocations = TimedSeries(
+            ("millrace_endpoint_invocations", "Invocations of endpoints answered."),
+            (
+                "millrace_endpoint_invocation_duration_seconds",
+                "Time of invocations of endpoints, as their callers see it.",
+            ),
             ("endpoint", "variant"),
-            buckets=REQUEST_SECONDS,
-            registry=self.registry,
         )
+        self.registry.register(self._requests)
+        self.registry.register(self._invocations)
         self._write_seconds = Histogram(
             "millrace_store_write_duration_seconds",
             "Time of transactions that write to the state store, with the wait for their turn.",
@@ -77,8 +63,8 @@ class ServerMetrics:
             "Attempts that this server started in the place of an earlier one.",
             registry=self.registry,
         )
-        self._known_requests: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._known_invocations: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._known_requests: dict[tuple[str, str, int], Timings] = {}
+        self._known_invocations: dict[tuple[str, str, int], Timings] = {}
         self._variants: set[tuple[str, str]] = set()
 
     def count_exchange(self, exchange: Exchange) -> None:
@@ -86,12 +72,8 @@ class ServerMetrics:
         key = (exchange.service, exchange.operation, exchange.status)
         known = self._known_requests.get(key)
         if known is None:
-            known = self._known_requests[key] = (
-                self._requests.labels(*key),
-                self._request_seconds.labels(exchange.service, exchange.operation),
-            )
-        known[0].inc()
-        known[1].observe(exchange.seconds)
+            known = self._known_requests[key] = self._requests.timings(key[:2], exchange.status)
+        known.add(exchange.seconds)
         if exchange.operation in _INVOCATIONS and exchange.labels:
             self._count_invocation(exchange)
 
@@ -104,20 +86,17 @@ class ServerMetrics:
         known = self._known_invocations.get(key)
         if known is None:
             known = self._new_invocation(endpoint, variant, exchange.status)
-        known[0].inc()
-        known[1].observe(exchange.seconds)
+        known.add(exchange.seconds)
 
-    def _new_invocation(self, endpoint: str, variant: str, status: int) -> tuple[Counter, Histogram]:
+    def _new_invocation(self, endpoint: str, variant: str, status: int) -> Timings:
         if (endpoint, variant) not in self._variants:
             if len(self._variants) >= MAX_VARIANTS:
                 endpoint = variant = _OTHER
             self._variants.add((endpoint, variant))
-        series = (
-            self._invocations.labels(endpoint, variant, status),
-            self._invocation_seconds.labels(endpoint, variant),
+        known = self._known_invocations[endpoint, variant, status] = self._invocations.timings(
+            (endpoint, variant), status
         )
-        self._known_invocations[endpoint, variant, status] = series
-        return series
+        return known
 
     def count_write(self, seconds: float) -> None:
         """Count one writing transaction."""
