@@ -98,13 +98,12 @@ def find_destination(
         signed_v2: Whether it has a version 2 signature.
         region: The region in its credential scope.
     """
-    host = _host_name(request)
     if signed_for is not None:
-        return _named(_SIGNING_NAMES.get(signed_for, signed_for), request, region, host)
+        return _named(_SIGNING_NAMES.get(signed_for, signed_for), request, region)
     target = request.header("x-amz-target")
     if target is not None and target.partition(".")[0] in _TARGET_PREFIXES:
         return Destination(service=_TARGET_PREFIXES[target.partition(".")[0]])
-    at_host = _host_destination(request, host)
+    at_host = _host_destination(request)
     if at_host is not None:
         return at_host
     if not signed_v2 and is_form(request):
@@ -147,7 +146,8 @@ def virtual_bucket(host: str) -> str | None:
 
 def is_aws_host(host: str) -> bool:
     """Tell whether a Host header names one of AWS's own addresses."""
-    return _without_port(host.lower()).endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    host = host.lower()
+    return "amazonaws" in host and _without_port(host).endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def _host_name(request: Request) -> str:
@@ -158,9 +158,9 @@ def _without_port(host: str) -> str:
     return host.rpartition(":")[0] if ":" in host else host
 
 
-def _named(service: str, request: Request, region: str | None, host: str) -> Destination:
+def _named(service: str, request: Request, region: str | None) -> Destination:
     if service == "s3":
-        return Destination(service="s3", region=region, bucket=virtual_bucket(host))
+        return Destination(service="s3", region=region, bucket=virtual_bucket(_host_name(request)))
     if service == "sagemaker" and request.header("x-amz-target") is None:
         for prefix, name in _SAGEMAKER_PATHS:
             if request.path.startswith(prefix):
@@ -168,13 +168,14 @@ def _named(service: str, request: Request, region: str | None, host: str) -> Des
     return Destination(service=service, region=region)
 
 
-def _host_destination(request: Request, host: str) -> Destination | None:
+def _host_destination(request: Request) -> Destination | None:
+    host = _host_name(request)
     s3 = _S3_HOST.fullmatch(host)
     if s3 is not None:
         return Destination(service="s3", region=s3["region"], bucket=s3["bucket"])
     match = _AWS_HOST.fullmatch(host)
     if match is not None:
         name = match["service"]
-        return _named(_HOST_NAMES.get(name, name), request, match["region"], host)
+        return _named(_HOST_NAMES.get(name, name), request, match["region"])
     bucket = virtual_bucket(host)
     return None if bucket is None else Destination(service="s3", bucket=bucket)

@@ -291,7 +291,8 @@ def verify_signature(signature: Signature, request: Request, *, secret: str, pay
     text = string_to_sign(signature, canonical)
     key = signing_key(secret, signature.date, signature.region, signature.service)
     computed = hmac.digest(key, text.encode(), "sha256").hex()
-    if not hmac.compare_digest(computed.encode(), signature.value.encode("utf-8", "replace")):
+    value = signature.value
+    if not value.isascii() or not hmac.compare_digest(computed, value):
         raise AuthFailure(
             AuthProblem.MISMATCH,
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
@@ -307,11 +308,12 @@ def verify_signature(signature: Signature, request: Request, *, secret: str, pay
 
 
 def _require_signed(signature: Signature, request: Request) -> None:
-    signed = set(signature.signed_headers)
+    signed = signature.signed_headers
     if "host" not in signed and ":authority" not in signed:
         raise _malformed("SignedHeaders must contain host")
     if signature.service != "s3":
         return
+    signed = frozenset(signed)
     # Else whoever holds a presigned URL could add x-amz-copy-source and read another object.
     for name, _ in request.headers:
         if name.startswith("x-amz-") and name not in signed and name not in _UNSIGNED_ALLOWED:
@@ -329,22 +331,15 @@ def string_to_sign(signature: Signature, canonical: bytes) -> str:
 
 def canonical_request(signature: Signature, request: Request, payload_hash: str) -> bytes:
     """Return the request in the form whose hash is signed."""
-    # Headers came in as Latin-1; so they go out as the bytes that were sent.
     values = request.first_headers if not request.repeats_headers else _joined_headers(request)
     lines = "".join([f"{name}:{_trimmed(values.get(name, ''))}\n" for name in signature.signed_headers])
     remembered = _s3_path if signature.service == "s3" else _normal_path
     is_short = len(request.path) <= _REMEMBERED_CHARACTERS
     path = remembered(request.path) if is_short else remembered.__wrapped__(request.path)
-    return b"\n".join(
-        [
-            request.method.encode(),
-            path.encode(),
-            _canonical_query(request.query).encode(),
-            lines.encode("latin-1", "replace"),
-            ";".join(signature.signed_headers).encode("latin-1", "replace"),
-            payload_hash.encode("latin-1", "replace"),
-        ]
-    )
+    query = _canonical_query(request.query) if request.query else ""
+    names = ";".join(signature.signed_headers)
+    # Headers came in as Latin-1; so they go out as the bytes that were sent. Path and query are escaped to ASCII.
+    return f"{request.method}\n{path}\n{query}\n{lines}\n{names}\n{payload_hash}".encode("latin-1", "replace")
 
 
 def _joined_headers(request: Request) -> dict[str, str]:
@@ -379,8 +374,6 @@ def _normal_path(path: bytes) -> str:
 
 
 def _canonical_query(raw: bytes) -> str:
-    if not raw:
-        return ""
     pairs = []
     for part in raw.split(b"&"):
         name, _, value = part.partition(b"=")

@@ -196,14 +196,15 @@ def _structure_check(required: list[tuple[str, str]], members: dict[str, tuple[s
                 problem = Problem(_NOT_NULL, None)
                 problem.path.append(camel)
                 problems.append(problem)
+        before = len(problems)
         for name, entry in value.items():
             if name in members:
                 camel, member_check = members[name]
-                before = len(problems)
                 member_check(entry, problems)
                 if len(problems) > before:
                     for problem in problems[before:]:
                         problem.path.append(camel)
+                    before = len(problems)
 
     return check
 

@@ -1,6 +1,6 @@
 """Invocations out of requests, and the members of an answer out of a container's headers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace.errors import ValidationError
@@ -21,7 +21,7 @@ _PASSED_ON = {
 }
 """All that a container sees of a request's headers (containers.md 5.3); the last one is for the chain before it."""
 
-_REFUSED = {
+_REFUSED: Mapping[str, str] = {
     "TargetModel": "is not a multi-model endpoint",
     "InferenceComponentName": "has no inference components",
     "EnableExplanations": "has no explainer",
@@ -41,16 +41,16 @@ def read_invocation(region: str, params: Params) -> Invocation:
     Raises:
         ValidationError: A member is given that makes no sense for the endpoints we have.
     """
-    for member in params:
-        if member in _REFUSED:
-            raise ValidationError(
-                f"Endpoint {params['EndpointName']} {_REFUSED[member]}: {member} must not be given, got "
-                f"{params[member]!r}."
-            )
+    if not _REFUSED.keys().isdisjoint(params):
+        member = next(member for member in params if member in _REFUSED)
+        raise ValidationError(
+            f"Endpoint {params['EndpointName']} {_REFUSED[member]}: {member} must not be given, got "
+            f"{params[member]!r}."
+        )
     return Invocation(
         region=region,
         endpoint=params["EndpointName"],
-        headers=[(header, params[member]) for member, header in _PASSED_ON.items() if params.get(member)],
+        headers=[(_PASSED_ON[member], value) for member, value in params.items() if member in _PASSED_ON and value],
         body=params.get("Body") or b"",
         variant=params.get("TargetVariant"),
         container=params.get("TargetContainerHostname"),
