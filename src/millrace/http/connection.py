@@ -22,8 +22,8 @@ SEND_FILE = "millrace.send_file"
 SENT_BYTES = 128 * 1024
 """Bytes of a file that are sent before others have their turn.
 
-A client on the same machine then finds what it reads in its processor's cache: with a megabyte at a time wrk took 3.8 ms
-of processor time to read 8 MiB, with this 1.6 to 2.3, and the rate was the client's.
+A client on the same machine then finds what it reads in its processor's cache: with a megabyte at a time wrk took 3.8
+ms of processor time to read 8 MiB, with this 1.6 to 2.3, and the rate was the client's.
 """
 
 LOOKED_AT_BYTES = 1024 * 1024
