@@ -40,6 +40,7 @@ from millrace.store.bucket_records import BucketRecords
 from millrace.store.checksums import Digests
 from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
 from millrace.store.facts import Facts
+from millrace.store.file_writer import FileWriter
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
 from millrace.store.leftovers import LeftoverFile, list_leftovers, remove_leftover
 from millrace.store.listed_facts import ListedFacts
@@ -54,7 +55,6 @@ __all__ = ["FilesystemObjects"]
 _PRIVATE = ".millrace"
 _ALIAS_PRIVATE = ".millrace-tmp"
 _INLINE_READ_BYTES = 64 * 1024
-_INLINE_WRITE_BYTES = 64 * 1024
 """Up to this many bytes a hop to a thread takes longer than the work."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_META = ObjectMeta()
@@ -218,12 +218,13 @@ class FilesystemObjects:
             raise
         return info, Path(os.fsdecode(file.path)), file.descriptor
 
-    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> "FileWriter":
+    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> FileWriter:
         """Start an object for the output of a job. Its ETag is random, in the form of a multipart upload's."""
         _require_key(ref)
         bucket = self._existing(ref.bucket)
         draft = Draft(bucket, cached_bytes=self._cached_output_bytes)
-        return FileWriter(self, bucket, draft, ref, meta or _NO_META, self._chunk_bytes)
+        install = partial(self._install, bucket, draft, ref, guard=_no_guard)
+        return FileWriter(draft, meta or _NO_META, install, chunk_bytes=self._chunk_bytes)
 
     async def put(
         self,
@@ -550,87 +551,6 @@ class FilesystemObjects:
             os.replace(draft.path, path)
         finally:
             draft.close()
-
-
-class FileWriter:
-    """An ObjectWriter: gathers small writes, and writes one batch in a thread while the next is gathered."""
-
-    def __init__(
-        self,
-        store: FilesystemObjects,
-        bucket: BucketFolder,
-        draft: Draft,
-        ref: ObjectRef,
-        meta: ObjectMeta,
-        chunk_bytes: int,
-    ) -> None:
-        self._store = store
-        self._bucket = bucket
-        self._ref = ref
-        self._meta = meta
-        self._chunk_bytes = chunk_bytes
-        self._draft = draft
-        self._gathered: list[bytes | bytearray | memoryview] = []
-        self._gathered_bytes = 0
-        self._writing: asyncio.Future[None] | None = None
-
-    async def write(self, chunk: bytes | memoryview) -> None:
-        """Append bytes; they may be reused once this returns. An error may be that of an earlier batch."""
-        gathered = self._gathered
-        if isinstance(chunk, memoryview) and len(chunk) >= self._chunk_bytes:
-            await self._await_batch()  # written before this returns: a copy would cost more than the thread's overlap
-            self._writing = asyncio.get_running_loop().run_in_executor(
-                None, self._draft.append, [*self._take_batch(), chunk]
-            )
-            await self._await_batch()
-            return
-        if len(chunk) >= _INLINE_WRITE_BYTES:
-            gathered.append(bytes(chunk))  # no copy of what is immutable already
-        elif gathered and isinstance(gathered[-1], bytearray):
-            gathered[-1] += chunk
-        else:
-            gathered.append(bytearray(chunk))
-        self._gathered_bytes += len(chunk)
-        if self._gathered_bytes >= self._chunk_bytes:
-            await self._await_batch()
-            self._writing = asyncio.get_running_loop().run_in_executor(None, self._draft.append, self._take_batch())
-
-    def _take_batch(self) -> list[bytes | bytearray | memoryview]:
-        batch, self._gathered, self._gathered_bytes = self._gathered, [], 0
-        return batch
-
-    async def _await_batch(self) -> None:
-        """Return once the batch in work is written; raises what that raised."""
-        if self._writing is not None:
-            # Shielded: the thread can't be stopped, and whoever is cancelled here aborts the draft next.
-            await asyncio.shield(self._writing)
-            self._writing = None
-
-    async def commit(self, *, origin: str = "") -> ObjectInfo:
-        """Make the object visible at once and durable, replacing an older one."""
-        try:
-            await self._await_batch()
-            if self._gathered_bytes > _INLINE_WRITE_BYTES or self._draft.holds_back:
-                await asyncio.to_thread(self._finish_draft, self._take_batch())
-            else:
-                self._finish_draft(self._take_batch())
-            meta = replace(self._meta, origin=origin) if origin else self._meta
-            facts = Facts(etag=f"{os.urandom(16).hex()}-1", meta=meta)
-            return await self._store._install(self._bucket, self._draft, self._ref, facts, _no_guard)
-        finally:
-            self._draft.close()
-
-    def _finish_draft(self, batch: list[bytes | bytearray | memoryview]) -> None:
-        self._draft.append(batch)
-        self._draft.finish()
-
-    async def abort(self) -> None:
-        """Forget what was written; harmless after commit or a second time."""
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
-            self._writing.exception()  # whether it was written does not matter any more
-            self._writing = None
-        self._draft.close()
 
 
 def _info(ref: ObjectRef, stat: os.stat_result, facts: Facts) -> ObjectInfo:

@@ -11,9 +11,9 @@ import fcntl
 import mmap
 import os
 
-__all__ = ["LargeFile"]
+__all__ = ["BLOCK_BYTES", "LargeFile"]
 
-_BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
 """Written at a time past the cache; a multiple of every file system's block."""
 _PAST_CACHE = getattr(os, "O_DIRECT", 0)
 """0 where the system knows nothing like it."""
@@ -22,21 +22,31 @@ _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
 class LargeFile:
-    """Appends to an empty file through `descriptor`, which stays the caller's; `finish` writes the last bytes.
+    """Appends to a file through `descriptor`, which stays the caller's; `finish` writes the last bytes.
 
-    The first `cached_bytes`, a multiple of 1 MiB, pass through the page cache; all do where the file system can't do
-    without. Holds one block of 1 MiB from there on.
+    The first `cached_bytes`, a multiple of `block_bytes`, pass through the page cache; all do where the file system
+    can't do without. Holds one block from there on.
+
+    `at` is the file's size: it is gone on with there, and where this lies within a block, what the block has already is
+    read back.
     """
 
-    def __init__(self, descriptor: int, *, cached_bytes: int) -> None:
-        if cached_bytes % _BLOCK_BYTES:
-            raise ValueError(f"cached_bytes must be a multiple of {_BLOCK_BYTES}, got {cached_bytes}")
+    def __init__(self, descriptor: int, *, cached_bytes: int, at: int = 0, block_bytes: int = BLOCK_BYTES) -> None:
+        if cached_bytes % block_bytes:
+            raise ValueError(f"cached_bytes must be a multiple of {block_bytes}, got {cached_bytes}")
         self._descriptor = descriptor
-        self._cached_left = cached_bytes
+        self._block_bytes = block_bytes
+        self._cached_left = max(0, cached_bytes - at)
         self._block: mmap.mmap | None = None
         self.held = 0
         """Bytes appended that `finish`, or a later append, writes."""
+        self._flushed = 0
+        """Those of them that are in the file already."""
         self._past_cache = _PAST_CACHE != 0
+        if self._past_cache and at > cached_bytes:
+            self._read_back(at)
+        else:
+            os.lseek(descriptor, at, os.SEEK_SET)
 
     def append(self, data: memoryview) -> None:
         """Append bytes; some of them may be written by later calls."""
@@ -47,22 +57,29 @@ class LargeFile:
             data = data[len(cached) :]
         while data and self._past_cache:
             if self._block is None:
-                self._block = mmap.mmap(-1, _BLOCK_BYTES)  # at the start of a page, as writing past the cache needs it
-            taken = data[: _BLOCK_BYTES - self.held]
+                self._block = self._new_block()
+            taken = data[: self._block_bytes - self.held]
             self._block[self.held : self.held + len(taken)] = taken
             self.held += len(taken)
             data = data[len(taken) :]
-            if self.held == _BLOCK_BYTES:
+            if self.held == self._block_bytes:
                 self._write_block(self._block)
         _write(self._descriptor, data)
 
-    def finish(self) -> None:
-        """Write what is left, and forget the block; nothing is appended any more."""
+    def flush(self) -> None:
+        """Have all that was appended in the file; the block is held on, and replaces it once it is full."""
         if self._block is None:
             return
+        place = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+        with memoryview(self._block) as block:
+            while self._flushed < self.held:
+                with block[self._flushed : self.held] as rest:
+                    self._flushed += os.pwrite(self._descriptor, rest, place + self._flushed)
+
+    def finish(self) -> None:
+        """Write what is left, and forget the block; nothing is appended any more."""
         try:
-            with memoryview(self._block) as block, block[: self.held] as rest:
-                _write(self._descriptor, rest)
+            self.flush()
         finally:
             self.forget()
 
@@ -71,7 +88,26 @@ class LargeFile:
         if self._block is not None:
             self._block.close()
             self._block = None
-            self.held = 0
+            self.held = self._flushed = 0
+
+    def _new_block(self) -> mmap.mmap:
+        return mmap.mmap(-1, self._block_bytes)  # at the start of a page, as writing past the cache needs it
+
+    def _read_back(self, at: int) -> None:
+        """Hold the bytes of the block that the file ends in, and be about to write it from its start."""
+        count = at % self._block_bytes
+        os.lseek(self._descriptor, at - count, os.SEEK_SET)
+        if not count:
+            return
+        self._block = self._new_block()
+        with memoryview(self._block) as block:
+            while self.held < count:
+                with block[self.held : count] as rest:
+                    read = os.preadv(self._descriptor, [rest], at - count + self.held)
+                if not read:
+                    raise OSError(f"the file was cut to fewer than {at} bytes while it was read back")
+                self.held += read
+        self._flushed = count
 
     def _write_block(self, block: mmap.mmap) -> None:
         """Write a full block. If it is cut short or refused, its rest and all that follows pass through the cache."""
@@ -85,8 +121,8 @@ class LargeFile:
                 raise
         finally:
             fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags)
-        self.held = 0
-        if written < _BLOCK_BYTES:
+        self.held = self._flushed = 0
+        if written < self._block_bytes:
             self._past_cache = False
             with memoryview(block) as whole, whole[written:] as rest:
                 _write(self._descriptor, rest)
