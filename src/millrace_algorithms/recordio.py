@@ -82,17 +82,23 @@ def record_blocks(chunks: Iterable[bytes], block_bytes: int) -> Iterator[bytes]:
 
     Runs of records of one length are cut by arithmetic; each header on the way is still checked by whoever unframes.
     """
-    rest = b""
+    pieces: list[bytes] = []
+    size, wanted = 0, block_bytes
     for chunk in chunks:
-        rest = rest + chunk if rest else chunk
-        if len(rest) < block_bytes:
+        pieces.append(chunk)
+        size += len(chunk)
+        if size < wanted:
             continue
-        end = _last_boundary(rest)
+        gathered = b"".join(pieces)
+        end = _last_boundary(gathered)
         if end:
-            yield rest[:end]
-            rest = rest[end:]
-    if rest:
-        yield rest
+            yield gathered[:end]
+        pieces = [gathered[end:]]
+        # A record longer than that is looked at again only when as much has come once more: not for every chunk.
+        wanted = block_bytes if end else 2 * size
+        size -= end
+    if size:
+        yield b"".join(pieces)
 
 
 def _last_boundary(framed: bytes) -> int:
