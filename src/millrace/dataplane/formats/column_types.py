@@ -63,6 +63,4 @@ def rows_told(first_row: int, count: int) -> str:
 
 def check_count(found: int, rows: int, first_row: int) -> None:
     if found != rows:
-        raise UnfitFormat(
-            f"{rows_told(first_row, rows)}: each line must be one row, got {found} rows of {rows} line{'s' * (rows != 1)}"
-        )
+        raise UnfitFormat(f"{rows_told(first_row, rows)}: each line must be one row, got {found} rows, not {rows}")
