@@ -1,25 +1,29 @@
-"""A model's files stay in the model's folder, its container in its attempt."""
+"""A model's files stay in the model's folder, its containers in their attempt."""
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millrace.agents.backends import AgentBackends
 from millrace.agents.chain import Chain, ChainLimits, Link, named_failure
-from millrace.agents.log_stream import LogStream
 from millrace.agents.model_data import bring_model
-from millrace.agents.serving import ContainerPlan, serve_model
-from millrace.agents.session import DetachedSession
+from millrace.agents.serving import ServedModel, exit_failure, give_up_seconds, plan_containers, serve_model
+from millrace.agents.session import DetachedSession, Session
 from millrace.clock import SystemClock
-from millrace.errors import ClientFailure, LeaseLost
+from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, LeaseLost
 from millrace.jobs.endpoint import ModelContainer, ModelData
 from millrace.names import ObjectRef
-from millrace.ports.runtime import Image
+from millrace.ports.runtime import Address, Image
 from millrace.runtimes.process import ProcessRuntime
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
+from millrace.testing.clock import ManualClock
 
 
 @pytest.fixture
@@ -79,47 +83,181 @@ class Superseded(DetachedSession):
         raise LeaseLost("attempt 1 is closed")
 
 
-class OneImage:
-    """Knows a single image, whatever is asked for."""
+class Images:
+    """Knows images by the command that a container of them runs."""
 
-    def __init__(self, image: Image) -> None:
-        self._image = image
+    def __init__(self, **commands: tuple[str, ...]) -> None:
+        self._commands = commands
 
     def resolve(self, uri: str) -> Image:
-        return self._image
+        if uri not in self._commands:
+            raise ImageUnavailable(f"no image {uri}")
+        return Image(uri=uri, name=uri, command=self._commands[uri])
 
 
 async def no_credentials(name: str) -> dict[str, str]:
-    return {}
+    return {"AWS_ACCESS_KEY_ID": f"key of {name}"}
 
 
 def chain(links: Sequence[Link]) -> Chain:
     return Chain(links, limits=ChainLimits(answer_bytes=1024, seconds=60.0), failure_body=named_failure)
 
 
-async def test_no_container_is_started_once_the_lease_is_lost(objects: FilesystemObjects, tmp_path: Path) -> None:
+Serving = Callable[..., AbstractAsyncContextManager[ServedModel]]
+
+
+@pytest.fixture
+def serving(objects: FilesystemObjects, tmp_path: Path) -> Serving:
+    """Return what serves containers of images that are known by their commands."""
+
+    @asynccontextmanager
+    async def serve(
+        *models: ModelContainer, session: Session | None = None, **commands: tuple[str, ...]
+    ) -> AsyncIterator[ServedModel]:
+        logs = LogFiles(tmp_path / "logs")
+        backends = AgentBackends(
+            session=session or DetachedSession(SystemClock()),
+            objects=objects,
+            logs=logs,
+            images=Images(**commands),
+            runtime=ProcessRuntime(os.environ),
+            endpoint_url=None,
+            mint_credentials=no_credentials,
+        )
+        plans = await plan_containers(
+            models, region="eu-west-1", name="job", group="g", stream="job/i-1", backends=backends
+        )
+        async with serve_model(
+            plans, tmp_path / "shop", name="c", chain=chain, backends=backends, grace_seconds=1.0
+        ) as served:
+            yield served
+
+    return serve
+
+
+WAITS = ("sh", "-c", "exec sleep 600")
+
+
+async def test_no_container_is_started_once_the_lease_is_lost(serving: Serving, tmp_path: Path) -> None:
     """It would work in the folder, and listen at the address, of the attempt that took over."""
     ran = tmp_path / "ran"
-    logs = LogFiles(tmp_path / "logs")
-    backends = AgentBackends(
-        session=Superseded(SystemClock()),
-        objects=objects,
-        logs=logs,
-        images=OneImage(Image(uri="u", name="n", command=("touch", str(ran)))),
-        runtime=ProcessRuntime(os.environ),
-        endpoint_url=None,
-        mint_credentials=no_credentials,
-    )
-    plan = ContainerPlan(name=None, model=ModelContainer(image="u"), environment={}, stream=LogStream(logs, "g", "s"))
-    serving = serve_model(
-        [plan],
-        tmp_path / "shop",
-        name="c",
-        chain=chain,
-        backends=backends,
-        grace_seconds=1.0,
-    )
     with pytest.raises(LeaseLost):
-        async with serving as served:
+        async with serving(
+            ModelContainer(image="u"), session=Superseded(SystemClock()), u=("touch", str(ran))
+        ) as served:
             await served.wait()
     assert not ran.exists()
+
+
+async def test_a_model_s_only_container_is_asked_itself(serving: Serving, tmp_path: Path) -> None:
+    """It has no name, the instance's own folder and the log stream of that name."""
+    async with serving(ModelContainer(image="u", hostname="ignored"), u=WAITS) as served:
+        [only] = served.containers
+        assert (only.name, only.address, only.stream.name) == (None, served.address, "job/i-1")
+    assert (tmp_path / "shop" / "opt" / "ml" / "model").is_dir()
+
+
+async def test_several_containers_have_folders_names_streams_and_variables_of_their_own(
+    serving: Serving, objects: FilesystemObjects, tmp_path: Path
+) -> None:
+    """The platform's variables are the same for all; one address stands for them."""
+    await put(objects, "model/weights.bin")
+    data = ModelData(uri="s3://shop/model/", is_prefix=True, is_gzip=False)
+    shows = ("sh", "-c", "env | sort; ls $SAGEMAKER_BASE_DIR/opt/ml/model")
+    async with serving(
+        ModelContainer(image="u", hostname="clean", data=data, environment={"MINE": "1"}),
+        ModelContainer(image="u", hostname="score", environment={"MINE": "2", "AWS_REGION": "own"}),
+        u=shows,
+    ) as served:
+        assert [it.name for it in served.containers] == ["clean", "score"]
+        assert [it.stream.name for it in served.containers] == ["job/i-1/clean", "job/i-1/score"]
+        assert served.address == Address(path=str(tmp_path / "shop" / "chain.sock"))
+        ports = {it.address.port for it in served.containers}
+        assert len(ports) == 2
+        for it in served.containers:
+            await it.container.wait()
+    logs = LogFiles(tmp_path / "logs")
+    first, second = (
+        [event.message for event in logs.read("g", f"job/i-1/{name}").events] for name in ("clean", "score")
+    )
+    assert {"MINE=1", "AWS_REGION=eu-west-1", "AWS_ACCESS_KEY_ID=key of job", "weights.bin"} <= set(first)
+    assert {"MINE=2", "AWS_REGION=own", "AWS_ACCESS_KEY_ID=key of job"} <= set(second)
+    assert "weights.bin" not in second
+    assert not (tmp_path / "shop" / "opt").exists()
+
+
+@pytest.mark.parametrize(
+    ("second", "text"),
+    [
+        (ModelContainer(image="nothing", hostname="score"), "score: no image nothing"),
+        (ModelContainer(image="missing", hostname="score"), "score: image missing: can't start '/no/such/program'"),
+        (
+            ModelContainer(image="u", hostname="score", data=ModelData(uri="s3://shop/none.tar.gz")),
+            "score: model data s3://shop/none.tar.gz does not exist",
+        ),
+    ],
+)
+async def test_a_container_that_can_not_start_is_named_and_the_others_are_stopped(
+    serving: Serving, tmp_path: Path, second: ModelContainer, text: str
+) -> None:
+    """Nothing of the model runs on."""
+    folder = str(tmp_path / "shop")
+    with pytest.raises(ClientFailure, match=text) as raised:
+        async with serving(ModelContainer(image="u", hostname="clean"), second, u=WAITS, missing=("/no/such/program",)):
+            raise AssertionError("it is served")
+    assert raised.value.container == "score"
+    assert not [it for it in Path("/proc").glob("[0-9]*/cwd") if works_below(it, folder)]
+
+
+def works_below(link: Path, folder: str) -> bool:
+    try:
+        return str(link.readlink()).startswith(folder)
+    except OSError:
+        return False
+
+
+async def test_the_container_that_ends_is_told_apart(serving: Serving) -> None:
+    """With its status and last lines."""
+    async with serving(
+        ModelContainer(image="waits", hostname="clean"),
+        ModelContainer(image="ends", hostname="score"),
+        waits=WAITS,
+        ends=("sh", "-c", "echo no licence; exit 9"),
+    ) as served:
+        ended = await served.wait()
+        failure = await exit_failure(ended, "before it answered /ping")
+    assert failure.reason == (
+        "AlgorithmError: score: Model container exited with status 9 before it answered /ping; "
+        "last log lines: no licence"
+    )
+
+
+async def test_every_container_must_be_healthy(serving: Serving) -> None:
+    """One that is not in time is named."""
+    async with serving(
+        ModelContainer(image="u", hostname="clean"), ModelContainer(image="u", hostname="score"), u=WAITS
+    ) as served:
+        clock = ManualClock()
+        waiting = asyncio.create_task(served.wait_until_healthy(window_seconds=0.001, clock=clock))
+        with pytest.raises(AlgorithmFailure, match=r"^(clean|score): Model container failed to respond to ping"):
+            await waiting
+
+
+async def test_an_attempt_with_other_containers_finds_nothing_of_the_one_before(
+    serving: Serving, tmp_path: Path
+) -> None:
+    """An endpoint's instance has the same folder in each attempt."""
+    left = tmp_path / "shop" / "containers" / "2" / "opt" / "ml" / "model" / "old.bin"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    models = [ModelContainer(image="u", hostname=name) for name in ("clean", "score")]
+    async with serving(*models, u=WAITS):
+        assert list((tmp_path / "shop" / "containers" / "2" / "opt" / "ml" / "model").iterdir()) == []
+
+
+@given(st.floats(0.001, 3600))
+def test_a_chain_gives_up_a_moment_before_its_client(seconds: float) -> None:
+    """By a tenth of the time, and a quarter of a second at most."""
+    allowed = give_up_seconds(seconds)
+    assert 0.89 * seconds < allowed < seconds
+    assert seconds - allowed < 0.26
