@@ -4,6 +4,7 @@ Objects lie at their plain paths in the bucket's folder. All else that belongs t
 folder on the same file system, so that a rename between the two is atomic:
 
     tmp/        files being written, locked by their writers; a name here is never an object
+    drafts/     the same, but they outlive their writers (kept_draft)
     alt/        objects at alternate paths (key_paths)
     meta/       sidecars (facts)
     uploads/    multipart uploads
@@ -102,6 +103,7 @@ class BucketFolder:
         self.facts = FactsStore(private / "meta", use_attributes=use_attributes)
         self.alternates = os.fsencode(private / "alt")
         self.temporaries = os.fsencode(private / "tmp")
+        self.drafts = os.fsencode(private / "drafts")
         self._locks = os.fsencode(private / "locks")
         self._durable = durable
         self._shared_lock = reserved is not None

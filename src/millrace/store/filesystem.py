@@ -41,12 +41,16 @@ from millrace.store.checksums import Digests
 from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
 from millrace.store.facts import Facts
 from millrace.store.file_writer import FileWriter
+from millrace.store.kept_draft import KeptDraft
+from millrace.store.kept_drafts import KeptDrafts
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
+from millrace.store.large_file import BLOCK_BYTES
 from millrace.store.leftovers import LeftoverFile, list_leftovers, remove_leftover
 from millrace.store.listed_facts import ListedFacts
 from millrace.store.page_cache import is_cached
 from millrace.store.queued_sync import QueuedSync
 from millrace.store.recycled_files import RECYCLED_BYTES, RecycledFiles
+from millrace.store.resumable import ResumableFileWriter
 from millrace.store.uninterrupted import run_uninterrupted
 from millrace.store.uploads import Uploads
 
@@ -59,6 +63,7 @@ _INLINE_READ_BYTES = 64 * 1024
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_META = ObjectMeta()
 _MAX_FOLDERS = 1024
+_MAX_PATHS = 1024
 
 
 class FilesystemObjects:
@@ -73,6 +78,8 @@ class FilesystemObjects:
         min_part_bytes: Least size of every part but the last of a multipart upload.
         cached_output_bytes: Bytes of a job's output object that pass through the page cache, a multiple of 1 MiB; what
             follows is written past it.
+        output_block_bytes: Bytes of a resumable output that are written past the cache at a time, a multiple of 4 KiB.
+        draft_wait_seconds: Time for which the writer that still holds a draft is waited for by the next one.
         max_cached_names: File names that are kept, over all folders, to continue listings quickly (about 100 bytes
             each).
         max_cached_facts: Files whose facts are kept, over all folders, to list them again quickly (about 1 kB each).
@@ -94,6 +101,8 @@ class FilesystemObjects:
         use_attributes: bool = True,
         min_part_bytes: int = 5 * 1024 * 1024,
         cached_output_bytes: int = 64 * 1024 * 1024,
+        output_block_bytes: int = BLOCK_BYTES,
+        draft_wait_seconds: float = 5.0,
         max_cached_names: int = 500_000,
         max_cached_facts: int = 20_000,
         max_recycled_files: int = 64,
@@ -110,6 +119,12 @@ class FilesystemObjects:
         self._use_attributes = use_attributes
         self._clock = clock or SystemClock()
         self._syncs = QueuedSync()
+        self._kept_drafts = KeptDrafts(
+            clock=self._clock,
+            wait_seconds=draft_wait_seconds,
+            cached_bytes=cached_output_bytes,
+            block_bytes=output_block_bytes,
+        )
         self._recycled = RecycledFiles(max_recycled_files)
         self._records = BucketRecords(default_owner=account, write=self._write_document)
         self._names = FolderNames(max_cached_names)
@@ -185,7 +200,7 @@ class FilesystemObjects:
         bucket = self._bucket(ref.bucket)
         file = self._open(bucket, ref)
         try:
-            return _info(ref, file.stat, bucket.facts.read(file.descriptor, file.stat))
+            return self._facts_of(bucket, ref, file)
         finally:
             os.close(file.descriptor)
 
@@ -212,11 +227,11 @@ class FilesystemObjects:
         bucket = self._bucket(ref.bucket)
         file = self._open(bucket, ref)
         try:
-            info = _info(ref, file.stat, bucket.facts.read(file.descriptor, file.stat))
+            info = self._facts_of(bucket, ref, file)
         except BaseException:
             os.close(file.descriptor)
             raise
-        return info, Path(os.fsdecode(file.path)), file.descriptor
+        return info, _path(file.path), file.descriptor
 
     async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> FileWriter:
         """Start an object for the output of a job. Its ETag is random, in the form of a multipart upload's."""
@@ -225,6 +240,21 @@ class FilesystemObjects:
         draft = Draft(bucket, cached_bytes=self._cached_output_bytes)
         install = partial(self._install, bucket, draft, ref, guard=_no_guard)
         return FileWriter(draft, meta or _NO_META, install, chunk_bytes=self._chunk_bytes)
+
+    async def open_resumable(
+        self, ref: ObjectRef, meta: ObjectMeta | None = None, *, draft: str, at: int
+    ) -> ResumableFileWriter:
+        """Start an object for the output of a job, or go on with it; raises DraftLost and DraftHeld."""
+        _require_key(ref)
+        bucket = self._existing(ref.bucket)
+        kept = await self._kept_drafts.open(bucket.drafts, draft, at)
+        install = partial(self._install, bucket, kept, ref, guard=_no_guard)
+        syncs = self._syncs if self._durable else None
+        return ResumableFileWriter(kept, meta or _NO_META, install, chunk_bytes=self._chunk_bytes, syncs=syncs)
+
+    async def discard_draft(self, bucket: str, draft: str) -> None:
+        """Remove what a suspended or killed writer has left; raises DraftHeld."""
+        await self._kept_drafts.discard(self._existing(bucket).drafts, draft)
 
     async def put(
         self,
@@ -441,6 +471,14 @@ class FilesystemObjects:
             raise NoSuchKey(ref) if bucket.exists() else NoSuchBucket(ref.bucket)
         return file
 
+    def _facts_of(self, bucket: BucketFolder, ref: ObjectRef, file: OpenFile) -> ObjectInfo:
+        """Return the facts of an open object: the same object for as long as nothing changes."""
+        info = self._listed.find(file.path, file.stat)
+        if info is None:
+            info = _info(ref, file.stat, bucket.facts.read(file.descriptor, file.stat))
+            self._listed.keep(file.path, file.stat, info)
+        return info
+
     def _guard(
         self, bucket: BucketFolder, ref: ObjectRef, *, if_none_match: str | None, if_match: str | None
     ) -> Callable[[], None]:
@@ -465,7 +503,7 @@ class FilesystemObjects:
         return check
 
     async def _install(
-        self, bucket: BucketFolder, draft: Draft, ref: ObjectRef, facts: Facts, guard: Callable[[], None]
+        self, bucket: BucketFolder, draft: Draft | KeptDraft, ref: ObjectRef, facts: Facts, guard: Callable[[], None]
     ) -> ObjectInfo:
         # Before the sync, which so covers them.
         stat = bucket.facts.write_first(draft.descriptor, facts)
@@ -551,6 +589,11 @@ class FilesystemObjects:
             os.replace(draft.path, path)
         finally:
             draft.close()
+
+
+@lru_cache(maxsize=_MAX_PATHS)
+def _path(path: bytes) -> Path:
+    return Path(os.fsdecode(path))
 
 
 def _info(ref: ObjectRef, stat: os.stat_result, facts: Facts) -> ObjectInfo:
