@@ -46,6 +46,7 @@ class ProcessRuntime:
         """Take the environment from which PATH and its like are handed on; nothing else of it is."""
         self._drain_seconds = drain_seconds
         self._inherited = {name: environ[name] for name in _INHERITED if name in environ}
+        self._ports: set[int] = set()
         starter = environ.get(STARTER_VARIABLE)
         self._starter = None if starter is None else Path(starter)
 
@@ -73,7 +74,7 @@ class ProcessRuntime:
             **request,
             "SAGEMAKER_BASE_DIR": str(base),
         }
-        address = _take_address(base, environment, unix=spec.image.built_in is not None) if spec.serves else None
+        address = self._take_address(base, environment, unix=spec.image.built_in is not None) if spec.serves else None
         lines = LineProtocol(spec.on_line)
         transport: asyncio.SubprocessTransport | StartedProcess | None = None
         if self._starter is not None and _may_be_forked(spec, request):
@@ -86,6 +87,32 @@ class ProcessRuntime:
             container.end_group()
         lines.on_exit = container.end_group
         return container
+
+    def _take_address(self, base: Path, environment: dict[str, str], *, unix: bool) -> Address:
+        """Choose where the program is to listen and tell it in the environment."""
+        path = str(base / "serve.sock")
+        if unix and len(path) < _SOCKET_PATH_LIMIT:
+            Path(path).unlink(missing_ok=True)
+            environment["MILLRACE_BIND_UNIX"] = path
+            return Address(path=path)
+        port = self._free_port()
+        environment["SAGEMAKER_BIND_TO_PORT"] = str(port)
+        environment["SAGEMAKER_BIND_ADDRESS"] = "127.0.0.1"
+        environment["SAGEMAKER_SAFE_PORT_RANGE"] = f"{port}-{port}"
+        return Address(port=port)
+
+    def _free_port(self) -> int:
+        """Return a port that was free a moment ago; a program that loses the race fails to bind and says so.
+
+        It is none that was given before: another container of the same model may not have bound its own yet.
+        """
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port: int = probe.getsockname()[1]
+            if port not in self._ports:
+                self._ports.add(port)
+                return port
 
     async def end_left_over(self, folder: Path) -> None:
         await asyncio.to_thread(end_left_over, folder)
@@ -206,28 +233,6 @@ def _may_be_forked(spec: ContainerSpec, request: Mapping[str, str]) -> bool:
     given = (*request, *spec.image.environment)
     is_whole = tuple(spec.command) == (*spec.image.command, "serve")
     return spec.image.built_in is not None and is_whole and not any(name.startswith(_READ_AT_START) for name in given)
-
-
-def _take_address(base: Path, environment: dict[str, str], *, unix: bool) -> Address:
-    """Choose where the program is to listen and tell it in the environment."""
-    path = str(base / "serve.sock")
-    if unix and len(path) < _SOCKET_PATH_LIMIT:
-        Path(path).unlink(missing_ok=True)
-        environment["MILLRACE_BIND_UNIX"] = path
-        return Address(path=path)
-    port = _free_port()
-    environment["SAGEMAKER_BIND_TO_PORT"] = str(port)
-    environment["SAGEMAKER_BIND_ADDRESS"] = "127.0.0.1"
-    environment["SAGEMAKER_SAFE_PORT_RANGE"] = f"{port}-{port}"
-    return Address(port=port)
-
-
-def _free_port() -> int:
-    """Return a port that was free a moment ago; a program that loses the race fails to bind and says so."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
