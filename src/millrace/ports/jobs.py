@@ -167,7 +167,7 @@ class JobStore(Protocol):
         ...
 
     async def get_with_request(self, kind: JobKind, region: str, name: str) -> tuple[Job, Mapping[str, Any]]:
-        """Return a job and the request that made it; raises NoSuchJob."""
+        """Return a job and the request that made it, which nobody changes; raises NoSuchJob."""
         ...
 
     async def get_by_id(self, job_id: int) -> Job:

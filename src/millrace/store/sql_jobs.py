@@ -62,6 +62,7 @@ class SqlJobStore:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._db = database
         self._clock = clock
+        self._described: KeptReads[tuple[Job, Mapping[str, Any]]] = KeptReads(database, limit=_DECODED_JOBS)
         self._pages: KeptReads[JobPage] = KeptReads(database, limit=_KEPT_PAGES)
 
     async def add(self, kind: JobKind, job: Job, request: Mapping[str, Any]) -> Job:
@@ -91,6 +92,9 @@ class SqlJobStore:
         return _job(row)
 
     async def get_with_request(self, kind: JobKind, region: str, name: str) -> tuple[Job, Mapping[str, Any]]:
+        return await self._described.get((kind, region, name), partial(self._read_with_request, kind, region, name))
+
+    async def _read_with_request(self, kind: JobKind, region: str, name: str) -> tuple[Job, Mapping[str, Any]]:
         row = await self._db.one(_Q["find_job_with_request"], {"kind": kind.value, "region": region, "name": name})
         if row is None:
             raise NoSuchJob(name)

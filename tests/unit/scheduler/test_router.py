@@ -12,13 +12,13 @@ from millrace.clock import SystemClock
 from millrace.jobs.endpoint import CaptureMode, DataCapture, EndpointSpec, ModelContainer, Variant
 from millrace.jobs.job import EndpointJob, Instance, InstanceState, JobKind, JobStatus
 from millrace.names import sagemaker_arn
-from millrace.ports.endpoints import EndpointNotReady, Invocation, NoSuchEndpoint, NoSuchVariant
+from millrace.ports.endpoints import AnswerTooLarge, EndpointNotReady, Invocation, NoSuchEndpoint, NoSuchVariant
 from millrace.scheduler.data_capture import DataCaptureWriter
-from millrace.scheduler.router import StoreRouter
+from millrace.scheduler.router import MAX_ANSWER_BYTES, StoreRouter
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sqlite import SqliteDatabase
-from millrace.testing.model_server import ModelReply, ModelRequest, ModelServer
+from millrace.testing.model_server import Endless, ModelReply, ModelRequest, ModelServer
 
 CONTAINERS = (ModelContainer(image="knn:1"),)
 
@@ -90,6 +90,23 @@ async def test_who_can_not_be_asked_is_told(jobs: SqlJobStore) -> None:
         await router.invoke(invocation("pink"))
     assert raised.value.known == ["v"]
     router.close()
+
+
+async def test_an_answer_that_is_too_large_breaks_nothing(jobs: SqlJobStore) -> None:
+    """The caller is told of the bound, not of a broken connection, and the instance is asked again next time."""
+    replies = [ModelReply(body=b"x" * 1024 * 1024, endless=Endless.BODY), ModelReply(body=b"short")]
+
+    async def answer_in_turn(request: ModelRequest) -> ModelReply:
+        return replies.pop(0)
+
+    async with ModelServer(answer_in_turn) as server:
+        await jobs.add(JobKind.ENDPOINT, endpoint(str(server.address)), {})
+        router = StoreRouter(jobs)
+        with pytest.raises(AnswerTooLarge, match=str(MAX_ANSWER_BYTES)):
+            await router.invoke(invocation())
+        assert not router.is_busy(str(server.address))
+        assert (await router.invoke(invocation())).body == b"short"
+        router.close()
 
 
 async def test_an_answer_is_streamed_as_it_comes(jobs: SqlJobStore) -> None:
