@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from millrace_algorithms.delimited_numbers import BLOCK_BYTES, DelimitedParser
+from millrace_algorithms.delimited_numbers import BLOCK_BYTES, HEAD, TAIL, DelimitedParser
 from millrace_algorithms.errors import BadCell, BadLine, BadRowWidth
 from millrace_algorithms.lines import line_blocks, with_line_feeds
 
@@ -44,17 +44,21 @@ class CsvReader:
             BadLine: A line is blank, or is no text of cells.
             BadRowWidth: A row has another width.
         """
-        for block in line_blocks(chunks, block_bytes):
-            matrix = self._parser.parse(block, b"\n")
+        for framed in line_blocks(chunks, block_bytes, head=HEAD, tail=TAIL):
+            matrix = self._parser.parse(framed, b"\n")
             self.fits_float32 = matrix is not None and self._parser.fits_float32
-            if matrix is None:  # to JSON a carriage return is a space, to the others it is not
-                block = with_line_feeds(block)
-                matrix = _read_with_numpy(block)
             if matrix is None or (self._width is not None and matrix.shape[1] != self._width):
-                matrix = self.read_cell_by_cell(with_line_feeds(block))
+                matrix = self._read_slowly(framed[len(HEAD) : -len(TAIL)])
             self._width = matrix.shape[1]
             self.rows += len(matrix)
             yield matrix
+
+    def _read_slowly(self, lines: bytes) -> npt.NDArray[np.float64]:
+        block = with_line_feeds(lines)  # to JSON a carriage return is a space, to other readers it is not
+        matrix = _read_with_numpy(block)
+        if matrix is None or (self._width is not None and matrix.shape[1] != self._width):
+            return self.read_cell_by_cell(block)
+        return matrix
 
     def read_cell_by_cell(self, block: bytes) -> npt.NDArray[np.float64]:
         """Read one block of lines the slow way, which decides what is right; raises as `read` does."""

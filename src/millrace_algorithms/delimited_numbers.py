@@ -17,7 +17,7 @@ import simdjson
 
 from millrace_algorithms.finite import surely_fits
 
-__all__ = ["BLOCK_BYTES", "DelimitedParser", "split_at"]
+__all__ = ["BLOCK_BYTES", "HEAD", "TAIL", "DelimitedParser", "split_at"]
 
 BLOCK_BYTES = 256 * 1024
 """Text handed to the parser at once: text, tape and numbers stay near a core's cache (1 MB blocks took 1.3x), and there
@@ -26,7 +26,11 @@ are few blocks (half as many bytes took 1.06x)."""
 _SENTINEL = b"-1.25e77"
 _SENTINEL_VALUE = float(_SENTINEL)
 _BETWEEN = b"," + _SENTINEL + b","
-_END = b"," + _SENTINEL + b"]"
+
+HEAD = b"["
+"""What the parser wants before a block of rows."""
+TAIL = b"," + _SENTINEL + b"]"
+"""What the parser wants after a block of rows."""
 
 
 class DelimitedParser:
@@ -37,15 +41,15 @@ class DelimitedParser:
         self.fits_float32 = False
         """Whether the numbers parsed last are known to be finite as float32: asked while the cache holds them."""
 
-    def parse(self, block: bytes, separator: bytes) -> npt.NDArray[np.float64] | None:
+    def parse(self, framed: bytes, separator: bytes) -> npt.NDArray[np.float64] | None:
         """Return float64 of shape (rows, width), or None if the block needs a slower reader.
 
         Args:
-            block: Rows with `separator` between them, none at either end; not empty.
-            separator: What ends a row.
+            framed: Rows with `separator` between them, none at either end; not empty. They stand between HEAD and TAIL,
+                so that whoever cuts them out of a stream copies them once.
+            separator: What ends a row; neither HEAD nor TAIL holds it.
         """
-        between = block.replace(separator, _BETWEEN)
-        text = b"".join((b"[", between, _END))
+        text = framed.replace(separator, _BETWEEN)
         if text.find(b"[", 1) >= 0:  # nested arrays would be flattened without a word
             return None
         try:
@@ -57,7 +61,7 @@ class DelimitedParser:
             return None
         # How often the separator was replaced shows in the length; counting it took a tenth of the whole time.
         growth = len(_BETWEEN) - len(separator)
-        rows = ((len(between) - len(block)) // growth if growth else block.count(separator)) + 1
+        rows = ((len(text) - len(framed)) // growth if growth else framed.count(separator)) + 1
         if flat.size % rows or flat.size == rows:
             return None
         table = flat.reshape(rows, -1)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from millrace_algorithms.delimited_numbers import BLOCK_BYTES, DelimitedParser, split_at
+from millrace_algorithms.delimited_numbers import BLOCK_BYTES, HEAD, TAIL, DelimitedParser, split_at
 from millrace_algorithms.errors import BadRowWidth, MalformedText
 from millrace_algorithms.lines import line_blocks, with_line_feeds
 from millrace_algorithms.tables import FloatMatrix, SparseRows, Table
@@ -62,9 +62,9 @@ class InstanceReader:
             return []
         tables: list[Table] = []
         seen = self.rows
-        delimiter = between.group() if between else b"]"  # of which a single row has none
+        delimiter = between.group() if between else b"\0"  # of which a single row has none
         for block in split_at(rows, delimiter):
-            matrix = self._parser.parse(block, delimiter)
+            matrix = self._parser.parse(b"".join((HEAD, block, TAIL)), delimiter)
             if matrix is None or (tables and matrix.shape[1] != tables[0].width):
                 return []
             tables.append(Table(features=matrix, first_row=seen, fits_float32=self._parser.fits_float32))
