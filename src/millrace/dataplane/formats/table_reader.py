@@ -75,6 +75,7 @@ def _arrow_batches(file: ObjectFile, columns: Sequence[str], seen: Seen) -> Iter
     seen(opened.schema)
     _check_columns(opened.schema, columns)
     for batch in _selected(batches, columns):
+        batch.validate(full=True)  # the reader trusts offsets and lengths, and what follows them would read anywhere
         for start in range(0, batch.num_rows, BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS)
 
