@@ -17,7 +17,7 @@ from millrace.protocol.bodies import DigestBody, MemoryBody, check_digest, gunzi
 from millrace.protocol.chunked import ChunkedBody, is_chunked_hash, is_signed_hash
 from millrace.protocol.dispatch import Destination, find_destination, form_destination, is_aws_host, is_form
 from millrace.protocol.faults import AuthFailure, AuthProblem, BodyTooLong, Speaker
-from millrace.protocol.message import Body, Context, Handler, Principal, Reply, Request, Response, Result
+from millrace.protocol.message import Body, BodyResult, Context, Handler, Principal, Reply, Request, Response, Result
 from millrace.protocol.models import WireProtocol
 from millrace.protocol.operations import Operation, Service, service
 from millrace.protocol.routing import Match
@@ -401,6 +401,10 @@ def base_url(request: Request) -> str:
 
 def serialize(operation: Operation, answer: Result | Reply | None, request_id: str) -> Response:
     """Turn a handler's answer into a response."""
+    if isinstance(answer, BodyResult):
+        if answer.head.headers is None:
+            answer.head.headers = operation.serialize(answer, request_id).headers
+        return Response(status=200, headers=answer.head.headers, body=answer["Body"])
     if not isinstance(answer, Reply):
         return operation.serialize(answer or {}, request_id)
     response = operation.serialize(answer.result, request_id)

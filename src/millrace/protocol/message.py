@@ -7,9 +7,11 @@ from typing import Any, Protocol
 
 __all__ = [
     "Body",
+    "BodyResult",
     "Context",
     "FileRegion",
     "Handler",
+    "Head",
     "Params",
     "Principal",
     "Reply",
@@ -39,6 +41,29 @@ class WireEntries(list[dict[str, Any]]):
 
 Result = Mapping[str, Any]
 """Output of an operation, in wire names; members that are None are left out."""
+
+
+class BodyResult(dict[str, Any]):
+    """A Result with a Body, all of whose other members are headers and the same in many answers.
+
+    `head` is theirs together: whoever writes the first answer keeps in it what the headers look like.
+    """
+
+    __slots__ = ("head",)
+
+    def __init__(self, head: "Head", body: "FileRegion") -> None:
+        super().__init__(head.members, Body=body)
+        self.head = head
+
+
+class Head:
+    """Members that are headers, and what they look like once they were written."""
+
+    __slots__ = ("headers", "members")
+
+    def __init__(self, members: Mapping[str, Any]) -> None:
+        self.members = members
+        self.headers: tuple[tuple[str, str], ...] | None = None
 
 
 class Body(Protocol):

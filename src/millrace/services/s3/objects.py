@@ -8,11 +8,12 @@ from typing import Any
 from millrace.errors import ApiError
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectStore
-from millrace.protocol.message import Context, FileRegion, Handler, Params, Reply, Result
+from millrace.protocol.message import BodyResult, Context, FileRegion, Handler, Params, Reply, Result
 from millrace.services.s3.access import Access
 from millrace.services.s3.checksum_params import CHECKSUMS, body_digests, checksum_members
 from millrace.services.s3.conditions import Decision, Verdict, decide, told_time
 from millrace.services.s3.faults import fault, store_errors
+from millrace.services.s3.kept_heads import KeptHeads
 from millrace.services.s3.listings import page_limit
 from millrace.services.s3.object_checks import check_version, object_ref, target_conditions
 from millrace.services.s3.object_meta import described, encryption_members, object_meta, tag_set, tags_of
@@ -22,6 +23,8 @@ from millrace.services.s3.ranges import ByteRange, Unsatisfiable, parse_range
 __all__ = ["ObjectHandlers"]
 
 _MAX_DELETES = 1000
+_PLAIN = frozenset({"Bucket", "Key", "ChecksumMode", "ExpectedBucketOwner", "RequestPayer"})
+"""Parameters of GetObject that do not change which bytes are sent, or whether."""
 _OVERRIDES = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Expires")
 
 
@@ -31,6 +34,7 @@ class ObjectHandlers:
     def __init__(self, objects: ObjectStore, access: Access) -> None:
         self._objects = objects
         self._access = access
+        self._heads = {with_checksums: KeptHeads() for with_checksums in (False, True)}
 
     def table(self) -> Mapping[str, Handler]:
         """Return the handlers by operation."""
@@ -79,6 +83,11 @@ class ObjectHandlers:
             return _part_reply(params, info, chosen, self._objects.read(ref, start=chosen.start, length=chosen.length))
         info, path, descriptor = local
         try:
+            if params.keys() <= _PLAIN:  # most requests: the whole object, whatever it is
+                region = FileRegion(path, 0, info.size, descriptor)
+                heads = self._heads[params.get("ChecksumMode") == "ENABLED"]
+                whole = ByteRange(0, info.size, info.size)
+                return BodyResult(heads.of(info, lambda: _part_result(params, info, whole)), region)
             chosen = _choose(params, info)
             if isinstance(chosen, Reply):
                 os.close(descriptor)
@@ -219,13 +228,20 @@ def _part_range(info: ObjectInfo, number: int) -> ByteRange:
 
 
 def _part_reply(params: Params, info: ObjectInfo, chosen: ByteRange, body: Any) -> Result | Reply:
-    result = {**described(info), "ContentLength": chosen.length}
+    result = _part_result(params, info, chosen)
     if body is not None:
         result["Body"] = body
+    partial = (params.get("PartNumber") is not None or chosen.length < info.size or _asks_range(params)) and info.size
+    if not partial:
+        return result
+    return Reply(result={**result, "ContentRange": str(chosen)}, status=206)
+
+
+def _part_result(params: Params, info: ObjectInfo, chosen: ByteRange) -> dict[str, Any]:
+    result = {**described(info), "ContentLength": chosen.length}
     for member in _OVERRIDES:
         if (override := params.get(f"Response{member}")) is not None:
             result[member] = override
-    partial = (params.get("PartNumber") is not None or chosen.length < info.size or _asks_range(params)) and info.size
     if params.get("PartNumber") is not None and info.part_sizes:
         result["PartsCount"] = len(info.part_sizes)
     # Else a checksum is the whole object's: the client would compare it with the range.
@@ -236,9 +252,7 @@ def _part_reply(params: Params, info: ObjectInfo, chosen: ByteRange, body: Any) 
             algorithm = next(iter(info.meta.checksums))
             value = info.part_checksums[params["PartNumber"] - 1]
             result |= {CHECKSUMS[algorithm][0]: value, "ChecksumType": info.meta.checksum_type}
-    if not partial:
-        return result
-    return Reply(result={**result, "ContentRange": str(chosen)}, status=206)
+    return result
 
 
 def _asks_range(params: Params) -> bool:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import pytest
@@ -691,3 +692,28 @@ async def test_a_storage_class_that_s3_does_not_know_is_refused(call: Call, buck
         await call(operation, Bucket=bucket, Key="k", StorageClass="BOGUS")
     assert (caught.value.wire_code, caught.value.members["StorageClassRequested"]) == ("InvalidStorageClass", "BOGUS")
     await call(operation, Bucket=bucket, Key="k", StorageClass="GLACIER_IR")
+
+
+async def test_what_is_told_of_an_object_that_is_read_again_is_true(call: Call, bucket: str, tmp_path: Path) -> None:
+    """Headers that are kept from an earlier answer are those of the object as it is now."""
+    file = tmp_path / bucket / "k"
+
+    async def settled() -> dict[str, Any]:
+        """Read until the last change is old enough for facts to be kept, and once more."""
+        answers = []
+        while not answers or time_ns() - file.stat().st_ctime_ns < 60_000_000:
+            answers.append(await call("GetObject", Bucket=bucket, Key="k"))
+        answers += [await call("GetObject", Bucket=bucket, Key="k") for _ in range(2)]
+        told = [{name: value for name, value in answer.items() if name != "Body"} for answer in answers]
+        assert all(each == told[0] for each in told)
+        return told[0]
+
+    await call("PutObject", Bucket=bucket, Key="k", Body=b"one", Metadata={"a": "1"})
+    assert (await settled())["Metadata"] == {"a": "1"}
+    await call("PutObjectTagging", Bucket=bucket, Key="k", Tagging={"TagSet": [{"Key": "t", "Value": "v"}]})
+    assert (await settled())["TagCount"] == 1
+    await call("PutObject", Bucket=bucket, Key="k", Body=b"other")
+    told = await settled()
+    assert (told["_bytes"], told["ContentLength"], told["TagCount"], told["Metadata"]) == (b"other", 5, None, {})
+    file.write_bytes(b"by hand")
+    assert (await settled())["_bytes"] == b"by hand"
