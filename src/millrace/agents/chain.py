@@ -12,7 +12,7 @@ pass through as they arrive, and every container may work on a part of them at t
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from millrace.dataplane.client import (
@@ -48,6 +48,8 @@ TARGET_HEADER = "x-amzn-sagemaker-target-container-hostname"
 TIMED_OUT = "timeout"
 NO_ANSWER = "no-answer"
 TOO_LARGE = "too-large"
+
+INVOCATIONS = "/invocations"
 
 ERROR_BYTES = 8 * 1024
 """Bytes of an answer that is no success which are passed on; the container's log has the rest."""
@@ -154,7 +156,10 @@ class Chain:
         Raises:
             ConnectionError, TimeoutError: An answer broke off whose beginning was given on already.
         """
-        links = self._links if request.path == "/invocations" else self._links[:1]
+        links = self._links
+        if request.path != INVOCATIONS:
+            # A server with one thread would wait for the next request on this connection and take no other.
+            links, request = links[:1], replace(request, headers=[*request.headers, ("Connection", "close")])
         target = request.header(TARGET_HEADER)
         if target is not None:
             links = [link for link in links if link.name == target]
