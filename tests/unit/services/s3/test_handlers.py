@@ -700,7 +700,7 @@ async def test_what_is_told_of_an_object_that_is_read_again_is_true(call: Call, 
 
     async def settled() -> dict[str, Any]:
         """Read until the last change is old enough for facts to be kept, and once more."""
-        answers = []
+        answers: list[dict[str, Any]] = []
         while not answers or time_ns() - file.stat().st_ctime_ns < 60_000_000:
             answers.append(await call("GetObject", Bucket=bucket, Key="k"))
         answers += [await call("GetObject", Bucket=bucket, Key="k") for _ in range(2)]
