@@ -24,7 +24,13 @@ class ObjectFile(io.RawIOBase):
     """A readable, seekable file. Its reads block: only threads of their own use it."""
 
     def __init__(
-        self, size: int, fetch: Callable[[int, int], bytes], close: Callable[[], None], *, one_version: bool
+        self,
+        size: int,
+        fetch: Callable[[int, int], bytes],
+        close: Callable[[], None],
+        *,
+        one_version: bool,
+        read_bytes: int = READ_BYTES,
     ) -> None:
         super().__init__()
         self.one_version = one_version
@@ -32,6 +38,7 @@ class ObjectFile(io.RawIOBase):
         self._size = size
         self._fetch = fetch
         self._close = close
+        self._read_bytes = read_bytes
         self._position = 0
         self.bytes_read = 0
         """Bytes fetched so far; a stretch that is read twice counts twice."""
@@ -51,12 +58,12 @@ class ObjectFile(io.RawIOBase):
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
-        """Return the next bytes, fewer only at the end; raises UnfitFormat for more than READ_BYTES."""
+        """Return the next bytes, fewer only at the end; raises UnfitFormat for more than `read_bytes`."""
         left = max(0, self._size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
-        if wanted > READ_BYTES:
+        if wanted > self._read_bytes:
             raise UnfitFormat(
-                f"a batch or column that must be read as a whole may have at most {READ_BYTES} bytes, got {wanted}"
+                f"a stretch that must be read as a whole may have at most {self._read_bytes} bytes, got {wanted}"
             )
         if not wanted:
             return b""
@@ -78,7 +85,9 @@ class ObjectFile(io.RawIOBase):
         super().close()
 
 
-async def open_object(objects: ObjectStore, ref: ObjectRef) -> tuple[ObjectInfo, ObjectFile]:
+async def open_object(
+    objects: ObjectStore, ref: ObjectRef, *, read_bytes: int = READ_BYTES
+) -> tuple[ObjectInfo, ObjectFile]:
     """Return an object's facts and a file of its bytes, to be closed by the caller; raises NoSuchKey, NoSuchBucket.
 
     A local file is one version of the object. Of a store elsewhere, every read is a request for a range, and whoever
@@ -96,7 +105,9 @@ async def open_object(objects: ObjectStore, ref: ObjectRef) -> tuple[ObjectInfo,
                 length -= len(piece)
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-        return info, ObjectFile(info.size, fetch_local, lambda: os.close(descriptor), one_version=True)
+        return info, ObjectFile(
+            info.size, fetch_local, lambda: os.close(descriptor), one_version=True, read_bytes=read_bytes
+        )
     info = await objects.get(ref)
     loop = asyncio.get_running_loop()
 
@@ -107,7 +118,7 @@ async def open_object(objects: ObjectStore, ref: ObjectRef) -> tuple[ObjectInfo,
     def fetch(start: int, length: int) -> bytes:
         return asyncio.run_coroutine_threadsafe(range_of(start, length), loop).result()
 
-    return info, ObjectFile(info.size, fetch, lambda: None, one_version=False)
+    return info, ObjectFile(info.size, fetch, lambda: None, one_version=False, read_bytes=read_bytes)
 
 
 async def stepped(open_items: Callable[[], Iterator[Item]]) -> AsyncGenerator[Item, None]:
