@@ -217,7 +217,7 @@ class _Sink:
         objects.equal &= all(bytes(wanted[edge]) == bytes(chunk[edge]) for edge in edges)
         objects.written += len(chunk)
 
-    async def commit(self) -> ObjectInfo:
+    async def commit(self, *, origin: str = "") -> ObjectInfo:
         self._objects.committed = True
         return ObjectInfo(ref=self._ref, size=self._objects.written, etag="", modified_at=SystemClock().now())
 

@@ -18,8 +18,10 @@ from millrace.dataplane import (
     validate_spec,
     wait_until_healthy,
 )
+from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.limits import Budget
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec, transform_failure_reason
+from millrace.jobs.transform_options import JobOptions, job_options
 from millrace.names import ObjectPrefix
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
@@ -148,6 +150,8 @@ async def run_job(
     objects: MemoryObjects | None = None,
     job_start: datetime | None = None,
     budget: Budget | None = None,
+    options: JobOptions | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Result:
     """Run one instance as the agent does: check, ping, ask, list, transform.
 
@@ -187,6 +191,8 @@ async def run_job(
                 job_start=job_start,
                 on_committed=committed.append,
                 budget=room,
+                options=job_options(spec.environment) if options is None else options,
+                checkpoints=checkpoints,
             )
             if driving is not None:
                 await driving
@@ -194,5 +200,5 @@ async def run_job(
             if driving is not None:
                 driving.cancel()
     assert store.open_writers == 0, "every writer is committed or aborted"
-    assert outcome.stopped or room.held == 0, "all room that was taken is given back"
+    assert outcome.stopped or room.held == 0, f"all room that was taken is given back: {room.held}"
     return Result(outcome, store, server, log, progress, committed)

@@ -21,6 +21,8 @@ def assemble(answers: Sequence[AnswerBody], *, line_after_each: bool) -> list[by
         if isinstance(answer, bytes):
             small.append(answer)
             continue
+        if not answer:  # no pieces at all: the payload has no result
+            continue
         if small:
             buffers.append(_joined(small, terminator))
             small = []

@@ -77,6 +77,12 @@ class SingleRecords:
         if not formed and self._too_large is not None:
             raise self._too_large
 
+    def taken(self) -> tuple[int, int]:
+        if self.ready:
+            following = self.ready[-1]
+            return following.record - 1, following.offset
+        return self._record - 1, self._offset
+
     def reached(self) -> tuple[int, int]:
         record, offset = self._record, self._offset
         while whole := self._splitter.next_records():
@@ -122,6 +128,9 @@ class ManyLines:
         if not size:
             raise PayloadTooLarge(self._record, self._offset)
         return self._cut(size)
+
+    def taken(self) -> tuple[int, int]:
+        return self._record - 1, self._offset
 
     def reached(self) -> tuple[int, int]:
         read = b"".join(self._chunks)[self._start :]
@@ -177,6 +186,7 @@ class WholePayload:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._chunks: list[bytes] = []
+        self._taken = 0, 0
         self._ended = False
         self.buffered = 0
         self.ready: list[Payload] = []
@@ -197,7 +207,11 @@ class WholePayload:
         chunks, size = self._chunks, self.buffered
         self._chunks = []
         self.buffered = 0
+        self._taken = 1, size
         return Payload(chunks[0] if len(chunks) == 1 else chunks, size, 1, 0, 1)
+
+    def taken(self) -> tuple[int, int]:
+        return self._taken
 
     def reached(self) -> tuple[int, int]:
         return 1, 0

@@ -86,6 +86,12 @@ class SingleFrames:
             reached = end
         return [memoryview(joined)]
 
+    def taken(self) -> tuple[int, int]:
+        if self.ready:
+            following = self.ready[-1]
+            return following.record - 1, following.offset
+        return self._reader.record - 1, self._reader.offset
+
     def reached(self) -> tuple[int, int]:
         return self._reader.drain()
 
@@ -188,6 +194,9 @@ class ManyFrames:
         self.buffered -= self._size
         self._count = self._size = 0
         return payload
+
+    def taken(self) -> tuple[int, int]:
+        return self._record - 1, self._offset
 
     def reached(self) -> tuple[int, int]:
         return self._reader.drain()

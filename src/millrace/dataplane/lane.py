@@ -1,57 +1,101 @@
 """Hold the state of one object on its way through the transform loop."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from millrace.dataplane.batch import Payload, PayloadFormer
+from millrace.dataplane.bad_records import BadRecord, Isolation
 from millrace.dataplane.connection import AnswerBody
+from millrace.dataplane.counts import Counts
+from millrace.dataplane.object_output import ObjectOutput
+from millrace.dataplane.payload import Payload, PayloadFormer
 from millrace.dataplane.plan import InputObject
+from millrace.dataplane.reading import ObjectReader
 from millrace.jobs.transform import ObjectFailure
 
-__all__ = ["Lane"]
+__all__ = ["NOTHING", "Lane", "Results"]
+
+NOTHING: list[bytes] = []
+"""The result of a payload that has none: not even a line feed follows it."""
+
+
+class Results(NamedTuple):
+    """What may be written: answers in input order, how many results those are, their room, and the bad records."""
+
+    answers: list[AnswerBody]
+    room: int
+    bad: list[BadRecord]
 
 
 class Lane:
     """One object: payloads not yet formed, results not yet written, and whether it failed.
 
     `wake` tells the writer to look: there is enough to write, the object is complete, or its failure is settled.
+    Records and bytes of payloads count from where this attempt began, which is `start` and `start_offset`.
     """
 
     __slots__ = (
+        "_dropped",
+        "_dropped_before",
         "_held",
         "answers",
-        "bytes_read",
+        "bad",
         "ended",
         "exhausted",
+        "failed",
         "failure",
         "failure_index",
         "failure_log",
+        "filtered",
         "former",
         "input",
+        "isolating",
         "next_index",
         "next_result",
+        "ok",
         "order",
+        "output",
+        "reader",
         "room",
         "settled",
+        "start",
+        "start_offset",
         "starved",
         "wake",
         "writing",
     )
 
-    def __init__(self, entry: InputObject, former: PayloadFormer, *, order: int) -> None:
+    def __init__(
+        self, entry: InputObject, former: PayloadFormer, reader: ObjectReader, output: ObjectOutput, *, order: int
+    ) -> None:
         self.input = entry
         self.order = order
         """Lanes are numbered as they are opened, in key order."""
         self.former = former
+        self.reader = reader
+        self.output = output
+        self.start = Counts()
+        """What an earlier attempt did with the object's first records."""
+        self.start_offset = 0
+        """Bytes of the (decompressed) object that those are."""
         self.next_result = 0
         """Index of the first payload without a result."""
-        self._held: dict[int, tuple[AnswerBody, int]] = {}
-        """Results that an earlier payload keeps waiting, and the room that each holds."""
+        self._held: dict[int, tuple[AnswerBody, int, Sequence[BadRecord]]] = {}
+        """Results that an earlier payload keeps waiting, the room that each holds, and bad records."""
         self.answers: list[AnswerBody] = []
         """Answers that may be written, in input order."""
         self.room = 0
         """Bytes of room that are given back once `answers` are written."""
-        self.bytes_read = 0
-        """Stored bytes that were read of the object, those read again for a retry not counted."""
+        self.bad: list[BadRecord] = []
+        """Bad records that may be told, in input order."""
+        self.isolating: dict[int, Isolation] = {}
+        """Payloads whose bad records are being found, by index."""
+        self.ok = self.failed = self.filtered = 0
+        """Records with a result, bad ones, and those that are not sent, of this attempt."""
+        self._dropped: list[tuple[int, int]] = []
+        """Records that are not sent: before the end of which payload how many stand."""
+        self._dropped_before = 0
+        """Those before the first payload without a result, when that was last asked for."""
         self.next_index = 0
         """Index of the next payload."""
         self.starved = True
@@ -78,33 +122,86 @@ class Lane:
         """Return whether a failure of that payload would be the one to tell."""
         return self.failure is None or index < self.failure_index
 
-    def finish(self, index: int, answer: AnswerBody, room: int) -> None:
+    def drop_records(self, index: int, records: int) -> None:
+        """Take note of records that are not sent, before the end of the payload with that index."""
+        self.filtered += records
+        self._dropped.append((index, records))
+
+    def finish(self, payload: Payload, answer: AnswerBody, room: int) -> None:
         """Record the result of one payload; it may be written once every earlier one is there."""
+        dropped = payload.dropped
+        self.ok += payload.records - dropped
+        if dropped:
+            self.drop_records(payload.index, dropped)
+        self.place_result(payload.index, answer, room)
+
+    def finish_part(self, part: Payload) -> None:
+        """Count the records of a part of a payload, which has an answer."""
+        self.ok += part.records - part.dropped
+        if part.dropped:
+            self.drop_records(part.index, part.dropped)
+
+    def place_result(self, index: int, answer: AnswerBody, room: int, bad: Sequence[BadRecord] = ()) -> None:
+        """Put a result where it is written from in its turn."""
         if index != self.next_result:
-            self._held[index] = answer, room
+            self._held[index] = answer, room, bad
             return
         self.answers.append(answer)
         self.room += room
+        if bad:
+            self.bad += bad
         index += 1
         held = self._held
         while held and index in held:
-            answer, room = held.pop(index)
+            answer, room, bad = held.pop(index)
             self.answers.append(answer)
             self.room += room
+            self.bad += bad
             index += 1
         self.next_result = index
 
-    def take_answers(self) -> tuple[list[AnswerBody], int]:
-        """Return what may be written and the room it holds, and forget it."""
-        taken = self.answers, self.room
-        self.answers, self.room = [], 0
+    def take_results(self) -> Results:
+        """Return what may be written and forget it."""
+        taken = Results(self.answers, self.room, self.bad)
+        self.answers, self.room, self.bad = [], 0, []
         return taken
+
+    def counts_until(self, records: int, told: int) -> Counts:
+        """Return what became of the first `records` of this attempt, all before the first payload without a result.
+
+        Args:
+            records: How many stand before that payload.
+            told: How many of those were bad.
+        """
+        later = []
+        for index, count in self._dropped:
+            if index < self.next_result:
+                self._dropped_before += count
+            else:
+                later.append((index, count))
+        self._dropped = later
+        filtered, start = self._dropped_before, self.start
+        return Counts(
+            ok=start.ok + records - told - filtered,
+            failed=start.failed + told,
+            filtered=start.filtered + filtered,
+        )
+
+    @property
+    def counts(self) -> Counts:
+        """What became of all records so far, in whatever order."""
+        start = self.start
+        return Counts(ok=start.ok + self.ok, failed=start.failed + self.failed, filtered=start.filtered + self.filtered)
+
+    def place(self, record: int, offset: int) -> tuple[int, int]:
+        """Return the number and first byte in the object of a record that this attempt counts so."""
+        return self.start.records + record, self.start_offset + offset
 
     def drop(self) -> tuple[int, int]:
         """Forget everything that is held; return the number of results and the bytes of room that frees."""
         results = len(self.answers) + len(self._held)
-        room = self.room + sum(freed for _, freed in self._held.values()) + self.former.buffered
-        self.answers, self.room = [], 0
+        room = self.room + sum(freed for _, freed, _ in self._held.values()) + self.former.buffered
+        self.answers, self.room, self.bad = [], 0, []
         self._held.clear()
         self.former = _Nothing()
         return results, room
@@ -130,3 +227,7 @@ class _Nothing:
     def reached(self) -> tuple[int, int]:
         """Tell the beginning."""
         return 1, 0
+
+    def taken(self) -> tuple[int, int]:
+        """Tell that there was nothing."""
+        return 0, 0

@@ -1,7 +1,10 @@
 """The body of one invocation, what forms it, and why it may be impossible to form."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from millrace.dataplane.bad_records import Isolation
 
 __all__ = ["CorruptRecords", "Payload", "PayloadFormer", "PayloadTooLarge", "UnusableRecord"]
 
@@ -37,12 +40,15 @@ class Payload:
     """The body of one invocation and where it comes from. Mutable and plain: there is one for every request.
 
     `record` is the number (from 1) of its first record, `offset` that record's first byte in the object. `raw` is the
-    original text where a join needs it. `index` and `failed_attempts` belong to the run.
+    original text where a join needs it. `dropped` are those of its `records` that are not sent, since they are blank.
+    `index`, `failed_attempts` and `isolation` belong to the run.
     """
 
     raw = b""
     index = 0
     failed_attempts = 0
+    dropped = 0
+    isolation: "Isolation | None" = None
 
     def __init__(
         self, body: bytes | Sequence[bytes | memoryview], size: int, record: int, offset: int, records: int
@@ -82,6 +88,10 @@ class PayloadFormer(Protocol):
 
     def take(self) -> Payload | None:
         """Return the next payload, or None if more must be fed or nothing is left; raises UnusableRecord."""
+        ...
+
+    def taken(self) -> tuple[int, int]:
+        """Return how many records, and bytes, of the object are in payloads that were taken."""
         ...
 
     def reached(self) -> tuple[int, int]:

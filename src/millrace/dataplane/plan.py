@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from millrace.dataplane.manifest import parse_manifest
 from millrace.errors import ClientFailure
@@ -11,7 +12,7 @@ from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
 from millrace.told import shortened
 
-__all__ = ["InputObject", "assign", "check_manifest", "has_input", "list_inputs", "name_outputs", "output_of"]
+__all__ = ["Found", "InputObject", "assign", "check_manifest", "has_input", "list_inputs", "name_outputs", "output_of"]
 
 LIST_PAGE = 1000
 MANIFEST_BYTES = 64 * 1024 * 1024
@@ -26,12 +27,16 @@ STAT_WINDOW = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputObject:
-    """One object to transform: its size as stored, where its output goes, and why it can have none, if so."""
+    """One object to transform: its size as stored, where its output goes, and why it can have none, if so.
+
+    `version` is its ETag when it was listed, "" if unknown: another one tells that it has changed.
+    """
 
     ref: ObjectRef
     size: int
     output: ObjectRef
     refused: str | None = None
+    version: str = ""
 
 
 def output_of(output: ObjectPrefix, relative: str) -> ObjectRef:
@@ -43,19 +48,28 @@ def output_of(output: ObjectPrefix, relative: str) -> ObjectRef:
     return output.join(relative + ".out")
 
 
-def name_outputs(found: Sequence[tuple[ObjectRef, int, str]], output: ObjectPrefix) -> list[InputObject]:
+class Found(NamedTuple):
+    """An object of the input: its size, its name relative to the prefix, and its ETag, "" if unknown."""
+
+    ref: ObjectRef
+    size: int
+    relative: str
+    version: str = ""
+
+
+def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObject]:
     """Return inputs in key order, each with its output.
 
     Args:
-        found: Object, size and relative name.
+        found: The input's objects, in any order.
         output: The job's output path.
 
     Raises:
         ClientFailure: Two inputs share one output; the message names both.
     """
     inputs = [
-        _input_object(ref, size, output_of(output, relative))
-        for ref, size, relative in sorted(found, key=lambda entry: (entry[0].bucket, entry[0].key.encode()))
+        _input_object(entry, output_of(output, entry.relative))
+        for entry in sorted(found, key=lambda entry: (entry.ref.bucket, entry.ref.key.encode()))
     ]
     by_output: dict[ObjectRef, InputObject] = {}
     for entry in inputs:
@@ -66,10 +80,10 @@ def name_outputs(found: Sequence[tuple[ObjectRef, int, str]], output: ObjectPref
     return inputs
 
 
-def _input_object(ref: ObjectRef, size: int, output: ObjectRef) -> InputObject:
+def _input_object(found: Found, output: ObjectRef) -> InputObject:
     length = len(output.key.encode())
     refused = f"the key of its output must have at most 1,024 bytes, got {length}" if length > 1024 else None
-    return InputObject(ref=ref, size=size, output=output, refused=refused)
+    return InputObject(ref=found.ref, size=found.size, output=output, refused=refused, version=found.version)
 
 
 def assign(inputs: Sequence[InputObject], index: int, count: int) -> list[InputObject]:
@@ -99,7 +113,7 @@ async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputOb
                 spec.source.bucket, prefix=spec.source.prefix, after=after, limit=LIST_PAGE
             )
             found += [
-                (entry.ref, entry.size, relative_key(spec.source.prefix, entry.ref.key))
+                Found(entry.ref, entry.size, relative_key(spec.source.prefix, entry.ref.key), entry.etag)
                 for entry in page.objects
                 if entry.size or not entry.ref.key.endswith("/")
             ]
@@ -151,21 +165,21 @@ async def _manifest_text(objects: ObjectStore, ref: ObjectRef, *, read_at_most: 
         raise ClientFailure(f"manifest {ref} does not exist") from exc
 
 
-async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[tuple[ObjectRef, int, str]]:
+async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[Found]:
     ref = ObjectRef(source.bucket, source.prefix)
     text = await _manifest_text(objects, ref, read_at_most=MANIFEST_BYTES)
     entries = parse_manifest(text or b"", str(ref))
     found = []
     for start in range(0, len(entries), STAT_WINDOW):
         window = entries[start : start + STAT_WINDOW]
-        sizes = await asyncio.gather(*(_size(objects, entry.ref) for entry in window))
-        found += [(entry.ref, size, entry.relative) for entry, size in zip(window, sizes, strict=True)]
+        found += await asyncio.gather(*(_look_up(objects, entry.ref, entry.relative) for entry in window))
     return found
 
 
-async def _size(objects: ObjectStore, ref: ObjectRef) -> int:
-    """Return an object's size; 0 for one that is missing, which then fails by itself when it is read."""
+async def _look_up(objects: ObjectStore, ref: ObjectRef, relative: str) -> Found:
+    """Return what is known of an object; one that is missing has size 0, and fails by itself when it is read."""
     try:
-        return (await objects.get(ref)).size
+        info = await objects.get(ref)
     except (NoSuchBucket, NoSuchKey):
-        return 0
+        return Found(ref, 0, relative)
+    return Found(ref, info.size, relative, info.etag)

@@ -77,7 +77,7 @@ class Processing:
         else:
             rows = [self._filtered(line, i) + b"\n" for i, line in enumerate(nonblank_lines(raw))]
             body = b"".join(rows)
-            payload.records = len(rows) if splits else 1
+            payload.dropped = payload.records - len(rows) if splits else 0
             if not rows:
                 return False
         payload.body = body
@@ -95,7 +95,7 @@ class Processing:
         kept = [line for line in _lines(body) if line not in _BLANK]
         payload.body = b"".join(kept)
         payload.sent_size = len(payload.body)
-        payload.records = len(kept)
+        payload.dropped = payload.records - len(kept)
 
     def _filtered(self, record: bytes, position: int) -> bytes:
         selected = self._input_filter
@@ -114,6 +114,22 @@ class Processing:
     def complete(self, payload: Payload, answer: bytes) -> bytes:
         """Return what is written for an answer; raises RecordError. Only for jobs that rewrite answers."""
         return self._complete(payload.raw, answer)
+
+    def placeholder(self, record: bytes) -> bytes:
+        """Return what is written for a record that has no answer, so that rows still match.
+
+        It is joined with `null`, or in CSV with an empty field; where the record is at fault, it is such a row itself.
+        """
+        if not self._joins:
+            return b"\n" if self._output_format == Format.CSV else b"null" + self._line_end
+        try:
+            if self._output_format == Format.CSV:
+                return b"".join(
+                    [self._csv_body([self._csv_row([*parse_csv(row), ""], 0)]) for row in nonblank_lines(record)]
+                )
+            return self._joined_json(record, None, 0)
+        except (RecordError, RowError):
+            return b"\n" if self._output_format == Format.CSV else b"null" + self._line_end
 
     # -- CSV
 

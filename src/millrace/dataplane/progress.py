@@ -1,7 +1,9 @@
 """Count what an instance has done, cheaply enough to do it for every request."""
 
 from bisect import bisect_left
+from collections.abc import Iterable
 
+from millrace.dataplane.counts import Counts
 from millrace.jobs.transform import LATENCY_BOUNDS, Progress
 
 __all__ = ["Counters", "LatencyHistogram"]
@@ -66,6 +68,8 @@ class Counters:
         "objects_failed",
         "objects_total",
         "records",
+        "records_failed",
+        "records_filtered",
         "requests",
         "retries",
     )
@@ -75,7 +79,7 @@ class Counters:
         self.bytes_total = bytes_total
         self.objects_done = 0
         self.objects_failed = 0
-        self.records = 0
+        self.records = self.records_failed = self.records_filtered = 0
         self.requests = 0
         self.retries = 0
         self.bytes_in = 0
@@ -83,13 +87,22 @@ class Counters:
         self.in_flight = 0
         self.latency = LatencyHistogram()
 
-    def snapshot(self) -> Progress:
-        """Return the counters as they stand."""
+    def count(self, counts: Counts) -> None:
+        """Add what became of an object's records."""
+        self.records += counts.ok
+        self.records_failed += counts.failed
+        self.records_filtered += counts.filtered
+
+    def snapshot(self, in_work: Iterable[Counts] = ()) -> Progress:
+        """Return the counters as they stand, with the records of objects that are still in work."""
+        open_objects = list(in_work)
         return Progress(
             objects_total=self.objects_total,
             objects_done=self.objects_done,
             objects_failed=self.objects_failed,
-            records=self.records,
+            records=self.records + sum(counts.ok for counts in open_objects),
+            records_failed=self.records_failed + sum(counts.failed for counts in open_objects),
+            records_filtered=self.records_filtered + sum(counts.filtered for counts in open_objects),
             requests=self.requests,
             retries=self.retries,
             bytes_total=self.bytes_total,

@@ -19,7 +19,7 @@ often as if nothing had failed, later ones no more.
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -28,7 +28,9 @@ from typing import Any
 from millrace.clock import Clock
 from millrace.dataplane.arriving import ArrivingAnswers
 from millrace.dataplane.assemble import assemble
+from millrace.dataplane.bad_records import BadRecord, Isolation, halves
 from millrace.dataplane.batch import Payload, PayloadTooLarge, UnusableRecord, payload_former
+from millrace.dataplane.checkpoints import Checkpoints, Origin
 from millrace.dataplane.client import (
     AnswerTooLarge,
     Client,
@@ -40,13 +42,16 @@ from millrace.dataplane.client import (
 from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.failures import data_log_line, failure_lines, select_failures
-from millrace.dataplane.gzip import CorruptGzip, gunzip
-from millrace.dataplane.lane import Lane
+from millrace.dataplane.gzip import CorruptGzip
+from millrace.dataplane.lane import NOTHING, Lane
 from millrace.dataplane.limits import Budget, Limits
 from millrace.dataplane.long_body import BufferPool
+from millrace.dataplane.object_output import NoOutputBucket, ObjectOutput
+from millrace.dataplane.placeholders import counts_rows, placeholder
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.processing import RecordError, locate, processing_of
 from millrace.dataplane.progress import Counters
+from millrace.dataplane.reading import ObjectReader
 from millrace.dataplane.retry import (
     AttemptFailure,
     Trouble,
@@ -57,7 +62,7 @@ from millrace.dataplane.retry import (
     retry_delay,
 )
 from millrace.dataplane.streamed import StreamedAttempt
-from millrace.errors import NO_ROOM
+from millrace.errors import NO_ROOM, InternalFailure
 from millrace.jobs.transform import (
     MIB,
     AssembleWith,
@@ -69,6 +74,7 @@ from millrace.jobs.transform import (
     SplitType,
     TransformSpec,
 )
+from millrace.jobs.transform_options import JobOptions, OnError
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectMeta, ObjectStore, ObjectWriter
 from millrace.ports.runtime import Address
 from millrace.told import shortened
@@ -80,10 +86,6 @@ PRODUCT_LIMIT_BYTES = 100 * MIB
 
 _UNREADABLE = (NoSuchKey, NoSuchBucket, CorruptGzip)
 """What is the input's own fault; other errors of the store end the run."""
-
-
-class _NoOutputBucket(Exception):
-    """The output path is in a bucket that does not exist: the client's fault, unlike other errors of the store."""
 
 
 async def run_transform(
@@ -99,6 +101,8 @@ async def run_transform(
     commit_guard: Callable[[], Awaitable[None]],
     clock: Clock,
     limits: Limits | None = None,
+    options: JobOptions | None = None,
+    checkpoints: Checkpoints | None = None,
     job_start: datetime | None = None,
     on_committed: Callable[[InputObject], None] | None = None,
     budget: Budget | None = None,
@@ -117,6 +121,9 @@ async def run_transform(
         commit_guard: Awaited right before each commit; raises LeaseLost if the work is no longer ours.
         clock: Measures time-outs and back-off, stamps the data log.
         limits: Bounds on memory.
+        options: What the client asked for beyond SageMaker; nothing if None.
+        checkpoints: Where parts of outputs are committed, to go on from them another time; outputs are only committed
+            whole if None.
         job_start: What rows tell as the time of their inference, if they tell one; now if None.
         on_committed: Called with each input whose output was committed, in the order of the commits.
         budget: Where room is taken and given back, all of it by the end of a run that nothing broke off; one of its
@@ -138,6 +145,8 @@ async def run_transform(
         commit_guard=commit_guard,
         clock=clock,
         limits=limits or Limits(),
+        options=options or JobOptions(),
+        checkpoints=checkpoints,
         job_start=job_start or clock.now(),
         on_committed=on_committed,
         budget=budget,
@@ -175,6 +184,8 @@ class _Run:
         commit_guard: Callable[[], Awaitable[None]],
         clock: Clock,
         limits: Limits,
+        options: JobOptions,
+        checkpoints: Checkpoints | None,
         job_start: datetime,
         on_committed: Callable[[InputObject], None] | None,
         budget: Budget | None,
@@ -191,11 +202,16 @@ class _Run:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._limits = limits
+        self._options = options
+        self._isolates = options.on_error is not OnError.FAIL
+        self._checkpoints = checkpoints
         self._on_committed = on_committed
 
         self._processing = processing_of(spec, job_start)
         self._rewrites = self._processing is not None and self._processing.rewrites_answers
-        self._plain_answer_bytes = -1 if self._rewrites else limits.answer_bytes
+        self._counts_rows = counts_rows(spec) if options.strict_counts and not self._rewrites else None
+        looks = self._rewrites or self._isolates or self._counts_rows is not None
+        self._plain_answer_bytes = -1 if looks else limits.answer_bytes
         """Good answers of up to this size are written as they are."""
         self._line_after_each = spec.assemble_with is AssembleWith.LINE and not self._rewrites
         self._meta = output_meta(spec)
@@ -222,6 +238,8 @@ class _Run:
         """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
+        self._again: deque[tuple[Lane, Payload]] = deque()
+        """Parts of payloads that failed, to be sent before any new payload; their lanes hold their room."""
         self._aside: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
         """Payloads on no connection: their tasks connect, or back off. Whoever removes an entry answers for it."""
         self._arriving = ArrivingAnswers(
@@ -240,6 +258,9 @@ class _Run:
         self._failures: list[ObjectFailure] = []
         self._failure_count = 0
         self._stopped = False
+        self._over = False
+        """More records are bad than the job's owner allows: no further object is begun."""
+        self._bad_records = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._committing: set[asyncio.Task[Any]] = set()
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -261,9 +282,9 @@ class _Run:
             await self._ended
         finally:
             await self._shut_down()
-            self._on_progress(self._counters.snapshot())
+            self._on_progress(self._snapshot())
         return InstanceOutcome(
-            progress=self._counters.snapshot(),
+            progress=self._snapshot(),
             failures=select_failures(self._failures, self._limits.failures_kept),
             failure_count=self._failure_count,
             stopped=self._stopped,
@@ -300,6 +321,8 @@ class _Run:
         for _, payload in self._aside.values():
             self._drop_payload(payload)
         self._aside.clear()
+        while self._again:
+            self._forget_result(self._again.popleft()[1])
         for task in self._tasks - self._committing:
             task.cancel()
         while self._tasks:  # a commit under way is waited for: it must be either done or not done
@@ -315,7 +338,12 @@ class _Run:
         while True:
             await self._clock.sleep(self._limits.tick_seconds)
             self._drop_late_requests()
-            self._on_progress(self._counters.snapshot())
+            if self._checkpoints is not None:
+                self._flush()  # what is written can be committed in a part
+            self._on_progress(self._snapshot())
+
+    def _snapshot(self) -> Progress:
+        return self._counters.snapshot(lane.counts for lane in self._lanes)
 
     def _log(self, text: str) -> None:
         self._data_log(data_log_line(self._clock.now(), text))
@@ -328,32 +356,82 @@ class _Run:
             if entry.refused is not None:
                 self._refuse(entry, order)
                 continue
+            if self._checkpoints is not None and self._checkpoints.resumes and await self._is_done(entry):
+                continue
             reserved = self._reservation(entry)
             await self._wait_for_lane(reserved)
-            lane = Lane(
-                entry,
-                payload_former(self._spec.split, self._effective.strategy, self._effective.max_payload_bytes),
-                order=order,
-            )
-            self._lanes.add(lane)
+            if self._over:
+                break
+            lane = self._open_lane(entry, order)
             if self._streams:
                 self._spawn(self._stream_object(lane, slots))
             elif self._splits:
-                self._forming.append(lane)
-                self._spawn(self._write_object(lane))
-                await self._read_split_object(lane)
+                await self._feed_split_object(lane)
             else:
                 self._budget.take(reserved)
                 self._spawn(self._transform_whole_object(lane, reserved))
         self._all_fed = True
         self._end_if_done()
 
+    def _open_lane(self, entry: InputObject, order: int) -> Lane:
+        effective = self._effective
+        reader = ObjectReader(
+            self._objects,
+            entry,
+            compression=self._spec.compression,
+            chunk_bytes=self._limits.chunk_bytes,
+            counters=self._counters,
+        )
+        output = ObjectOutput(
+            entry,
+            objects=self._objects,
+            meta=self._meta,
+            checkpoints=self._checkpoints,
+            in_parts=self._splits and not self._streams,
+            monotonic=self._monotonic,
+            tells=self._isolates,
+        )
+        former = payload_former(self._spec.split, effective.strategy, effective.max_payload_bytes)
+        lane = Lane(entry, former, reader, output, order=order)
+        self._lanes.add(lane)
+        return lane
+
+    async def _is_done(self, entry: InputObject) -> bool:
+        """Return whether an earlier attempt has made the output of this very object; then it counts as done."""
+        assert self._checkpoints is not None, "asked only of work that is taken up"
+        try:
+            origin = Origin.decode((await self._objects.get(entry.output)).meta.origin)
+        except (NoSuchKey, NoSuchBucket):
+            return False
+        if origin is None or not self._checkpoints.made_by_us(origin, entry):
+            return False
+        self._counters.bytes_in += entry.size
+        self._counters.objects_done += 1
+        self._counters.count(origin.counts)
+        if self._on_committed is not None:
+            self._on_committed(entry)
+        return True
+
     def _refuse(self, entry: InputObject, order: int) -> None:
         """Fail an object that can have no output."""
-        lane = Lane(entry, payload_former(SplitType.NONE, BatchStrategy.MULTI_RECORD, 0), order=order)
-        self._lanes.add(lane)
+        lane = self._open_lane(entry, order)
         self._fail_writing(lane, "ClientError", entry.refused or "")
         self._close_lane(lane)
+
+    async def _feed_split_object(self, lane: Lane) -> None:
+        """Go on where an earlier attempt was, if there was one, and read the object."""
+        try:
+            position = await lane.output.begin()
+        except NoOutputBucket as exc:
+            self._fail_writing(lane, "ClientError", str(exc))
+            self._close_lane(lane)
+            return
+        if position is not None:
+            lane.start, lane.start_offset = position.counts, position.offset
+            self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: going on at byte {position.offset}")
+        self._forming.append(lane)
+        self._spawn(self._write_object(lane))
+        await self._read_split_object(lane)
 
     def _reservation(self, entry: InputObject) -> int:
         """Return the room that must be there before an object is opened."""
@@ -391,37 +469,10 @@ class _Run:
         if self._arriving.paused:
             self._arriving.read_on()
 
-    async def _chunks(self, lane: Lane) -> AsyncGenerator[bytes, None]:
-        """Yield the object's bytes, decompressed, in chunks of at most `chunk_bytes`."""
-        stored = self._stored_chunks(lane)
-        async with aclosing(stored):
-            if self._spec.compression is Compression.GZIP:
-                async with aclosing(gunzip(stored, chunk_bytes=self._limits.chunk_bytes)) as plain:
-                    async for chunk in plain:
-                        yield chunk
-            else:
-                async for chunk in stored:
-                    yield chunk
-
-    async def _stored_chunks(self, lane: Lane) -> AsyncGenerator[bytes, None]:
-        stream = self._objects.read(lane.input.ref)
-        end = 0
-        try:
-            async for chunk in stream:
-                end += len(chunk)
-                if end > lane.bytes_read:  # a byte that is read again for a retry counts once
-                    self._counters.bytes_in += end - lane.bytes_read
-                    lane.bytes_read = end
-                yield chunk
-        finally:
-            close = getattr(stream, "aclose", None)
-            if close is not None:
-                await close()
-
     async def _read_split_object(self, lane: Lane) -> None:
         chunk_bytes = self._limits.chunk_bytes
         try:
-            async with aclosing(self._chunks(lane)) as chunks:
+            async with aclosing(lane.reader.chunks(lane.start_offset)) as chunks:
                 while True:
                     while not self._may_read(lane, chunk_bytes):
                         await self._wait_for_room(enough_read=not self._wants_chunk(lane))
@@ -458,7 +509,7 @@ class _Run:
         try:
             if limit and self._spec.compression is Compression.NONE and lane.input.size > limit:
                 raise PayloadTooLarge(1, 0)
-            async with aclosing(self._chunks(lane)) as chunks:
+            async with aclosing(lane.reader.chunks()) as chunks:
                 async for chunk in chunks:
                     lane.former.feed(chunk)
                     if limit and lane.former.buffered > limit:
@@ -484,7 +535,11 @@ class _Run:
         """Form and send payloads as long as requests may be sent; `now` spares the inner loop a look at the clock."""
         concurrency = self._effective.max_concurrent_transforms
         counters, budget, forming, idle = self._counters, self._budget, self._forming, self._idle
-        while forming and counters.in_flight < concurrency:
+        again = self._again
+        while (forming or again) and counters.in_flight < concurrency:
+            if again:
+                self._send_part(*again.popleft())
+                continue
             if counters.in_flight and (budget.held > budget.limit or self._outstanding >= self._limits.answers_held):
                 self._flush()
                 return
@@ -501,13 +556,25 @@ class _Run:
                     self._send_on(idle.pop(), lane, payload, now or self._monotonic())
                 else:
                     self._spawn_aside(lane, payload, self._connect_and_send(lane, payload))
-            elif lane.failure is None:
+            elif lane.failure is None and not again:
                 if not lane.ended:
                     return
                 forming.popleft()
                 lane.exhausted = True
                 if lane.complete:
                     lane.wake.set()
+
+    def _send_part(self, lane: Lane, part: Payload) -> None:
+        """Send a part of a payload whose bad records are being found."""
+        self._counters.in_flight += 1
+        if not lane.may_fail_at(part.index):
+            self._drop_payload(part)
+            return
+        self._counters.requests += 1
+        if self._idle:
+            self._send_on(self._idle.pop(), lane, part, self._monotonic())
+        else:
+            self._spawn_aside(lane, part, self._connect_and_send(lane, part))
 
     def _next_payload(self, lane: Lane) -> Payload | None:
         """Return the lane's next payload, ready to send; None if it has none, must be fed first, or failed."""
@@ -526,13 +593,24 @@ class _Run:
                 self._room.set()
             if self._processing is None:
                 return payload
+            if self._isolates:
+                payload.raw = payload.joined()
             try:
                 if self._processing.prepare(payload):
                     return payload
             except RecordError as exc:
-                self._give_back(payload.size)
-                self._fail_record(lane, lane.next_index, payload, exc)
-                return None
+                if not self._isolates:
+                    self._give_back(payload.size)
+                    self._fail_record(lane, lane.next_index, payload, exc)
+                    return None
+                payload.index = lane.next_index
+                lane.next_index += 1
+                self._outstanding += 1
+                self._isolate(lane, payload, "ClientError", str(exc))
+                if self._again or lane.failure is not None:
+                    return None
+                continue
+            lane.drop_records(lane.next_index - 1, payload.records)
             self._give_back(payload.size)
 
     def _send_on(self, connection: Connection, lane: Lane, payload: Payload, now: float) -> None:
@@ -608,26 +686,38 @@ class _Run:
         if not lane.may_fail_at(payload.index):
             self._drop_payload(payload)
             return
-        if self._rewrites and self._processing is not None:
+        if self._rewrites or self._counts_rows is not None:
             try:
-                answer = self._processing.complete(payload, self._joined(answer))
+                answer = self._joined(answer)
+                if self._rewrites and self._processing is not None:
+                    answer = self._processing.complete(payload, answer)
+                elif self._counts_rows is not None:
+                    self._counts_rows(payload, answer)
             except RecordError as exc:
-                self._drop_payload(payload)
-                self._fail_record(lane, payload.index, payload, exc)
+                self._refuse_answer(lane, payload, exc)
                 return
         if lane.failure is not None:
             self._drop_payload(payload)
             self._settle(lane)
+        elif payload.isolation is not None:
+            self._finish_part(lane, payload, payload.isolation, self._joined(answer))
+        else:
+            self._finish(lane, payload, answer, _size_of(answer))
+
+    def _refuse_answer(self, lane: Lane, payload: Payload, error: RecordError) -> None:
+        """Take an answer that does not go with its records."""
+        if self._isolates and lane.failure is None:
+            self._counters.in_flight -= 1
+            self._isolate(lane, payload, "ClientError", str(error))
             return
-        self._finish(lane, payload, answer, _size_of(answer))
+        self._drop_payload(payload)
+        self._fail_record(lane, payload.index, payload, error)
 
     def _finish(self, lane: Lane, payload: Payload, answer: AnswerBody, size: int) -> None:
         """Put a result where it is written from, in its turn."""
-        counters = self._counters
-        counters.in_flight -= 1
-        counters.records += payload.records
+        self._counters.in_flight -= 1
         self._budget.held += size
-        lane.finish(payload.index, answer, payload.size + size)
+        lane.finish(payload, answer, payload.size + size)
         if (
             lane.room >= self._limits.write_bytes
             or self._wants_room
@@ -635,6 +725,97 @@ class _Run:
             or (lane.exhausted and lane.complete)
         ):
             lane.wake.set()
+
+    # -- bad records
+
+    def _isolate(
+        self,
+        lane: Lane,
+        payload: Payload,
+        label: str,
+        message: str,
+        *,
+        status: int | None = None,
+        answer: str | None = None,
+    ) -> None:
+        """Cut a payload that fails in two, or take note that its one record is bad; it is on no connection."""
+        isolation = payload.isolation
+        if isolation is None:
+            isolation = payload.isolation = lane.isolating[payload.index] = Isolation(payload)
+        original = payload.raw or payload.joined()
+        parts = halves(payload, original, self._spec.split) if payload.records > 1 else [payload]
+        if len(parts) > 1:
+            isolation.cut(len(parts))
+            for part in parts:
+                self._try_part(lane, part, isolation)
+            return
+        record, offset = lane.place(payload.record, payload.offset)
+        bad = BadRecord(
+            record=record, offset=offset, text=original, label=label, message=message, status=status, answer=answer
+        )
+        lane.failed += 1
+        self._bad_records += 1
+        if self._bad_records <= self._limits.failures_kept:
+            self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: record {record} at byte {offset}: {message}")
+        if isolation.fail(payload, bad, self._placeholder(payload, original)):
+            self._finish_isolation(lane, isolation)
+        allowed = self._options.failures_allowed
+        if allowed is not None and allowed.count is not None and self._bad_records > allowed.count:
+            self._over = True
+            self._fail_over(lane, payload, bad)
+
+    def _try_part(self, lane: Lane, part: Payload, isolation: Isolation) -> None:
+        """Have a part sent, unless a filter leaves nothing of it or cannot take it."""
+        part.isolation = isolation
+        if self._processing is not None:
+            part.raw = part.joined()
+            try:
+                if not self._processing.prepare(part):
+                    lane.drop_records(part.index, part.records)
+                    if isolation.skip():
+                        self._finish_isolation(lane, isolation)
+                    return
+            except RecordError as exc:
+                self._isolate(lane, part, "ClientError", str(exc))
+                return
+        self._again.append((lane, part))
+
+    def _placeholder(self, payload: Payload, original: bytes) -> bytes | None:
+        if self._options.on_error is not OnError.SKIP:
+            return None
+        if self._rewrites and self._processing is not None:
+            return self._processing.placeholder(original)
+        return placeholder(self._spec)
+
+    def _finish_part(self, lane: Lane, part: Payload, isolation: Isolation, answer: bytes) -> None:
+        self._counters.in_flight -= 1
+        self._budget.held += len(answer)
+        lane.finish_part(part)
+        if isolation.succeed(part, answer):
+            self._finish_isolation(lane, isolation)
+
+    def _finish_isolation(self, lane: Lane, isolation: Isolation) -> None:
+        """Make what became of the parts of a payload its result."""
+        payload, answers = isolation.payload, isolation.answers()
+        lane.isolating.pop(payload.index, None)
+        answer = (b"\n" if self._line_after_each else b"").join(answers) if answers else NOTHING
+        lane.place_result(payload.index, answer, payload.size + isolation.room, isolation.bad_records())
+        lane.wake.set()
+
+    def _fail_over(self, lane: Lane, payload: Payload, bad: BadRecord) -> None:
+        """Fail an object with whose bad record there are more than the job's owner allows."""
+        allowed = self._options.failures_allowed
+        text = "" if allowed is None else allowed.text
+        failure = ObjectFailure(
+            key=lane.input.ref.key,
+            label=bad.label,
+            message=f"More than {text} records failed (MILLRACE_MAX_FAILED_RECORDS); the last one: {bad.message}",
+            record=bad.record,
+            offset=bad.offset,
+            status=bad.status,
+            answer=bad.answer,
+        )
+        self._fail(lane, payload.index, failure, f"{bad.label}: {failure.message}")
 
     def _earliest_request(self) -> Connection | None:
         """Return the connection of the earliest request under way, None if that connects or backs off.
@@ -722,19 +903,25 @@ class _Run:
             delay = self._retry_delay(payload.failed_attempts, retry_after)
             self._spawn_aside(lane, payload, self._send_again(lane, payload, delay))
             return
+        text = None if answer is None else answer.decode("utf-8", "replace")[: self._limits.answer_snippet_chars]
+        message = f"{failure.message}: {detail}" if detail else failure.message
+        if self._isolates and not self._streams:
+            self._counters.in_flight -= 1
+            self._isolate(lane, payload, failure.label, message, status=failure.status, answer=text)
+            return
         self._drop_payload(payload)
-        text = None if answer is None else answer.decode("utf-8", "replace")
+        record, offset = lane.place(payload.record, payload.offset)
         self._fail(
             lane,
             payload.index,
             ObjectFailure(
                 key=lane.input.ref.key,
                 label=failure.label,
-                message=f"{failure.message}: {detail}" if detail else failure.message,
-                record=payload.record,
-                offset=payload.offset,
+                message=message,
+                record=record,
+                offset=offset,
                 status=failure.status,
-                answer=text if text is None else text[: self._limits.answer_snippet_chars],
+                answer=text,
             ),
             failure.log_text,
         )
@@ -761,13 +948,21 @@ class _Run:
     def _drop_payload(self, payload: Payload) -> None:
         """Forget a payload that was sent and whose result nobody wants."""
         self._counters.in_flight -= 1
-        self._outstanding -= 1
-        self._give_back(payload.size)
+        self._forget_result(payload)
+
+    def _forget_result(self, payload: Payload) -> None:
+        isolation = payload.isolation
+        if isolation is None:
+            self._outstanding -= 1
+            self._give_back(payload.size)
+        elif isolation.skip():
+            self._outstanding -= 1
+            self._give_back(isolation.payload.size + isolation.room)
 
     def _fail_reading(self, lane: Lane, error: Exception) -> None:
         missing = isinstance(error, (NoSuchKey, NoSuchBucket))
         message = f"{shortened(str(lane.input.ref))} does not exist" if missing else str(error)
-        record, offset = (None, None) if missing or not self._splits else lane.former.reached()
+        record, offset = (None, None) if missing or not self._splits else lane.place(*lane.former.reached())
         failure = ObjectFailure(
             key=lane.input.ref.key, label="ClientError", message=message, record=record, offset=offset
         )
@@ -785,24 +980,26 @@ class _Run:
         self._fail_writing(lane, "InternalServerError", message)
 
     def _fail_too_large(self, lane: Lane, error: UnusableRecord) -> None:
+        record, offset = lane.place(error.record, error.offset)
         failure = ObjectFailure(
             key=lane.input.ref.key,
             label="ClientError",
             message=error.told(self._effective.max_payload_bytes),
-            record=error.record,
-            offset=error.offset,
+            record=record,
+            offset=offset,
         )
         self._fail(lane, lane.next_index, failure, f"ClientError: {error}")
 
     def _fail_record(self, lane: Lane, index: int, payload: Payload, error: RecordError) -> None:
         """Fail an object whose record cannot be filtered or joined: to the data log it is a 400, as on SageMaker."""
-        records, offset = locate(payload.raw, error.position)
+        records, size = locate(payload.raw, error.position)
+        record, offset = lane.place(payload.record + records, payload.offset + size)
         failure = ObjectFailure(
             key=lane.input.ref.key,
             label="ClientError",
             message=str(error),
-            record=payload.record + records,
-            offset=payload.offset + offset,
+            record=record,
+            offset=offset,
             answer=str(error)[: self._limits.answer_snippet_chars],
         )
         self._fail(lane, index, failure, "ClientError: 400")
@@ -862,54 +1059,79 @@ class _Run:
 
     async def _write_object(self, lane: Lane) -> None:
         """Write a lane's answers as they become ready, then commit, unless the lane fails."""
-        writer: ObjectWriter | None = None
+        output = lane.output
+        told = 0
         try:
             while True:
                 await lane.wake.wait()
                 lane.wake.clear()
                 if lane.settled:
                     break
-                if lane.answers and writer is None:
-                    writer = await self._open_writer(lane)  # while the lane holds them: a failure gives room back
-                answers, room = lane.take_answers()
-                if answers:
-                    assert writer is not None, "opened above; while it opens, answers are only added or all dropped"
-                    lane.writing = True
-                    try:
-                        for buffer in assemble(answers, line_after_each=self._line_after_each):
-                            await writer.write(buffer)
-                            self._counters.bytes_out += len(buffer)
-                            if isinstance(buffer, memoryview):
-                                self._pool.give_back(buffer)
-                    finally:
-                        lane.writing = False
-                        self._outstanding -= len(answers)
-                        self._give_back(room)
-                    self._pump()
+                if lane.answers:
+                    records, offset = self._done_until(lane)
+                    told += len(lane.bad)
+                    counts = lane.counts_until(records, told)
+                    await self._write_results(lane)
+                    if output.checkpoint_due and lane.failure is None:
+                        await output.checkpoint(lane.start_offset + offset, counts)
                 if lane.failure is None and lane.complete and not lane.answers:
-                    if writer is None:
-                        writer = await self._open_writer(lane)
-                    if await self._commit(lane, writer):
-                        writer = None
+                    await self._commit(lane)
                     break
-        except _NoOutputBucket as exc:
+        except NoOutputBucket as exc:
             self._fail_writing(lane, "ClientError", str(exc))
             self._pump()
         except OSError as exc:
             self._fail_without_room(lane, exc)
+            await output.abort()
             self._pump()
         finally:
-            if writer is not None:
-                await writer.abort()
+            await output.suspend()
             self._close_lane(lane)
 
-    async def _open_writer(self, lane: Lane) -> ObjectWriter:
+    async def _write_results(self, lane: Lane) -> None:
+        """Write what may be written, and give its room back."""
+        await lane.output.open()  # while the lane holds them: a failure meanwhile gives their room back itself
+        results = lane.take_results()
+        lane.writing = True
         try:
-            return await self._objects.open_writer(lane.input.output, self._meta)
-        except NoSuchBucket as exc:
-            raise _NoOutputBucket(f"bucket {lane.input.output.bucket} of the output does not exist") from exc
+            for buffer in assemble(results.answers, line_after_each=self._line_after_each):
+                await lane.output.write(buffer)
+                self._counters.bytes_out += len(buffer)
+                if isinstance(buffer, memoryview):
+                    self._pool.give_back(buffer)
+            await lane.output.tell(results.bad)
+        finally:
+            lane.writing = False
+            self._outstanding -= len(results.answers)
+            self._give_back(results.room)
+        self._pump()
 
-    async def _commit(self, lane: Lane, writer: ObjectWriter) -> bool:
+    def _done_until(self, lane: Lane) -> tuple[int, int]:
+        """Return how many records, and bytes, of this attempt stand before the first payload without a result."""
+        index = lane.next_result
+        if index == lane.next_index:
+            return lane.former.taken()
+        if index in lane.isolating:
+            first = lane.isolating[index].payload
+        else:
+            sent = ((one.lane, one.payload) for one in self._connections if one.payload is not None)
+            first = next(
+                payload for at, payload in (*sent, *self._aside.values()) if at is lane and payload.index == index
+            )
+        return first.record - 1, first.offset
+
+    async def _commit(self, lane: Lane) -> None:
+        """Make an output visible, unless the job was stopped before."""
+        counts, (records, _) = lane.counts, lane.former.taken()
+        if counts.records != lane.start.records + records:
+            raise InternalFailure(
+                f"We encountered an internal error.  Please try again. (the records of {lane.input.ref} do not add up: "
+                f"{counts.ok} ok, {counts.failed} failed and {counts.filtered} filtered of "
+                f"{lane.start.records + records})"
+            )
+        await self._commit_behind_guard(lane, partial(lane.output.commit, counts, empty=self._has_no_output(lane)))
+
+    async def _commit_behind_guard(self, lane: Lane, commit: Callable[[], Awaitable[object]]) -> bool:
         """Make an output visible; False if the job was stopped before."""
         await self._commit_guard()
         if self._stop.is_set() or self._ended.done():
@@ -917,7 +1139,7 @@ class _Run:
         task = _current_task()
         self._committing.add(task)
         try:
-            await writer.commit()
+            await commit()
         finally:
             self._committing.discard(task)
         self._counters.objects_done += 1
@@ -925,8 +1147,14 @@ class _Run:
             self._on_committed(lane.input)
         return True
 
+    def _has_no_output(self, lane: Lane) -> bool:
+        """Return whether an object that is one record has none because that is bad."""
+        return not self._splits and lane.failed > 0 and self._options.on_error is OnError.QUARANTINE
+
     def _close_lane(self, lane: Lane) -> None:
-        self._lanes.discard(lane)
+        if lane in self._lanes:
+            self._lanes.discard(lane)
+            self._counters.count(lane.counts)
         self._room.set()
         self._end_if_done()
 
@@ -935,6 +1163,17 @@ class _Run:
             self._end()
 
     # -- objects that are streamed through: no payload limit
+
+    async def _open_writer(self, lane: Lane) -> ObjectWriter:
+        try:
+            return await self._objects.open_writer(lane.input.output, self._meta)
+        except NoSuchBucket as exc:
+            raise NoOutputBucket(f"bucket {lane.input.output.bucket} of the output does not exist") from exc
+
+    async def _commit_streamed(self, lane: Lane, writer: ObjectWriter, records: int) -> bool:
+        lane.ok = records
+        origin = lane.output.origin(lane.counts)
+        return await self._commit_behind_guard(lane, partial(writer.commit, origin=origin))
 
     async def _stream_object(self, lane: Lane, slots: asyncio.Semaphore) -> None:
         """Send an object as one chunked request and its answer straight to the output; read it again for a retry."""
@@ -948,14 +1187,14 @@ class _Run:
             clock=self._clock,
             counters=self._counters,
         )
-        open_writer, commit = partial(self._open_writer, lane), partial(self._commit, lane)
+        open_writer, commit = partial(self._open_writer, lane), partial(self._commit_streamed, lane)
         try:
             async with slots, Client(self._address) as client:
                 attempts = 0
                 while lane.failure is None:
                     self._counters.in_flight += 1
                     try:
-                        failed = await attempt.make(client, self._chunks(lane), open_writer, commit)
+                        failed = await attempt.make(client, lane.reader.chunks(), open_writer, commit)
                     finally:
                         self._counters.in_flight -= 1
                     if failed is None:
@@ -970,7 +1209,7 @@ class _Run:
                         self._counters.in_flight += 1
                         self._outstanding += 1
                         self._attempt_failed(lane, payload, failed.failure, answer=failed.answer, detail=failed.detail)
-        except _NoOutputBucket as exc:
+        except NoOutputBucket as exc:
             self._fail_writing(lane, "ClientError", str(exc))
         except OSError as exc:
             self._fail_without_room(lane, exc)

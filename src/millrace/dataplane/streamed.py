@@ -57,9 +57,12 @@ class StreamedAttempt:
         client: Client,
         chunks: AsyncGenerator[bytes, None],
         open_writer: Callable[[], Awaitable[ObjectWriter]],
-        commit: Callable[[ObjectWriter], Awaitable[bool]],
+        commit: Callable[[ObjectWriter, int], Awaitable[bool]],
     ) -> FailedAttempt | None:
-        """Make one attempt and commit its output; return why it failed, or None. What `chunks` raises passes."""
+        """Make one attempt and commit its output; return why it failed, or None. What `chunks` raises passes.
+
+        `commit` takes the writer and how many records were sent.
+        """
         writer: ObjectWriter | None = None
         sent = _Sent()
         written = 0
@@ -89,9 +92,8 @@ class StreamedAttempt:
                         written += 1
             if writer is None:
                 writer = await open_writer()
-            if await commit(writer):
+            if await commit(writer, sent.records):
                 writer = None
-                self.counters.records += sent.records
                 self.counters.bytes_out += written
         except InvocationTimeout:
             return FailedAttempt(failure=failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=self.timeout_seconds))

@@ -151,6 +151,11 @@ class Progress:
     objects_done: int = 0
     objects_failed: int = 0
     records: int = 0
+    """Records with a result."""
+    records_failed: int = 0
+    """Bad records, where those do not fail their object."""
+    records_filtered: int = 0
+    """Records that are not sent, since they are blank."""
     requests: int = 0
     retries: int = 0
     bytes_total: int = 0

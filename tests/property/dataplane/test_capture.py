@@ -12,7 +12,7 @@ from millrace.dataplane.capture import iter_manifest, plan_manifests
 from millrace.dataplane.inference_ids import ID_MEMBER, TIME_MEMBER, InferenceIds
 from millrace.dataplane.jsonpath import Format
 from millrace.dataplane.manifest import parse_manifest
-from millrace.dataplane.plan import name_outputs
+from millrace.dataplane.plan import Found, name_outputs
 from millrace.dataplane.processing import Processing
 from millrace.dataplane.rows import parse_csv, serialize_csv
 from millrace.errors import ClientFailure
@@ -49,7 +49,7 @@ def test_a_manifest_names_what_was_captured(source: str, rest: set[str], output:
     keys = {source + name for name in rest}
     try:
         captured = name_outputs(
-            [(ObjectRef("b", key), 1, relative_key(source, key)) for key in keys], ObjectPrefix("b", output)
+            [Found(ObjectRef("b", key), 1, relative_key(source, key)) for key in keys], ObjectPrefix("b", output)
         )
     except ClientFailure:
         return  # two names that would be one output

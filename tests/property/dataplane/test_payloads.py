@@ -12,10 +12,16 @@ from millrace.dataplane.assemble import assemble
 from millrace.dataplane.batch import Payload, PayloadFormer, PayloadTooLarge, payload_former
 from millrace.dataplane.gzip import gunzip
 from millrace.dataplane.lane import Lane
+from millrace.dataplane.object_output import ObjectOutput
 from millrace.dataplane.plan import InputObject
+from millrace.dataplane.progress import Counters
+from millrace.dataplane.reading import ObjectReader
 from millrace.dataplane.split import LineSplitter
-from millrace.jobs.transform import BatchStrategy, SplitType
+from millrace.jobs.transform import BatchStrategy, Compression, SplitType
 from millrace.names import ObjectRef
+from millrace.ports.objects import ObjectMeta
+from millrace.testing.clock import ManualClock
+from millrace.testing.objects import MemoryObjects
 
 text_like = st.lists(st.sampled_from([b"a", b"bcd", b"\n", b"\r\n", b"x" * 30, b"\0"]), max_size=60).map(b"".join)
 
@@ -109,9 +115,19 @@ def test_results_leave_in_input_order(order: list[int]) -> None:
     """Whatever order invocations finish in, results are written in input order, as soon as they can be."""
     ref = ObjectRef("shop", "a")
     entry = InputObject(ref=ref, size=1, output=ref)
-    lane = Lane(entry, payload_former(SplitType.NONE, BatchStrategy.MULTI_RECORD, 0), order=0)
+    objects, clock = MemoryObjects(), ManualClock()
+    reader = ObjectReader(
+        objects, entry, compression=Compression.NONE, chunk_bytes=1, counters=Counters(objects_total=1, bytes_total=1)
+    )
+    output = ObjectOutput(
+        entry, objects=objects, meta=ObjectMeta(), checkpoints=None, in_parts=False, monotonic=clock.monotonic
+    )
+    former = payload_former(SplitType.NONE, BatchStrategy.MULTI_RECORD, 0)
+    lane = Lane(entry, former, reader, output, order=0)
     for done in range(1, len(order) + 1):
-        lane.finish(order[done - 1], b"%d" % order[done - 1], 1)
+        payload = Payload(b"", 0, 1, 0, 1)
+        payload.index = order[done - 1]
+        lane.finish(payload, b"%d" % payload.index, 1)
         finished = set(order[:done])
         first_missing = next(index for index in range(len(order) + 1) if index not in finished)
         assert lane.answers == [b"%d" % index for index in range(first_missing)]

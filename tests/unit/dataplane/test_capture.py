@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from millrace.dataplane.capture import ManifestPlan, iter_manifest, manifest_meta, plan_manifests
-from millrace.dataplane.plan import InputObject, name_outputs
+from millrace.dataplane.plan import Found, InputObject, name_outputs
 from millrace.jobs.transform import DataCapture
 from millrace.names import ObjectPrefix, ObjectRef, relative_key, sagemaker_arn
 
@@ -21,7 +21,7 @@ STARTED = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
 
 def found(source: str, *keys: str, output: str = "out") -> list[InputObject]:
     """Return what a job over a prefix of bucket b has, given its keys."""
-    named = [(ObjectRef("b", key), 1, relative_key(source, key)) for key in keys]
+    named = [Found(ObjectRef("b", key), 1, relative_key(source, key)) for key in keys]
     return name_outputs(named, ObjectPrefix("b", output))
 
 
@@ -86,7 +86,7 @@ def test_outputs_are_listed_below_the_output_path(output: str, prefix: str) -> N
 
 def test_inputs_of_several_buckets_have_a_prefix_each() -> None:
     """A manifest may name objects of several buckets; each run of entries follows its own prefix."""
-    named = [(ObjectRef("b", "in/a.csv"), 1, "a.csv"), (ObjectRef("c", "d/e.csv"), 1, "e.csv")]
+    named = [Found(ObjectRef("b", "in/a.csv"), 1, "a.csv"), Found(ObjectRef("c", "d/e.csv"), 1, "e.csv")]
     inputs, _ = texts(plan(name_outputs(named, ObjectPrefix("b", "out"))))
     assert json.loads(inputs) == [{"prefix": "s3://b/in/"}, "a.csv", {"prefix": "s3://c/d/"}, "e.csv"]
 

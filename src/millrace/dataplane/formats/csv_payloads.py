@@ -55,6 +55,9 @@ class ManyCsvRecords:
             raise PayloadTooLarge(self._record, self._offset)
         return self._cut(size)
 
+    def taken(self) -> tuple[int, int]:
+        return self._record - 1, self._offset
+
     def reached(self) -> tuple[int, int]:
         records = sum(
             count_records(chunk, 0 if at else self._start, len(chunk), inside=inside if at else False)

@@ -160,6 +160,9 @@ class HeaderedPayloads:
             payload.record, payload.offset = self._placed(payload.record, payload.offset)
         return payload
 
+    def taken(self) -> tuple[int, int]:
+        return self._placed(*(self._former.taken() if self._former else (0, 0)))
+
     def reached(self) -> tuple[int, int]:
         return self._placed(*(self._former.reached() if self._former else (1, 0)))
 

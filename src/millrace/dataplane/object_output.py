@@ -1,0 +1,201 @@
+"""Write the output of one object, and beside it what is told of its bad records; commit it in parts, then whole."""
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from millrace.dataplane.bad_records import BadRecord, error_line, quarantine_key
+from millrace.dataplane.checkpoints import Checkpoints, Origin, Position
+from millrace.dataplane.counts import Counts
+from millrace.dataplane.plan import InputObject
+from millrace.names import ObjectRef
+from millrace.ports.objects import (
+    DraftHeld,
+    DraftLost,
+    NoSuchBucket,
+    ObjectMeta,
+    ObjectStore,
+    ObjectWriter,
+    ResumableWriter,
+)
+
+__all__ = ["NoOutputBucket", "ObjectOutput"]
+
+ERRORS_META = ObjectMeta(headers={"content-type": "application/jsonlines"})
+
+
+class NoOutputBucket(Exception):
+    """The output path is in a bucket that does not exist: the client's fault, unlike other errors of the store."""
+
+
+class ObjectOutput:
+    """One output in work: with `checkpoints` it says who made it, and `in_parts` can be committed in parts.
+
+    `tells` of bad records or not.
+
+    `begin` says where to go on. Whoever is done with an output calls one of `commit`, `abort` and `suspend`.
+    """
+
+    def __init__(
+        self,
+        entry: InputObject,
+        *,
+        objects: ObjectStore,
+        meta: ObjectMeta,
+        checkpoints: Checkpoints | None,
+        in_parts: bool,
+        monotonic: Callable[[], float],
+        tells: bool = False,
+    ) -> None:
+        self._entry = entry
+        self._objects = objects
+        self._meta = meta
+        self._checkpoints = checkpoints
+        self._monotonic = monotonic
+        self._tells = tells
+        self._in_parts = in_parts and checkpoints is not None
+        self._draft = checkpoints.draft(entry) if checkpoints is not None and self._in_parts else ""
+        self._writer: ObjectWriter | None = None
+        self._errors: ObjectWriter | None = None
+        self._next_at = 0.0
+
+    async def begin(self) -> Position | None:
+        """Open what an earlier attempt left, if it left anything, and return how far that reaches.
+
+        Raises:
+            NoOutputBucket: The bucket of the output is not there.
+        """
+        if self._checkpoints is None or not self._in_parts:
+            return None
+        position = self._checkpoints.position(self._entry)
+        if position is None:
+            return None
+        draft, self._draft = self._draft, position.draft
+        try:
+            self._writer = await self._open(self._entry.output, self._meta, self._draft, position.output_bytes)
+            if position.error_bytes:
+                self._errors = await self._open_errors(position.error_bytes)
+        except DraftLost:  # or held by a process that has not noticed yet that its work is another's
+            if self._writer is not None:
+                await self._writer.abort()
+            self._writer, self._draft = None, draft
+            return None
+        return position
+
+    async def open(self) -> None:
+        """Have a file to write to; raises NoOutputBucket."""
+        if self._writer is None:
+            self._writer = await self._open(self._entry.output, self._meta, self._draft, 0)
+            if self._checkpoints is not None:
+                self._next_at = self._monotonic() + self._checkpoints.pause_seconds
+
+    async def write(self, buffer: bytes | memoryview) -> None:
+        """Append results, once it is open; the buffer may be used again when this returns."""
+        assert self._writer is not None, "open was called"
+        await self._writer.write(buffer)
+
+    async def tell(self, bad: Sequence[BadRecord]) -> None:
+        """Append bad records to the object that tells of them."""
+        if not bad:
+            return
+        if self._errors is None:
+            self._errors = await self._open_errors(0)
+        await self._errors.write(b"".join(map(error_line, bad)))
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether another part should be committed."""
+        return self._in_parts and self._writer is not None and self._monotonic() >= self._next_at
+
+    async def checkpoint(self, offset: int, counts: Counts) -> None:
+        """Commit a part: all that was written, which is what `offset` bytes of the input gave. Raises LeaseLost."""
+        checkpoints = self._checkpoints
+        if checkpoints is None or self._writer is None or not self._in_parts:
+            return
+        started = self._monotonic()
+        writer, errors = cast(ResumableWriter, self._writer), cast("ResumableWriter | None", self._errors)
+        position = Position(
+            input_version=self._entry.version,
+            draft=self._draft,
+            offset=offset,
+            output_bytes=await writer.checkpoint(),
+            error_bytes=0 if errors is None else await errors.checkpoint(),
+            counts=counts,
+        )
+        await checkpoints.save(self._entry, position)
+        ended = self._monotonic()
+        self._next_at = ended + max(checkpoints.pause_seconds, (ended - started) / checkpoints.share)
+
+    async def commit(self, counts: Counts, *, empty: bool = False) -> None:
+        """Make the output visible, and before it what tells of bad records; not to be cancelled.
+
+        `empty` means that there is to be none, and only bad records are told.
+        """
+        await self.open()
+        writer, errors = self._writer, self._errors
+        assert writer is not None, "write opens it"
+        self._writer = self._errors = None
+        try:
+            if errors is not None:
+                await errors.commit()
+                errors = None
+            elif self._tells:  # of an earlier run of the same input
+                await self._objects.delete(self._errors_ref())
+            if empty:
+                await writer.abort()
+            else:
+                await writer.commit(origin=self.origin(counts))
+        except BaseException:
+            await writer.abort()
+            if errors is not None:
+                await errors.abort()
+            raise
+
+    def origin(self, counts: Counts) -> str:
+        """Return what the finished output tells of itself."""
+        if self._checkpoints is None:
+            return ""
+        work, version = self._checkpoints.work, self._entry.version
+        return Origin(work=work, input_version=version, counts=counts).encode()
+
+    async def abort(self) -> None:
+        """Throw away what was written."""
+        for writer in self._take_writers():
+            await writer.abort()
+
+    async def suspend(self) -> None:
+        """Leave what was committed in parts to a later attempt; without parts, throw it away."""
+        for writer in self._take_writers():
+            if not self._in_parts:
+                await writer.abort()
+            else:
+                await cast(ResumableWriter, writer).suspend()
+
+    def _take_writers(self) -> list[ObjectWriter]:
+        writers = [writer for writer in (self._writer, self._errors) if writer is not None]
+        self._writer = self._errors = None
+        return writers
+
+    def _errors_ref(self) -> ObjectRef:
+        return ObjectRef(self._entry.output.bucket, quarantine_key(self._entry.output.key))
+
+    async def _open_errors(self, at: int) -> ObjectWriter:
+        draft = self._draft and f"{self._draft}-errors"
+        return await self._open(self._errors_ref(), ERRORS_META, draft, at)
+
+    async def _open_draft(self, ref: ObjectRef, meta: ObjectMeta, draft: str, at: int) -> ObjectWriter:
+        try:
+            return await self._objects.open_resumable(ref, meta, draft=draft, at=at)
+        except DraftHeld:
+            if at or draft != self._draft:
+                raise
+            self._draft = f"{draft}-{secrets.token_hex(4)}"
+            return await self._objects.open_resumable(ref, meta, draft=self._draft, at=0)
+
+    async def _open(self, ref: ObjectRef, meta: ObjectMeta, draft: str, at: int) -> ObjectWriter:
+        try:
+            if draft:
+                return await self._open_draft(ref, meta, draft, at)
+            return await self._objects.open_writer(ref, meta)
+        except NoSuchBucket as exc:
+            raise NoOutputBucket(f"bucket {ref.bucket} of the output does not exist") from exc

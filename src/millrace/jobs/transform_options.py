@@ -1,0 +1,136 @@
+"""Read what a job asks for beyond SageMaker: the `MILLRACE_*` keys of its Environment that say how it is run. Pure.
+
+The data formats' keys are read in `formats`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from millrace.errors import ValidationError
+
+__all__ = ["Autotune", "FailuresAllowed", "JobOptions", "OnError", "job_options"]
+
+ON_ERROR = "MILLRACE_ON_ERROR"
+MAX_FAILED_RECORDS = "MILLRACE_MAX_FAILED_RECORDS"
+STRICT_COUNTS = "MILLRACE_STRICT_COUNTS"
+AUTOTUNE = "MILLRACE_AUTOTUNE"
+REPORT = "MILLRACE_REPORT"
+RESUME_FROM = "MILLRACE_RESUME_FROM"
+
+KEYS = (ON_ERROR, MAX_FAILED_RECORDS, STRICT_COUNTS, AUTOTUNE, REPORT, RESUME_FROM)
+
+_ALLOWED = re.compile(r"(\d{1,15})|(\d{1,3}(?:\.\d{1,6})?)%")
+_JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+_Choice = TypeVar("_Choice", bound=StrEnum)
+_YES_OR_NO = {"true": True, "false": False}
+
+
+class OnError(StrEnum):
+    """What becomes of an object when a record of it cannot be transformed."""
+
+    FAIL = "fail"
+    """The object has no output, as on SageMaker."""
+    SKIP = "skip"
+    """A placeholder stands in the record's place, so that lines still match."""
+    QUARANTINE = "quarantine"
+    """The record is missing in the output, and told of in an object of its own."""
+
+
+class Autotune(StrEnum):
+    """Whether concurrency and size of payloads are found by measuring."""
+
+    OFF = "off"
+    THROUGHPUT = "throughput"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailuresAllowed:
+    """How many records may fail before the job does: a count, or a share of all records."""
+
+    count: int | None = None
+    share: float | None = None
+    text: str = ""
+    """As the client wrote it."""
+
+    def exceeded(self, failed: int, records: int) -> bool:
+        """Return whether so many failed records of so many are more than allowed."""
+        if self.count is not None:
+            return failed > self.count
+        return self.share is not None and failed > self.share * records
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobOptions:
+    """How a job is run beyond what SageMaker knows; the defaults are SageMaker's behaviour."""
+
+    on_error: OnError = OnError.FAIL
+    failures_allowed: FailuresAllowed | None = None
+    strict_counts: bool = False
+    autotune: Autotune = Autotune.OFF
+    report: bool = False
+    resume_from: str | None = None
+
+
+def job_options(environment: Mapping[str, str]) -> JobOptions:
+    """Return the options of a job.
+
+    Raises:
+        ValidationError: A value is none that its key takes, or two keys contradict each other.
+    """
+    options = JobOptions(
+        on_error=_one_of(OnError, environment, ON_ERROR, OnError.FAIL),
+        failures_allowed=_failures_allowed(environment.get(MAX_FAILED_RECORDS)),
+        strict_counts=_flag(environment, STRICT_COUNTS),
+        autotune=_one_of(Autotune, environment, AUTOTUNE, Autotune.OFF),
+        report=_flag(environment, REPORT),
+        resume_from=_job_name(environment.get(RESUME_FROM)),
+    )
+    if options.failures_allowed is not None and options.on_error is OnError.FAIL:
+        raise ValidationError(
+            f'Environment.{MAX_FAILED_RECORDS} requires {ON_ERROR} to be "skip" or "quarantine". '
+            f"Got {_quoted(environment.get(ON_ERROR))} instead."
+        )
+    return options
+
+
+def _one_of(choices: type[_Choice], environment: Mapping[str, str], key: str, default: _Choice) -> _Choice:
+    text = environment.get(key, default)
+    try:
+        return choices(text)
+    except ValueError:
+        raise _refused(key, f"one of [{', '.join(choices)}]", text) from None
+
+
+def _flag(environment: Mapping[str, str], key: str) -> bool:
+    text = environment.get(key, "false")
+    if text not in _YES_OR_NO:
+        raise _refused(key, '"true" or "false"', text)
+    return _YES_OR_NO[text]
+
+
+def _failures_allowed(text: str | None) -> FailuresAllowed | None:
+    if text is None:
+        return None
+    match = _ALLOWED.fullmatch(text)
+    if match is None or (match[2] is not None and float(match[2]) > 100):
+        raise _refused(MAX_FAILED_RECORDS, 'a count such as "10", or a share of all records such as "0.5%"', text)
+    if match[1] is not None:
+        return FailuresAllowed(count=int(match[1]), text=text)
+    return FailuresAllowed(share=float(match[2]) / 100, text=text)
+
+
+def _job_name(text: str | None) -> str | None:
+    if text is not None and not _JOB_NAME.fullmatch(text):
+        raise _refused(RESUME_FROM, "the name of a transform job", text)
+    return text
+
+
+def _refused(key: str, rule: str, text: str) -> ValidationError:
+    return ValidationError(f"Environment.{key} must be {rule}. Got {_quoted(text)} instead.")
+
+
+def _quoted(text: str | None) -> str:
+    return "none" if text is None else f'"{text[:80]}"'

@@ -1,0 +1,146 @@
+"""Jobs that are taken up after a crash: nothing that was committed is invoked again, the output is the same."""
+
+import asyncio
+import gzip
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from tests.acceptance.transform_rig import ECHO, job, run_job
+from tests.framed import recordio, tfrecord
+
+from millrace.dataplane import EffectiveSettings, Limits
+from millrace.dataplane.checkpoints import Checkpoints
+from millrace.jobs.transform import (
+    AssembleWith,
+    BatchStrategy,
+    Compression,
+    DataProcessing,
+    JoinSource,
+    SplitType,
+    TransformSpec,
+)
+from millrace.ports.jobs import InstanceRef
+from millrace.testing.journal import MemoryJournals
+from millrace.testing.model_server import ModelReply, ModelRequest
+from millrace.testing.objects import MemoryObjects
+
+SMALL = Limits(chunk_bytes=64, write_bytes=32, tick_seconds=0.001)
+CSV = {"content_type": "text/csv", "accept": "text/csv"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "single": {"strategy": BatchStrategy.SINGLE_RECORD},
+    "many": {"strategy": BatchStrategy.MULTI_RECORD},
+    "lines": {"strategy": BatchStrategy.SINGLE_RECORD, "assemble_with": AssembleWith.LINE},
+    "joined": {
+        "strategy": BatchStrategy.MULTI_RECORD,
+        "assemble_with": AssembleWith.LINE,
+        "processing": DataProcessing(join_source=JoinSource.INPUT),
+        **CSV,
+    },
+    "filtered": {
+        "strategy": BatchStrategy.SINGLE_RECORD,
+        "processing": DataProcessing(input_filter="$[0]"),
+        **CSV,
+    },
+    "gzip": {"strategy": BatchStrategy.MULTI_RECORD, "compression": Compression.GZIP},
+    "quarantine": {"strategy": BatchStrategy.MULTI_RECORD, "environment": {"MILLRACE_ON_ERROR": "quarantine"}},
+    "skip": {"strategy": BatchStrategy.SINGLE_RECORD, "environment": {"MILLRACE_ON_ERROR": "skip"}},
+    "recordio": {"strategy": BatchStrategy.SINGLE_RECORD, "split": SplitType.RECORDIO},
+    "tfrecord": {"strategy": BatchStrategy.MULTI_RECORD, "split": SplitType.TFRECORD},
+}
+
+
+class Life:
+    """How many requests are left to an attempt, and what ends it then."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.stop = asyncio.Event()
+
+
+def inputs(spec: TransformSpec) -> dict[str, bytes]:
+    """Return three objects of numbered rows, as the spec has them stored."""
+    rows = [b"%d,%s\n" % (n, b"y" * (n % 11)) for n in range(150)]
+    rows[5::37] = [b"BAD%d,b\n" % n for n in range(5, 150, 37)]
+    rows[3::29] = [b"\n"] * len(rows[3::29])
+    frame = {SplitType.RECORDIO: recordio, SplitType.TFRECORD: tfrecord}.get(spec.split)
+    data = b"".join(rows if frame is None else map(frame, rows))
+    if spec.compression is Compression.GZIP:
+        data = gzip.compress(data, mtime=0)
+    return {"in/a.csv": data, "in/b.csv": data, "in/c.csv": data}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_crash_at_any_request_changes_no_byte(name: str, seed: int) -> None:
+    """Whenever and however often the work breaks off, in the end there is what an undisturbed run leaves."""
+    chance = random.Random(f"{name} {seed}")
+    spec = job(
+        **{"split": SplitType.LINE, "max_concurrent_transforms": 4, "invocation_max_retries": 0, **SETTINGS[name]}
+    )
+    effective = EffectiveSettings(
+        max_concurrent_transforms=4, max_payload_bytes=100, strategy=spec.strategy or BatchStrategy.MULTI_RECORD
+    )
+    seen: Counter[bytes] = Counter()
+    refuses = "MILLRACE_ON_ERROR" in spec.environment
+
+    async def answer(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations" and refuses and b"BAD" in request.body:
+            return ModelReply(b"no", status=400)
+        return await ECHO(request)
+
+    undisturbed = await run_job(spec, answer, inputs(spec), limits=SMALL, effective=effective)
+    expected = {key: undisturbed.objects.data(f"s3://b/{key}") for key in undisturbed.objects.keys("b", "out/")}
+
+    journals, objects = MemoryJournals(), MemoryObjects()
+    went_on = 0
+    life = Life()
+
+    async def dying(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations":
+            life.left -= 1
+            if life.left <= 0:
+                life.stop.set()
+                await asyncio.Event().wait()
+            seen[request.body] += 1
+        return await answer(request)
+
+    for attempt in range(1, 50):
+        ref = InstanceRef(job_id=1, index=0, attempt=attempt)
+        journal = journals.open(ref)
+        life.left = chance.randrange(1, max(3, undisturbed.outcome.progress.requests // 2))
+
+        life.stop = asyncio.Event()
+        checkpoints = Checkpoints(
+            journal=journal,
+            work="job 1",
+            resumes=attempt > 1,
+            found=await journal.load(),
+            pause_seconds=0.0,
+            share=1e9,
+        )
+        result = await run_job(
+            spec,
+            dying,
+            inputs(spec) if attempt == 1 else {},
+            limits=SMALL,
+            effective=effective,
+            objects=objects,
+            checkpoints=checkpoints,
+            stop=life.stop,
+        )
+        went_on += sum("going on at byte" in line for line in result.log)
+        if not result.outcome.stopped:
+            break
+    assert {key: objects.data(f"s3://b/{key}") for key in objects.keys("b", "out/")} == expected
+    progress = result.outcome.progress
+    undone = undisturbed.outcome.progress
+    assert (progress.records, progress.records_failed, progress.records_filtered) == (
+        undone.records,
+        undone.records_failed,
+        undone.records_filtered,
+    )
+    assert progress.objects_done == 3
+    assert went_on or attempt < 4, "the work was taken up in the midst of objects"
+    assert sum(seen.values()) < undone.requests + 40 * attempt, "what was committed is not invoked again"
