@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-__all__ = ["Journal"]
+__all__ = ["MAX_KEY_BYTES", "Journal", "check_key"]
+
+MAX_KEY_BYTES = 2000
+"""More than the longest name of an object; what is longer does not fit into the index of a database."""
 
 
 class Journal(Protocol):
@@ -14,7 +17,7 @@ class Journal(Protocol):
     entry that counts them is saved. A journal may lose its last saves with the machine, then work is done again; it
     never tells of more than there is.
 
-    Keys are any text without U+0000, which one of the databases can't hold.
+    Keys are any text of 1 to 2,000 bytes of UTF-8.
     """
 
     async def load(self) -> Mapping[str, bytes]:
@@ -29,10 +32,20 @@ class Journal(Protocol):
 
         Raises:
             LeaseLost: The attempt is not the latest, or the agent is not its holder; nothing was saved.
-            ValueError: A key holds U+0000.
+            ValueError: A key is too long or empty; nothing was saved.
         """
         ...
 
     async def load_of(self, job_id: int) -> Mapping[int, Mapping[str, bytes]]:
         """Return the entries of another job, by instance; empty if there is no such job or it has saved nothing."""
         ...
+
+
+def check_key(key: str) -> bytes:
+    """Return a key's bytes; raises ValueError."""
+    encoded = key.encode()
+    if not 1 <= len(encoded) <= MAX_KEY_BYTES:
+        raise ValueError(
+            f"a journal's key must have 1 to {MAX_KEY_BYTES} bytes of UTF-8, got {len(encoded)}: {key[:80]!r}"
+        )
+    return encoded

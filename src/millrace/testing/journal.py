@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from millrace.errors import LeaseLost
 from millrace.ports.jobs import InstanceRef
+from millrace.ports.journal import check_key
 
 __all__ = ["MemoryJournal", "MemoryJournals"]
 
@@ -35,8 +36,7 @@ class MemoryJournal:
     async def save(self, entries: Mapping[str, bytes | None]) -> None:
         ref = self._ref
         for key in entries:
-            if "\0" in key:
-                raise ValueError(f"a journal's key must be text without U+0000, got {key!r}")
+            check_key(key)
         if self._journals.latest[ref.job_id, ref.index] != ref.attempt:
             raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is closed")
         held = self._journals.entries.setdefault(ref.job_id, {}).setdefault(ref.index, {})

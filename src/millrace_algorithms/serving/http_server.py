@@ -91,8 +91,13 @@ class HttpServer:
         self._listener.close()
         self._wake_in.close()
         self._wake_out.close()
+        for worker in self._live:  # all are told before the first is waited for: they end side by side
+            with suppress(OSError):
+                worker.channel.shutdown(socket.SHUT_RDWR)
+            if worker in self._evaluating:
+                os.kill(worker.process_id, signal.SIGKILL)
         for worker in list(self._live):
-            self._retire(worker, kill=worker in self._evaluating)
+            self._retire(worker)
         self._selector.close()
 
     def _drained(self) -> bool:
@@ -266,14 +271,12 @@ class HttpServer:
                     connection.closed = True
         self._advance(connection)
 
-    def _retire(self, worker: Worker, *, kill: bool = False) -> None:
+    def _retire(self, worker: Worker) -> None:
         self._live.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
         self._selector.unregister(worker.channel)
         worker.channel.close()
-        if kill:
-            os.kill(worker.process_id, signal.SIGKILL)
         os.waitpid(worker.process_id, 0)
 
 
