@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,48 @@ REQUEST: Mapping[str, Any] = {
     "TransformOutput": {"S3OutputPath": f"s3://{BUCKET}/out", "Accept": "text/csv", "AssembleWith": "Line"},
     "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
 }
-QUESTIONS: Mapping[str, tuple[str, Mapping[str, Any], float]] = {
-    "DescribeTransformJob": ("DescribeTransformJob", {"TransformJobName": "job-00042"}, 10),
-    f"ListTransformJobs, {PAGE} of {JOBS:,}": (
-        "ListTransformJobs",
-        {"MaxResults": PAGE, "SortBy": "CreationTime", "SortOrder": "Ascending"},
-        20,
+LISTING: Mapping[str, Any] = {"MaxResults": PAGE, "SortBy": "CreationTime", "SortOrder": "Ascending"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """What is asked over and over, and how many times moto's rate is the goal (None: it is only told)."""
+
+    title: str
+    operation: str
+    parameters: Mapping[str, Any]
+    factor: float | None
+    page_by_page: bool = False
+    """Whether each request goes on where the one before ended: none asks what was asked just now."""
+
+
+QUESTIONS = (
+    Question(
+        title="DescribeTransformJob",
+        operation="DescribeTransformJob",
+        parameters={"TransformJobName": "job-00042"},
+        factor=10,
     ),
-}
+    Question(
+        title=f"ListTransformJobs, {PAGE} of {JOBS:,}", operation="ListTransformJobs", parameters=LISTING, factor=20
+    ),
+    Question(
+        title=f"ListTransformJobs, {JOBS:,} by pages of {PAGE}",
+        operation="ListTransformJobs",
+        parameters=LISTING,
+        factor=None,
+        page_by_page=True,
+    ),
+)
+
+_ONE_READ = (
+    "wrk sends the same signed request to all. Millrace checks the signature and, as nobody writes meanwhile, finds in "
+    "memory what it has read of SQLite; "
+)
+_PAGES_READ = (
+    "wrk sends signed requests that go from page to page, with each server's own tokens. Millrace checks the signature "
+    "and reads SQLite for each, for it keeps fewer pages than there are; "
+)
 
 
 def cases(options: Options) -> Iterator[Outcome]:
@@ -80,57 +114,79 @@ def cases(options: Options) -> Iterator[Outcome]:
             log=options.folder / "uvicorn.log",
         )
         servers[UVICORN] = ((limit := stack.enter_context(bare)).url, limit.process_id)
-        for title, (operation, parameters, factor) in QUESTIONS.items():
-            yield run(
-                _comparison(title, operation, parameters, factor, platform, servers, seconds, absence), options.rounds
-            )
+        for question in QUESTIONS:
+            yield run(_comparison(question, platform, servers, seconds, absence), options.rounds)
 
 
 def _comparison(
-    title: str,
-    operation: str,
-    parameters: Mapping[str, Any],
-    factor: float,
+    question: Question,
     platform: Platform,
     servers: Mapping[str, tuple[str, int]],
     seconds: int,
     absence: str | None,
 ) -> Comparison:
-    body = json.dumps(parameters).encode()
-    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"SageMaker.{operation}"}
+    headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"SageMaker.{question.operation}"}
+    bodies: dict[str, list[bytes]] = {}
 
-    def contend(url: str, process: int) -> Callable[[], Sample]:
+    def signed(body: bytes) -> bytes:
+        return platform.signed("sagemaker", "POST", "/", headers, body)  # a signature is good for 15 minutes
+
+    def asked(name: str) -> list[bytes]:
+        """Return the bodies of what one server is asked; tokens that lead from page to page are its own."""
+        if name not in bodies:
+            bodies[name] = asked(MILLRACE) if name == UVICORN else list(_bodies(question, servers[name][0], signed))
+        return bodies[name]
+
+    def contend(name: str, url: str, process: int) -> Callable[[], Sample]:
         def turn() -> Sample:
-            request = platform.signed("sagemaker", "POST", "/", headers, body)  # a signature is good for 15 minutes
+            requests = [signed(body) for body in asked(name)]
             clock = TreeClock(process)
             before = clock.look()
-            sample = wrk.replay(url, [request], connections=CONNECTIONS, seconds=seconds, core=CLIENT_CORE)
+            sample = wrk.replay(url, requests, connections=CONNECTIONS, seconds=seconds, core=CLIENT_CORE)
             return replace(sample, cpu_seconds=clock.look() - before)
 
         return turn
 
     def check() -> None:
         answers = {
-            name: _comparable(json.loads(wrk.once(url, platform.signed("sagemaker", "POST", "/", headers, body))))
+            name: [_comparable(json.loads(wrk.once(url, signed(body)))) for body in asked(name)]
             for name, (url, _) in servers.items()
             if name != UVICORN
         }
         for name, answer in answers.items():
-            if answer != answers[MILLRACE] or not answer:
-                raise OutputDiffers(f"{name} answers {operation} with {answer}, millrace with {answers[MILLRACE]}")
+            if answer != answers[MILLRACE] or not all(answer):
+                raise OutputDiffers(
+                    f"{name} answers {question.operation} with {answer}, millrace with {answers[MILLRACE]}"
+                )
 
     return Comparison(
-        title=f"{title}: {CONNECTIONS} connections, one core for each server",
+        title=f"{question.title}: {CONNECTIONS} connections, one core for each server",
         unit="requests",
-        contenders={name: contend(url, process) for name, (url, process) in servers.items()},
+        contenders={name: contend(name, url, process) for name, (url, process) in servers.items()},
         references=(MOTO, UVICORN) if MOTO in servers else (UVICORN,),
         check=check,
-        goals=(goals.speed(MILLRACE, MOTO, factor),),
+        goals=(
+            goals.told_speed(MILLRACE, MOTO)
+            if question.factor is None
+            else goals.speed(MILLRACE, MOTO, question.factor),
+        ),
         absent={} if absence is None else {MOTO: absence},
-        sides="wrk sends the same signed request to all. Millrace checks the signature and reads SQLite; moto checks "
-        "no signature and looks into its memory; uvicorn answers two bytes whatever it is asked. The jobs were put "
-        "into the state of both servers, not created by requests. Processor time is the server's.",
+        sides=(_PAGES_READ if question.page_by_page else _ONE_READ)
+        + "moto checks no signature and looks into its memory; uvicorn answers two bytes whatever it is asked. The "
+        "jobs were put into the state of both servers, not created by requests. Processor time is the server's.",
     )
+
+
+def _bodies(question: Question, url: str, signed: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    """Yield what is asked: the question, and from page to page on to the end if it is asked so."""
+    parameters = dict(question.parameters)
+    while True:
+        body = json.dumps(parameters).encode()
+        yield body
+        token = json.loads(wrk.once(url, signed(body))).get("NextToken") if question.page_by_page else None
+        if token is None:
+            return
+        parameters["NextToken"] = token
 
 
 async def _seed(data_dir: Path, count: int) -> None:
