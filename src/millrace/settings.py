@@ -220,6 +220,12 @@ class Settings:
         "Hours that files which a killed writer left half written are kept.",
         least=1,
     )
+    keep_unfinished_outputs_days: float = _setting(
+        "MILLRACE_KEEP_UNFINISHED_OUTPUTS_DAYS",
+        7.0,
+        "Days that unfinished outputs of jobs are kept for a later attempt to go on with; 0 for ever.",
+        least=0,
+    )
 
     @property
     def database_path(self) -> Path:

@@ -20,7 +20,16 @@ from millrace.store.image_files import ImageFiles
 from millrace.store.leftovers import LeftoverFile, remove_leftover
 from millrace.store.log_files import LogFiles
 
-__all__ = ["Drafts", "EndedJobs", "ExpiredKeys", "OldLogs", "OldUploads", "WorkFolders", "collectors"]
+__all__ = [
+    "Drafts",
+    "EndedJobs",
+    "ExpiredKeys",
+    "OldLogs",
+    "OldUploads",
+    "UnfinishedOutputs",
+    "WorkFolders",
+    "collectors",
+]
 
 _FINITE_GROUPS = {
     "/aws/sagemaker/TransformJobs",
@@ -50,6 +59,8 @@ def collectors(
         ExpiredKeys(operation=operation),
         OldLogs(logs=logs, operation=operation, keep=rules.logs),
     ]
+    if rules.outputs is not None:
+        found.append(UnfinishedOutputs(objects=objects, keep=rules.outputs))
     if rules.uploads is not None:
         found.append(OldUploads(objects=objects, keep=rules.uploads))
     if rules.jobs is not None:
@@ -193,6 +204,28 @@ class Drafts:
                 mark=file,
             )
             for file in await self.objects.list_leftovers(older_than=self.keep)
+        ]
+
+    async def remove(self, leftover: Leftover, now: datetime) -> bool:
+        assert isinstance(leftover.mark, LeftoverFile)
+        return await asyncio.to_thread(remove_leftover, leftover.mark)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnfinishedOutputs:
+    """What failed, stopped and killed jobs have written of their outputs, for a later attempt to go on with.
+
+    The output of a job that runs is held by its writer, or was not long ago. Should it go nevertheless, as when no
+    server has run for long, the job writes it again from the start.
+    """
+
+    objects: FilesystemObjects
+    keep: timedelta
+
+    async def find(self, now: datetime) -> list[Leftover]:
+        return [
+            Leftover(kind=LeftoverKind.OUTPUT, name=str(file.path), size=file.size, since=now - self.keep, mark=file)
+            for file in await self.objects.list_kept_drafts(now - self.keep)
         ]
 
     async def remove(self, leftover: Leftover, now: datetime) -> bool:

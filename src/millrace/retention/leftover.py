@@ -17,6 +17,7 @@ class LeftoverKind(StrEnum):
     LOG_STREAM = "log stream"
     UPLOAD = "multipart upload"
     DRAFT = "half-written file"
+    OUTPUT = "unfinished output"
     IMAGE_DRAFT = "image draft"
     IMAGES = "unused images"
     WORK_FOLDER = "work folder"
@@ -44,6 +45,7 @@ class Rules:
     """Where a log group has no retention of its own."""
     uploads: timedelta | None = None
     drafts: timedelta = timedelta(days=1)
+    outputs: timedelta | None = None
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -53,6 +55,7 @@ def rules_of(settings: Settings) -> Rules:
         logs=_days(settings.keep_logs_days),
         uploads=_days(settings.keep_uploads_days),
         drafts=timedelta(hours=settings.keep_drafts_hours),
+        outputs=_days(settings.keep_unfinished_outputs_days),
     )
 
 

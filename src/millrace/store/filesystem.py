@@ -45,7 +45,7 @@ from millrace.store.kept_draft import KeptDraft
 from millrace.store.kept_drafts import KeptDrafts
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
 from millrace.store.large_file import BLOCK_BYTES
-from millrace.store.leftovers import LeftoverFile, list_leftovers, remove_leftover
+from millrace.store.leftovers import LeftoverFile, list_kept_drafts, list_leftovers, remove_leftover
 from millrace.store.listed_facts import ListedFacts
 from millrace.store.page_cache import is_cached
 from millrace.store.queued_sync import QueuedSync
@@ -423,6 +423,11 @@ class FilesystemObjects:
         before = self._clock.now() - older_than
         buckets = [self._bucket(info.name) for info in await self.list_buckets()]
         return await asyncio.to_thread(lambda: [it for bucket in buckets for it in list_leftovers(bucket, before)])
+
+    async def list_kept_drafts(self, before: datetime) -> list[LeftoverFile]:
+        """Return unfinished outputs of jobs that nobody writes and nobody has written to since a moment."""
+        buckets = [self._bucket(info.name) for info in await self.list_buckets()]
+        return await asyncio.to_thread(lambda: [it for bucket in buckets for it in list_kept_drafts(bucket, before)])
 
     def close(self) -> None:
         """Remove the private folders of aliases where nothing is left in them, and files kept to be written again."""

@@ -1,8 +1,9 @@
 """Find what killed writers left in the private folder of a bucket, and remove it without touching what lives.
 
 A writer holds a lock on its temporary file for as long as it lives, so that age alone never decides. What is left:
-temporary files, uploads that were completed or aborted but not yet removed, and sidecars of files that are no more, as
-when a person deleted them.
+temporary and spare files, uploads that were completed or aborted but not yet removed, and sidecars of files that are no
+more, as when a person deleted them. Unfinished outputs, which a later attempt of their job may go on with, are of use
+for longer, and asked for apart.
 """
 
 # Paths are bytes here, as keys are, and pathlib knows only text.
@@ -13,7 +14,7 @@ import itertools
 import os
 import shutil
 import stat as stat_bits
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from millrace.store.bucket_folder import BucketFolder
 
-__all__ = ["LeftoverFile", "list_leftovers", "remove_leftover"]
+__all__ = ["LeftoverFile", "list_kept_drafts", "list_leftovers", "remove_leftover"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,12 +37,19 @@ class LeftoverFile:
 
 def list_leftovers(bucket: BucketFolder, before: datetime) -> list[LeftoverFile]:
     """Return what was last changed before a moment and has no living writer."""
-    limit_ns = int(before.timestamp() * 1_000_000_000)
-    return [*_drafts(bucket, limit_ns), *_uploads_over(bucket, limit_ns), *_sidecars(bucket, limit_ns)]
+    limit_ns = _nanoseconds(before)
+    own = [bucket.private / "tmp", bucket.private / "spare"]
+    temporary = itertools.chain(own, (bucket.private / "uploads").glob("*/tmp"))
+    return [*_without_writer(temporary, limit_ns), *_uploads_over(bucket, limit_ns), *_sidecars(bucket, limit_ns)]
 
 
-def _drafts(bucket: BucketFolder, limit_ns: int) -> Iterator[LeftoverFile]:
-    for folder in itertools.chain([bucket.private / "tmp"], (bucket.private / "uploads").glob("*/tmp")):
+def list_kept_drafts(bucket: BucketFolder, before: datetime) -> list[LeftoverFile]:
+    """Return unfinished outputs that were last written to or opened before a moment and have no living writer."""
+    return list(_without_writer([bucket.private / "drafts"], _nanoseconds(before)))
+
+
+def _without_writer(folders: Iterable[Path], limit_ns: int) -> Iterator[LeftoverFile]:
+    for folder in folders:
         for path in folder.glob("*"):
             with suppress(OSError):  # gone meanwhile, or locked: its writer lives
                 stat = path.stat()
@@ -53,6 +61,10 @@ def _drafts(bucket: BucketFolder, limit_ns: int) -> Iterator[LeftoverFile]:
                     yield LeftoverFile(path=path, size=stat.st_size, limit_ns=limit_ns)
                 finally:
                     os.close(descriptor)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1_000_000_000)
 
 
 def _uploads_over(bucket: BucketFolder, limit_ns: int) -> Iterator[LeftoverFile]:

@@ -17,7 +17,7 @@ from millrace.names import ObjectRef
 from millrace.ports.images import ImageConfig, ImageName, ImageStep
 from millrace.ports.jobs import NoSuchJob
 from millrace.ports.logs import LogEvent, NoSuchLogStream
-from millrace.ports.objects import NoSuchUpload
+from millrace.ports.objects import DraftLost, NoSuchUpload
 from millrace.retention import Collector, Leftover, LeftoverKind, Report, Rules, collect, collectors, run_daily
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.image_files import ImageFiles
@@ -210,6 +210,45 @@ async def test_an_upload_that_gets_a_part_between_finding_and_removing_stays(pla
     await place.objects.put_part(ref, upload.upload_id, 1, _pieces(b"x"))
     assert not await collector.remove(leftover, now)
     await place.objects.get_upload(ref, upload.upload_id)
+
+
+async def test_unfinished_outputs_go_when_nobody_has_gone_on_with_them(place: Place) -> None:
+    """Neither those that are written now, nor younger ones; without a rule, none."""
+    await place.objects.create_bucket("shop", region="us-east-1", owner="1")
+    writers = [
+        await place.objects.open_resumable(ObjectRef("shop", "out"), draft=f"job-{number}", at=0) for number in range(2)
+    ]
+    for writer in writers:
+        await writer.write(b"12345")
+        await writer.checkpoint()
+    await writers[0].suspend()
+    assert _kinds(await place.collect(days=4000)) == {}
+    assert _kinds(await place.collect(days=6, outputs=7 * DAY)) == {}
+    report = await place.collect(days=8, outputs=7 * DAY)
+    assert (_kinds(report), report.size) == ({LeftoverKind.OUTPUT.value: 1}, 5)
+    with pytest.raises(DraftLost):
+        await place.objects.open_resumable(ObjectRef("shop", "out"), draft="job-0", at=5)
+    assert (await writers[1].commit()).size == 5
+
+
+async def test_an_unfinished_output_that_is_gone_on_with_between_finding_and_removing_stays(place: Place) -> None:
+    """Whether its writer is still there or was."""
+    await place.objects.create_bucket("shop", region="us-east-1", owner="1")
+    ref = ObjectRef("shop", "out")
+    writer = await place.objects.open_resumable(ref, draft="job", at=0)
+    await writer.write(b"12345")
+    await writer.checkpoint()
+    await writer.suspend()
+    [draft] = (place.folder / "objects" / ".millrace" / "shop" / "drafts").iterdir()
+    now = datetime.now(UTC)
+    os.utime(draft, ((now - 9 * DAY).timestamp(),) * 2)
+    [collector] = [it for it in place.collectors(outputs=DAY) if type(it).__name__ == "UnfinishedOutputs"]
+    [leftover] = await collector.find(now)
+    writer = await place.objects.open_resumable(ref, draft="job", at=5)
+    assert not await collector.remove(leftover, now)
+    await writer.suspend()
+    assert not await collector.remove(leftover, now)
+    assert (await (await place.objects.open_resumable(ref, draft="job", at=5)).commit()).size == 5
 
 
 async def test_work_folders_of_what_runs_stay(place: Place) -> None:
