@@ -5,7 +5,7 @@ memory, and from the beginning if it is broken off. The same rows give the same 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from millrace.dataplane.formats.answer_columns import AnswerColumns, answer_columns
 from millrace.dataplane.formats.columns import OutputColumn
+from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, TableForm
 from millrace.dataplane.formats.row_blocks import row_blocks
 from millrace.dataplane.formats.table_reader import table_batches
@@ -24,10 +25,7 @@ from millrace.dataplane.jsonpath import Format
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectStore
 
-__all__ = ["Rows", "TableOutput", "joined_table", "table_of_rows"]
-
-Rows = Callable[[], AsyncGenerator[bytes, None]]
-"""Opens the rows of an output from their beginning, as chunks cut anywhere; it may be called twice."""
+__all__ = ["TableOutput", "joined_table", "table_of_rows"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

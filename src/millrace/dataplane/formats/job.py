@@ -17,6 +17,7 @@ from millrace.dataplane.formats.compress import Encoder, encoder_of
 from millrace.dataplane.formats.csv_payloads import csv_payload_former
 from millrace.dataplane.formats.decompress import codec_of, decompressed
 from millrace.dataplane.formats.header import HeaderedPayloads, HeaderLine, without_header
+from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, CsvHeader, FormatOptions, TableForm, format_options
 from millrace.dataplane.formats.output_names import row_names
 from millrace.dataplane.jsonpath import Format, format_of, parse_filter
@@ -27,10 +28,7 @@ from millrace.jobs.transform import BatchStrategy, JoinSource, TransformSpec
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectStore
 
-__all__ = ["JobFormats", "Rows"]
-
-Rows = Callable[[], AsyncGenerator[bytes, None]]
-"""Opens the rows of an output from their beginning, as chunks cut anywhere; it may be called twice."""
+__all__ = ["JobFormats"]
 
 _TABLE_TYPES: Mapping[TableForm, str] = {
     TableForm.PARQUET: "application/vnd.apache.parquet",

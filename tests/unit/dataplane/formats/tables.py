@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from millrace.dataplane.formats.convert import Rows
+from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import TableForm
 
 
