@@ -90,7 +90,7 @@ def _copy_objects(source: Path, target: Path) -> CopiedTree:
 def _has_drafts(path: Path) -> bool:
     """Tell the folders of files being written, of no use without their writers, from buckets and objects named tmp."""
     match path.parts:
-        case (_, "tmp") | (_, "uploads", _, "tmp"):
+        case (_, "tmp" | "spare") | (_, "uploads", _, "tmp"):
             return True
         case _:
             return False

@@ -5,6 +5,7 @@ folder on the same file system, so that a rename between the two is atomic:
 
     tmp/        files being written, locked by their writers; a name here is never an object
     drafts/     the same, but they outlive their writers (kept_draft)
+    spare/      files that replaced objects have left, empty, to be written again (recycled_files); locked, too
     alt/        objects at alternate paths (key_paths)
     meta/       sidecars (facts)
     uploads/    multipart uploads
@@ -102,7 +103,8 @@ class BucketFolder:
         self.follow_file_links = follow_file_links
         self.facts = FactsStore(private / "meta", use_attributes=use_attributes)
         self.alternates = os.fsencode(private / "alt")
-        self.temporaries = os.fsencode(private / "tmp")
+        self.spares = os.fsencode(private / "spare")
+        self._temporaries = os.fsencode(private / "tmp")
         self.drafts = os.fsencode(private / "drafts")
         self._locks = os.fsencode(private / "locks")
         self._durable = durable
@@ -124,7 +126,7 @@ class BucketFolder:
 
     def temporary(self, folder: Path | None = None) -> tuple[int, bytes]:
         """Make a file to write to, locked as long as its writer lives; return descriptor and path."""
-        inside = self.temporaries if folder is None else os.fsencode(folder)
+        inside = self._temporaries if folder is None else os.fsencode(folder)
         path = b"%b/%b" % (inside, secrets.token_hex(12).encode())
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         try:

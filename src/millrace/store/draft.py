@@ -5,7 +5,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -16,7 +16,7 @@ from millrace.store.checksums import Digests
 from millrace.store.large_file import LargeFile
 from millrace.store.recycled_files import RecycledFiles
 
-__all__ = ["Draft", "copy_bytes", "receive", "verify_digests"]
+__all__ = ["Draft", "copy_bytes", "receive", "receive_small", "verify_digests"]
 
 _COPY_BYTES = 1 << 30
 
@@ -41,7 +41,7 @@ class Draft:
         recycled: RecycledFiles | None = None,
     ) -> None:
         self.recycled = recycled
-        found = None if recycled is None else recycled.take(bucket.temporaries)
+        found = None if recycled is None else recycled.take(bucket.spares)
         self.descriptor, self.path = found or bucket.temporary(folder)
         self._large = None if cached_bytes is None else LargeFile(self.descriptor, cached_bytes=cached_bytes)
         self.size = 0
@@ -99,15 +99,29 @@ class Draft:
             os.close(self.descriptor)
 
 
-async def receive(draft: Draft, chunks: AsyncIterable[bytes], *, batch_bytes: int) -> None:
+async def receive_small(chunks: AsyncIterator[bytes], limit: int) -> tuple[list[bytes], bool]:
+    """Return all chunks of a body and True; or, of a larger one, the first of more than `limit` bytes and False."""
+    first: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        first.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            return first, False
+    return first, True
+
+
+async def receive(
+    draft: Draft, chunks: AsyncIterable[bytes], *, batch_bytes: int, received: Iterable[bytes] = ()
+) -> None:
     """Append all chunks: one batch is hashed and written in a thread while the next one arrives.
 
-    Holds at most two batches of `batch_bytes` (and one chunk) in memory.
+    Holds at most two batches of `batch_bytes` (and one chunk) in memory. Those `received` already come first.
     """
     loop = asyncio.get_running_loop()
     writing: asyncio.Future[None] | None = None
-    batch: list[bytes] = []
-    size = 0
+    batch = list(received)
+    size = sum(map(len, batch))
     try:
         async for chunk in chunks:
             batch.append(chunk)

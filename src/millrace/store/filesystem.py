@@ -38,7 +38,7 @@ from millrace.ports.objects import (
 from millrace.store.bucket_folder import BucketFolder, OpenFile
 from millrace.store.bucket_records import BucketRecords
 from millrace.store.checksums import Digests
-from millrace.store.draft import Draft, copy_bytes, receive, verify_digests
+from millrace.store.draft import Draft, copy_bytes, receive, receive_small, verify_digests
 from millrace.store.facts import Facts
 from millrace.store.file_writer import FileWriter
 from millrace.store.kept_draft import KeptDraft
@@ -273,9 +273,15 @@ class FilesystemObjects:
         bucket = self._existing(ref.bucket)
         guard = self._guard(bucket, ref, if_none_match=if_none_match, if_match=if_match)
         guard()  # refuse before the body is read; it counts when asked again under the lock
-        draft = Draft(bucket, Digests({*meta.checksums, *checksum_algorithms}), recycled=self._recycled)
+        rest = aiter(chunks)
+        first, is_whole = await receive_small(rest, RECYCLED_BYTES)
+        digests = Digests({*meta.checksums, *checksum_algorithms})
+        draft = Draft(bucket, digests, recycled=self._recycled if is_whole else None)
         try:
-            await receive(draft, chunks, batch_bytes=self._chunk_bytes)
+            if is_whole:
+                draft.append(first)
+            else:
+                await receive(draft, rest, batch_bytes=self._chunk_bytes, received=first)
             md5, checksums = verify_digests(draft, ref, expect_md5=expect_md5, expected=meta.checksums)
             facts = Facts(etag=md5.hex(), meta=replace(meta, checksums=checksums))
             return await self._install(bucket, draft, ref, facts, guard)
@@ -511,6 +517,8 @@ class FilesystemObjects:
         self, bucket: BucketFolder, draft: Draft | KeptDraft, ref: ObjectRef, facts: Facts, guard: Callable[[], None]
     ) -> ObjectInfo:
         # Before the sync, which so covers them.
+        if not draft.size:
+            os.utime(draft.descriptor)  # a spare file that nothing was written to
         stat = bucket.facts.write_first(draft.descriptor, facts)
         if self._durable:
             await self._syncs.sync(draft.descriptor)
@@ -526,7 +534,7 @@ class FilesystemObjects:
             finally:
                 os.close(installed.folder)
             if recycled is not None and installed.replaced_is_kept:  # only now is it no object, whatever power does
-                recycled.give(bucket.temporaries, draft.path, stat)
+                recycled.give(bucket.spares, draft.path, stat)
         draft.installed()
         return _info(ref, stat, facts)
 

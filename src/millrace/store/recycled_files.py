@@ -6,8 +6,8 @@ and 0.015 where little was deleted. What is neither freed nor made costs nothing
 
 A replaced object's file is used again only if nobody can tell: it is small, has no other link, nobody has it open, and
 its owner, mode and attributes are those of a new file of ours. Whether it is open is asked by a write lease, which the
-kernel grants only to who alone has a file open; mapped files count as open. It is cut to nothing before it is written,
-so that pages that are still on their way to somebody's socket stay what they are.
+kernel grants only to who alone has a file open; mapped files count as open. It is cut to nothing at once: nobody finds
+old bytes there, and pages that are still on their way to somebody's socket stay what they are.
 
 Source:
     fcntl(2), F_SETLEASE: "A write lease may be placed on a file only if there are no other open file descriptors for
@@ -15,7 +15,7 @@ Source:
 """
 
 # Paths are bytes here, as keys are, and pathlib knows only text.
-# ruff: noqa: PTH108
+# ruff: noqa: PTH103, PTH104, PTH108
 
 import fcntl
 import os
@@ -56,7 +56,6 @@ class RecycledFiles:
             self._count -= 1
             try:
                 if os.fstat(descriptor).st_nlink:  # else a person has removed it, or its whole folder
-                    os.ftruncate(descriptor, 0)
                     return descriptor, path
             except OSError:
                 pass
@@ -64,14 +63,20 @@ class RecycledFiles:
         return None
 
     def give(self, folder: bytes, path: bytes, like: os.stat_result) -> None:
-        """Keep a file that has lost its place, or remove it; `like` is the stat of one that was just made."""
+        """Keep a file that has lost its place in a folder, or remove it.
+
+        Args:
+            folder: Where it is kept; on the same file system, made if it is missing.
+            path: The file.
+            like: The stat of a file that was just made.
+        """
         descriptor = _claimed(path, like) if self.wants_more else None
         if descriptor is None:
             with suppress(FileNotFoundError):
                 os.unlink(path)
             return
         self._count += 1
-        self._kept.setdefault(folder, []).append((descriptor, path))
+        self._kept.setdefault(folder, []).append((descriptor, _moved(path, folder)))
 
     def close(self) -> None:
         """Remove what is kept."""
@@ -81,6 +86,20 @@ class RecycledFiles:
             os.close(descriptor)
         self._kept.clear()
         self._count = 0
+
+
+def _moved(path: bytes, folder: bytes) -> bytes:
+    """Move a file to a folder, where it is not there already, and return its path."""
+    parent, name = os.path.split(path)
+    if parent == folder:
+        return path
+    place = b"%b/%b" % (folder, name)
+    try:
+        os.rename(path, place)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        os.rename(path, place)
+    return place
 
 
 def _claimed(path: bytes, like: os.stat_result) -> int | None:
@@ -101,6 +120,7 @@ def _claimed(path: bytes, like: os.stat_result) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            os.ftruncate(descriptor, 0)
             return descriptor
     except OSError:  # somebody has it open, or the file system can't tell
         pass

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -105,10 +106,12 @@ async def test_objects_stored_again_and_again_keep_their_own_facts(tmp_path: Pat
             last = stored.modified_at
             info = await store.get(ref)
             assert (await read_all(store, ref), info.meta.user, info.etag) == (content, meta.user, stored.etag)
-    private = tmp_path / "objects/.millrace/box/tmp"
-    assert len(list(private.iterdir())) <= 4
+    private = tmp_path / "objects/.millrace/box"
+    spares = list((private / "spare").iterdir())
+    assert 0 < len(spares) <= 4
+    assert {spare.stat().st_size for spare in spares} == {0}
     store.close()
-    assert list(private.iterdir()) == []
+    assert [*(private / "tmp").iterdir(), *(private / "spare").iterdir()] == []
 
 
 async def test_a_reader_keeps_the_version_that_it_opened(tmp_path: Path) -> None:
@@ -123,3 +126,19 @@ async def test_a_reader_keeps_the_version_that_it_opened(tmp_path: Path) -> None
         await store.put(ref, chunks_of(b"later %d" % turn))
     assert os.read(opened[2], 100) == b"first"
     os.close(opened[2])
+
+
+async def test_spare_files_of_a_killed_server_are_swept(tmp_path: Path) -> None:
+    """Files that were kept by a process that is no more are leftovers like drafts."""
+    store = FilesystemObjects(tmp_path / "objects")
+    await store.create_bucket("box", region="us-east-1", owner="1")
+    for _ in range(2):
+        await store.put(ObjectRef("box", "k"), chunks_of(b"x"))
+    other = FilesystemObjects(tmp_path / "objects")
+    spares = tmp_path / "objects/.millrace/box/spare"
+    assert await other.sweep(older_than=timedelta(days=-1)) == 0, "their keeper lives"
+    left = spares / "left"
+    left.write_bytes(b"")
+    assert await other.sweep(older_than=timedelta(days=-1)) == 1
+    assert len(list(spares.iterdir())) == 1
+    assert not left.exists()
