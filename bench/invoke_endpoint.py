@@ -32,6 +32,8 @@ CLIENT_CORE = 1
 WRK_SECONDS = 2
 IN_SERVICE_SECONDS = 60.0
 ENDPOINT, DIRECT = "millrace endpoint", "container itself"
+IDLE = "millrace endpoint, nothing predicted"
+"""The same with a container that answers at once, always the same: what the platform carries by itself."""
 PEER, PEER_ALONE = "MLServer", "MLServer, parallel_workers 0"
 """As it starts unless it is told otherwise, with one worker process; and without that, which is its fastest way."""
 
@@ -58,8 +60,11 @@ def cases(options: Options) -> Iterator[Outcome]:
     absence = MLSERVER.absence() if options.peers else "make bench-peers has it"
     seconds = 1 if options.quick else WRK_SECONDS
     with ExitStack() as stack:
+        archive = _archive(model)
+        answer = {"BENCH_ANSWER": str(expected)}
         targets = {
-            ENDPOINT: _endpoint(options.folder / "platform", model, row, stack),
+            ENDPOINT: _endpoint(options.folder / "platform", archive, row, stack, {}),
+            IDLE: _endpoint(options.folder / "platform-idle", archive, row, stack, answer),
             DIRECT: _container(options.folder / "direct", model, row, stack),
         }
         if absence is None:
@@ -93,32 +98,38 @@ def _comparison(
     if connections == 1:
         wanted = (goals.fact_difference(ENDPOINT, DIRECT, "p50 ms", 0.5),)
     else:
-        wanted = (goals.speed(ENDPOINT, PEER, 10), goals.told_speed(ENDPOINT, PEER_ALONE))
+        told = (goals.told_speed(ENDPOINT, PEER_ALONE), goals.told_speed(DIRECT, PEER), goals.told_speed(IDLE, PEER))
+        wanted = (goals.speed(ENDPOINT, PEER, 10), *told)
     return Comparison(
         title=f"One row to a scikit-learn model: {connections} connection{'s' * (connections > 1)}",
         unit="requests",
         contenders={name: contend(target) for name, target in targets.items()},
-        references=tuple(name for name in targets if name != ENDPOINT),
+        references=tuple(name for name in targets if name not in (ENDPOINT, IDLE)),
         check=check,
         goals=wanted,
         absent={} if absence is None else dict.fromkeys((PEER, PEER_ALONE), absence),
         sides="Endpoint and container run the same program (bench/programs/sklearn_server.py) on the same model file; "
-        "the endpoint's requests are signed, checked and routed. MLServer has the same file and speaks JSON, "
+        "the endpoint's requests are signed, checked and routed. Where nothing is predicted, the program answers at "
+        "once: what is left is the platform's own part. MLServer has the same file and speaks JSON, "
         "once with the settings it starts with, which are one worker process beside the server, and once without it. "
         "All may use both cores, wrk runs on the second. Processor time is of the server and all its processes.",
     )
 
 
-def _endpoint(folder: Path, model: LogisticRegression, row: bytes, stack: ExitStack) -> Target:
+def _endpoint(folder: Path, archive: bytes, row: bytes, stack: ExitStack, environment: Mapping[str, str]) -> Target:
     folder.mkdir(parents=True)
     command = json.dumps([sys.executable, str(Path(__file__).with_name("programs") / "sklearn_server.py")])
     (folder / "host-images.toml").write_text(f'[[image]]\nmatch = "{IMAGE}"\ncommand = {command}\n', "utf-8")
     platform = stack.enter_context(serve(folder))
-    platform.put("model.tar.gz", _archive(model))
+    platform.put("model.tar.gz", archive)
     platform.sagemaker.create_model(
         ModelName=NAME,
         ExecutionRoleArn=ROLE,
-        PrimaryContainer={"Image": IMAGE, "ModelDataUrl": f"s3://{BUCKET}/model.tar.gz"},
+        PrimaryContainer={
+            "Image": IMAGE,
+            "ModelDataUrl": f"s3://{BUCKET}/model.tar.gz",
+            "Environment": dict(environment),
+        },
     )
     variant = {"VariantName": "only", "ModelName": NAME, "InitialInstanceCount": 1, "InstanceType": "ml.m5.large"}
     platform.sagemaker.create_endpoint_config(EndpointConfigName=NAME, ProductionVariants=[variant])

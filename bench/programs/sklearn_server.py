@@ -2,7 +2,8 @@
 
     python sklearn_server.py serve
 
-It follows the container contract for host images: model and address come from the environment.
+It follows the container contract for host images: model and address come from the environment. With BENCH_ANSWER set,
+every invocation is answered with that and nothing is predicted: what is left is what it takes to ask.
 """
 
 import asyncio
@@ -21,8 +22,9 @@ _ANSWER = b"HTTP/1.1 %d OK\r\nContent-Type: text/csv\r\nContent-Length: %d\r\n\r
 class ModelConnection(asyncio.Protocol):
     """One connection; answers each request as soon as it is complete."""
 
-    def __init__(self, model: object) -> None:
+    def __init__(self, model: object, answer: bytes | None) -> None:
         self._model = model
+        self._constant = answer
         self._parser = httptools.HttpRequestParser(self)
         self._pieces: list[bytes] = []
         self._url = b""
@@ -46,7 +48,7 @@ class ModelConnection(asyncio.Protocol):
         body = b"".join(self._pieces)
         self._pieces.clear()
         if self._url == b"/invocations":
-            self._answer(200, self._predict(body))
+            self._answer(200, self._predict(body) if self._constant is None else self._constant)
         else:
             self._answer(200 if self._url == b"/ping" else 404, b"")
 
@@ -65,7 +67,9 @@ async def serve() -> None:
     model = joblib.load(base / "opt/ml/model/model.joblib")
     host = os.environ.get("SAGEMAKER_BIND_ADDRESS", "127.0.0.1")
     port = int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "8080"))
-    server = await asyncio.get_running_loop().create_server(lambda: ModelConnection(model), host, port)
+    answer = os.environ.get("BENCH_ANSWER")
+    constant = None if answer is None else answer.encode()
+    server = await asyncio.get_running_loop().create_server(lambda: ModelConnection(model, constant), host, port)
     async with server:
         await server.serve_forever()
 
