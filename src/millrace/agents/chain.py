@@ -1,40 +1,44 @@
-"""Carry a request through the containers of a model, one after the other.
+"""What passes through the containers of a model, one after the other, and what is told of those that fail. Pure.
 
 The body of each container's answer, and its type, become the next one's request; the last answer is the result. An
 answer that is no success ends the passage at once. It is told with the name of the container that gave it, and so is a
 container that gives none.
 
 Requests of known length are small enough to be in memory: their answers are held too, between two containers, so that
-each container is told a length. Requests without one may be longer than memory: they and all that follows from them
-pass through as they arrive, and every container may work on a part of them at the same time.
+each container is told a length (`chain_lane.py`). Requests without one may be longer than memory: they and all that
+follows from them pass through as they arrive (`chain_stream.py`).
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
 
-from millrace.dataplane.client import (
-    Answer,
-    AnswerTooLarge,
-    Body,
-    Client,
-    ClientError,
-    Headers,
-    StreamedAnswer,
-)
+from millrace.dataplane.connection import AnswerTooLarge, Buffers, Headers, request_head
+from millrace.ports.runtime import Address
 
 __all__ = [
+    "CONTAINER_HEADER",
     "ERROR_BYTES",
+    "FAILURE_HEADER",
+    "INVOCATIONS",
+    "OF_THE_BODY",
     "Chain",
     "ChainLimits",
     "ChainReply",
-    "ChainRequest",
+    "Failure",
     "Link",
+    "Passage",
+    "answer_head",
+    "failure_of_answer",
+    "failure_of_error",
+    "failure_of_time",
     "named_failure",
+    "of_the_body",
     "plain_failure",
 ]
+
+INVOCATIONS = "/invocations"
 
 CONTAINER_HEADER = "x-millrace-container"
 """In an answer that is no success: whose it is."""
@@ -49,248 +53,14 @@ TIMED_OUT = "timeout"
 NO_ANSWER = "no-answer"
 TOO_LARGE = "too-large"
 
-INVOCATIONS = "/invocations"
-
 ERROR_BYTES = 8 * 1024
 """Bytes of an answer that is no success which are passed on; the container's log has the rest."""
 
-_OF_THE_BODY = ("content-type", "content-encoding")
+KNOWN_HEADS = 256
+"""Heads of requests, and of answers, that are remembered; a job has one or two."""
+
+OF_THE_BODY = ("content-type", "content-encoding")
 """Headers that go with a body from one container's answer to the next one's request."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Link:
-    """One container, and the connections to it."""
-
-    name: str
-    client: Client
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChainLimits:
-    """What bounds a passage."""
-
-    answer_bytes: int
-    """Longest answer that is held between two containers; not of those that pass through as they arrive."""
-    seconds: float
-    """From the request's last byte (its head, if it has no length) until the last answer is complete."""
-    stream_seconds: float | None = None
-    """If given, `seconds` only last until the last answer begins, and from then on these."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChainRequest:
-    """What comes in: header names are lower-case, and what concerns the connection alone is not among them."""
-
-    method: str
-    path: str
-    headers: Headers
-    body: Body
-
-    def header(self, name: str) -> str | None:
-        """Return the value of a header."""
-        return next((value for key, value in self.headers if key == name), None)
-
-
-class ChainReply(Protocol):
-    """Takes the answer: whole, or in pieces as they come."""
-
-    def whole(self, status: int, headers: Headers, body: Sequence[bytes]) -> None:
-        """Send all of it."""
-        ...
-
-    async def stream(self, status: int, headers: Headers, pieces: AsyncIterator[bytes], length: int | None) -> None:
-        """Send the head and then each piece, no faster than they are taken; what the iterator raises breaks it off."""
-        ...
-
-
-FailureBody = Callable[[str, bytes], bytes]
-"""Makes the body that is told of a container's name and the body of its answer."""
-
-
-def named_failure(name: str, body: bytes) -> bytes:
-    """Put the container's name before its words: for readers who are shown nothing but the body."""
-    return name.encode() + b": " + body
-
-
-def plain_failure(name: str, body: bytes) -> bytes:
-    """Leave the container's words alone: for readers who look at the header."""
-    return body
-
-
-class _Failed(Exception):
-    """A container gave an answer that ends the passage, or none."""
-
-    def __init__(self, link: Link, status: int, body: bytes, headers: Headers = (), *, why: str | None = None) -> None:
-        super().__init__(f"{link.name}: {status}")
-        self.link = link
-        self.status = status
-        self.body = body
-        self.headers = headers
-        self.why = why
-
-
-class _Passage:
-    """Where a request is now."""
-
-    __slots__ = ("link", "replying")
-
-    def __init__(self, link: Link) -> None:
-        self.link = link
-        self.replying = False
-
-
-class Chain:
-    """The containers of one model on one instance, in order."""
-
-    def __init__(self, links: Sequence[Link], *, limits: ChainLimits, failure_body: FailureBody) -> None:
-        self._links = links
-        self._limits = limits
-        self._failure_body = failure_body
-
-    async def carry(self, request: ChainRequest, reply: ChainReply) -> None:
-        """Take a request through and give the reply what comes out, be it a failure.
-
-        Invocations pass all containers, or the one that they name; anything else is the first container's to answer.
-
-        Raises:
-            ConnectionError, TimeoutError: An answer broke off whose beginning was given on already.
-        """
-        links = self._links
-        if request.path != INVOCATIONS:
-            # A server with one thread would wait for the next request on this connection and take no other.
-            links, request = links[:1], replace(request, headers=[*request.headers, ("Connection", "close")])
-        target = request.header(TARGET_HEADER)
-        if target is not None:
-            links = [link for link in links if link.name == target]
-            if not links:
-                names = ", ".join(link.name for link in self._links)
-                reply.whole(400, (), (f"there is no container {target!r}; the model has {names}".encode(),))
-                return
-        passage = _Passage(links[0])
-        try:
-            async with asyncio.timeout(self._limits.seconds) as deadline:
-                if isinstance(request.body, AsyncIterator):
-                    await self._pass_through(request, request.body, links, passage, reply, deadline)
-                else:
-                    await self._pass_whole(request, request.body, links, passage, reply, deadline)
-        except _Failed as failed:
-            self._tell(failed, passage, reply)
-        except ClientError as exc:
-            self._tell(_unanswered(passage.link, exc), passage, reply)
-        except TimeoutError:
-            text = f"did not respond to {request.path} within {self._limits.seconds:g} seconds".encode()
-            self._tell(_Failed(passage.link, 504, text, why=TIMED_OUT), passage, reply)
-
-    async def _pass_whole(
-        self,
-        request: ChainRequest,
-        body: Body,
-        links: Sequence[Link],
-        passage: _Passage,
-        reply: ChainReply,
-        deadline: asyncio.Timeout,
-    ) -> None:
-        headers = _without_target(request.headers)
-        for link in links[:-1]:
-            passage.link = link
-            answer = await link.client.invoke(
-                request.method, request.path, headers, body, max_answer_bytes=self._limits.answer_bytes
-            )
-            if not 200 <= answer.status < 300:
-                raise _Failed(link, answer.status, answer.body[:ERROR_BYTES], _end_to_end(answer.headers))
-            body, headers = answer.body, _next_headers(headers, answer)
-        passage.link = links[-1]
-        async with passage.link.client.stream(request.method, request.path, headers, body) as last:
-            await self._relay(passage, last, reply, deadline)
-
-    async def _pass_through(
-        self,
-        request: ChainRequest,
-        body: AsyncIterator[bytes],
-        links: Sequence[Link],
-        passage: _Passage,
-        reply: ChainReply,
-        deadline: asyncio.Timeout,
-    ) -> None:
-        headers = _without_target(request.headers)
-        async with AsyncExitStack() as stack:
-            answer: StreamedAnswer | None = None
-            for link in links:
-                if answer is not None:
-                    await _require_success(passage.link, answer)
-                    headers = _next_headers(headers, answer)
-                    body = _body_of(passage.link, answer)
-                passage.link = link
-                answer = await stack.enter_async_context(
-                    link.client.stream(request.method, request.path, headers, body)
-                )
-            assert answer is not None
-            await self._relay(passage, answer, reply, deadline)
-
-    async def _relay(
-        self, passage: _Passage, answer: StreamedAnswer, reply: ChainReply, deadline: asyncio.Timeout
-    ) -> None:
-        """Give the last answer on."""
-        await _require_success(passage.link, answer)
-        headers = _end_to_end(answer.headers)
-        if answer.complete:
-            reply.whole(answer.status, headers, [piece async for piece in answer])
-            return
-        if self._limits.stream_seconds is not None:
-            deadline.reschedule(asyncio.get_running_loop().time() + self._limits.stream_seconds)
-        passage.replying = True
-        length = answer.declared_length() if any(name == "content-length" for name, _ in answer.headers) else None
-        await reply.stream(answer.status, headers, aiter(answer), length)
-
-    def _tell(self, failed: _Failed, passage: _Passage, reply: ChainReply) -> None:
-        name = failed.link.name
-        if passage.replying:
-            raise ConnectionError(f"{name}: {failed.body.decode(errors='replace')}") from failed
-        told = [*failed.headers, (CONTAINER_HEADER, name)]
-        if failed.why is not None:
-            told.append((FAILURE_HEADER, failed.why))
-        reply.whole(failed.status, told, (self._failure_body(name, failed.body),))
-
-
-async def _require_success(link: Link, answer: StreamedAnswer) -> None:
-    """Raise _Failed with the beginning of an answer that is no success."""
-    if 200 <= answer.status < 300:
-        return
-    status, headers = answer.status, _end_to_end(answer.headers)
-    body = b""
-    async for piece in answer:
-        body += piece
-        if len(body) >= ERROR_BYTES:
-            break
-    raise _Failed(link, status, body[:ERROR_BYTES], headers)
-
-
-async def _body_of(link: Link, answer: StreamedAnswer) -> AsyncIterator[bytes]:
-    """Yield an answer's body as another container's request; what breaks it off is laid at the right door."""
-    try:
-        async for piece in answer:
-            yield piece
-    except ClientError as exc:
-        raise _unanswered(link, exc) from exc
-
-
-def _unanswered(link: Link, exc: ClientError) -> _Failed:
-    if not isinstance(exc, AnswerTooLarge):
-        return _Failed(link, 502, f"unable to get a response: {exc}".encode(), why=NO_ANSWER)
-    status = exc.status if exc.status >= 300 else 500
-    return _Failed(link, status, f"answer too large: {exc}".encode(), why=TOO_LARGE)
-
-
-def _without_target(headers: Headers) -> Headers:
-    return [entry for entry in headers if entry[0] != TARGET_HEADER]
-
-
-def _next_headers(headers: Headers, answer: Answer | StreamedAnswer) -> Headers:
-    """Return the headers of the next request: those of this one, but for what tells of the body."""
-    kept = [entry for entry in headers if entry[0] not in _OF_THE_BODY]
-    return kept + [entry for entry in answer.headers if entry[0] in _OF_THE_BODY]
-
 
 _NOT_PASSED_ON = frozenset(
     {
@@ -310,6 +80,193 @@ _NOT_PASSED_ON = frozenset(
 )
 """Headers of answers that concern one connection, or say what nobody asks."""
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """One container of a chain."""
+
+    name: str
+    address: Address
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChainLimits:
+    """What bounds a passage."""
+
+    answer_bytes: int
+    """Longest answer that is held between two containers; not of those that pass through as they arrive."""
+    seconds: float
+    """From the request's last byte (its head, if it has no length) until the last answer is complete."""
+    stream_seconds: float | None = None
+    """If given, `seconds` only last until the last answer begins, and from then on these."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """How a passage ended that did not come to its end: what the client is answered, and whose fault it is."""
+
+    container: str
+    status: int
+    body: bytes
+    headers: Headers = ()
+    why: str | None = None
+    """Why the container gave no answer of its own, if it gave none."""
+
+
+class ChainReply(Protocol):
+    """Takes the answer to one request. A head ends where the framing header's line begins."""
+
+    def send_whole(self, head: bytes, body: Buffers) -> None:
+        """Send all of it."""
+        ...
+
+    def begin(self, head: bytes, length: int | None) -> None:
+        """Send the head of one whose body follows in pieces; None is a length that is not known."""
+        ...
+
+    def send_piece(self, piece: bytes) -> None:
+        """Send a piece of the body."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough of what was sent."""
+        ...
+
+    def finish(self) -> None:
+        """End an answer in pieces."""
+        ...
+
+    def break_off(self) -> None:
+        """Drop the connection: the answer has begun and can't be completed."""
+        ...
+
+
+FailureBody = Callable[[str, bytes], bytes]
+"""Makes the body that is told of a container's name and the body of its answer."""
+
+
+def named_failure(name: str, body: bytes) -> bytes:
+    """Put the container's name before its words: for readers who are shown nothing but the body."""
+    return name.encode() + b": " + body
+
+
+def plain_failure(name: str, body: bytes) -> bytes:
+    """Leave the container's words alone: for readers who look at the header."""
+    return body
+
+
+def failure_of_answer(link: Link, status: int, headers: Headers, body: bytes) -> Failure:
+    """Return what an answer is that is no success; names of headers are lower-case."""
+    return Failure(container=link.name, status=status, body=body[:ERROR_BYTES], headers=_end_to_end(headers))
+
+
+def failure_of_error(link: Link, error: Exception) -> Failure:
+    """Return what it is that a container gave no answer, or one that is too long."""
+    if not isinstance(error, AnswerTooLarge):
+        text = f"unable to get a response: {error}".encode()
+        return Failure(container=link.name, status=502, body=text, why=NO_ANSWER)
+    text = f"answer too large: {error}".encode()
+    return Failure(container=link.name, status=error.status if error.status >= 300 else 500, body=text, why=TOO_LARGE)
+
+
+def failure_of_time(link: Link, seconds: float) -> Failure:
+    """Return what it is that the time was over while a container was at work."""
+    text = f"did not respond to {INVOCATIONS} within {seconds:g} seconds".encode()
+    return Failure(container=link.name, status=504, body=text, why=TIMED_OUT)
+
+
+def answer_head(status: int, headers: Headers) -> bytes:
+    """Return the head of an answer up to its framing header."""
+    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}"]
+    lines += [f"{name}: {value}" for name, value in _end_to_end(headers)]
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+def of_the_body(headers: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    """Return those of an answer's headers that the next container is told."""
+    return tuple(
+        (lower, value.decode("latin-1"))
+        for name, value in headers
+        if (lower := name.decode("latin-1").lower()) in OF_THE_BODY
+    )
+
 
 def _end_to_end(headers: Headers) -> list[tuple[str, str]]:
     return [entry for entry in headers if entry[0] not in _NOT_PASSED_ON]
+
+
+class Passage:
+    """What is the same for all requests with one head: whom they pass, and what each of them is told."""
+
+    __slots__ = ("_first", "_headers", "_later", "links")
+
+    def __init__(self, links: Sequence[Link], headers: Headers) -> None:
+        self.links = links
+        self._headers = headers
+        self._first = self._head(0, headers)
+        self._later: dict[tuple[int, tuple[tuple[str, str], ...]], bytes] = {}
+
+    def headers(self, body_headers: Headers | None) -> Headers:
+        """Return what a container is told; of the body that which came with it, None for the request's own."""
+        if body_headers is None:
+            return self._headers
+        return [*(entry for entry in self._headers if entry[0] not in OF_THE_BODY), *body_headers]
+
+    def head(self, place: int, body_headers: tuple[tuple[str, str], ...]) -> bytes:
+        """Return the head for the container at a place, up to the value of Content-Length."""
+        if not place:
+            return self._first
+        head = self._later.get((place, body_headers))
+        if head is None:
+            head = self._head(place, self.headers(body_headers))
+            if len(self._later) >= KNOWN_HEADS:
+                self._later.clear()
+            self._later[place, body_headers] = head
+        return head
+
+    def _head(self, place: int, headers: Headers) -> bytes:
+        return request_head("POST", INVOCATIONS, self.links[place].address, headers) + b"Content-Length: "
+
+
+class Chain:
+    """The containers of one model on one instance, in order."""
+
+    def __init__(self, links: Sequence[Link], *, limits: ChainLimits, failure_body: FailureBody) -> None:
+        self.links = links
+        self.limits = limits
+        self._failure_body = failure_body
+        self._answer_heads: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], bytes] = {}
+
+    def passage(self, headers: Headers) -> Passage | Failure:
+        """Return the way of an invocation: through all containers, or to the one that it names."""
+        target = next((value for name, value in headers if name == TARGET_HEADER), None)
+        if target is None:
+            return Passage(self.links, headers)
+        for link in self.links:
+            if link.name == target:
+                return Passage([link], [entry for entry in headers if entry[0] != TARGET_HEADER])
+        names = ", ".join(link.name for link in self.links)
+        text = f"there is no container {target!r}; the model has {names}"
+        return Failure(container=target, status=400, body=text.encode())
+
+    def answer_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """Return the head of the last answer as it is passed on, up to its framing header."""
+        key = (status, tuple(headers))
+        head = self._answer_heads.get(key)
+        if head is None:
+            decoded = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+            head = answer_head(status, decoded)
+            if len(self._answer_heads) >= KNOWN_HEADS:
+                self._answer_heads.clear()
+            self._answer_heads[key] = head
+        return head
+
+    def tell(self, failure: Failure, reply: ChainReply) -> None:
+        """Answer with a failure."""
+        lines = answer_head(failure.status, failure.headers)
+        lines += f"{CONTAINER_HEADER}: {failure.container}\r\n".encode("latin-1", "replace")
+        if failure.why is not None:
+            lines += f"{FAILURE_HEADER}: {failure.why}\r\n".encode("latin-1")
+        reply.send_whole(lines, self._failure_body(failure.container, failure.body))

@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import cast
 
 import httptools
 
-from millrace.agents.chain import Chain, ChainRequest
-from millrace.dataplane.client import Body, Headers
+from millrace.agents.chain import INVOCATIONS, Chain, Failure, Passage
+from millrace.agents.chain_body import ArrivingBody
+from millrace.agents.chain_lane import Lane
+from millrace.agents.chain_stream import ask_first, pass_through
+from millrace.dataplane.connection import Buffers
 from millrace.ports.runtime import Address
 
 __all__ = ["serve_chain"]
@@ -30,8 +32,10 @@ HEAD_BYTES = 64 * 1024
 JOIN_BELOW = 64 * 1024
 """Bodies of at most this many bytes are copied behind their head: one buffer is cheaper to write than several."""
 
-BODY_HIGH_WATER = 1024 * 1024
-"""Bytes of a request without a length that wait for a container before no more of it is read."""
+KNOWN_HEADS = 256
+"""Heads of requests that are remembered. A job sends the same one with every payload, but for the length."""
+
+LENGTH = b"Content-Length: "
 
 _NOT_PASSED_ON = frozenset(
     {
@@ -49,115 +53,90 @@ _NOT_PASSED_ON = frozenset(
 )
 """Headers of requests that concern one connection; those to containers get their own."""
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
-
 
 @asynccontextmanager
 async def serve_chain(chain: Chain, folder: Path) -> AsyncIterator[Address]:
     """Answer requests while the block runs; yields where."""
     loop = asyncio.get_running_loop()
-    connections: set[_Connection] = set()
+    listener = _Listener(chain)
     path = folder / SOCKET_NAME
     if len(str(path).encode()) < SOCKET_PATH_LIMIT:
         path.unlink(missing_ok=True)  # left by an agent that was killed
-        server = await loop.create_unix_server(lambda: _Connection(chain, connections), str(path), backlog=BACKLOG)
+        server = await loop.create_unix_server(lambda: _Connection(listener), str(path), backlog=BACKLOG)
         address = Address(path=str(path))
     else:
-        server = await loop.create_server(lambda: _Connection(chain, connections), "127.0.0.1", 0, backlog=BACKLOG)
+        server = await loop.create_server(lambda: _Connection(listener), "127.0.0.1", 0, backlog=BACKLOG)
         address = Address(port=server.sockets[0].getsockname()[1])
     try:
         yield address
     finally:
         server.close()
-        ending = [task for connection in list(connections) if (task := connection.abort()) is not None]
+        ending = [task for connection in list(listener.connections) if (task := connection.abort()) is not None]
         if ending:
             await asyncio.wait(ending)
+        await asyncio.sleep(0)  # the loop closes sockets one turn later
         await server.wait_closed()
 
 
-class _ArrivingBody:
-    """The body of a request without a length; no more of it is read from the socket while too much of it waits."""
+class _Listener:
+    """What the connections of one chain share."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._pieces: list[bytes] = []
-        self._waiting = 0
-        self._paused = False
-        self._ended = False
-        self._unwanted = False
-        self._changed = asyncio.Event()
+    def __init__(self, chain: Chain) -> None:
+        self.chain = chain
+        self.connections: set[_Connection] = set()
+        self.known: dict[bytes, Passage] = {}
+        """Where requests go, by their heads up to the line of their length: a head is parsed once."""
 
-    def add(self, piece: bytes) -> None:
-        """Take what arrived."""
-        if self._unwanted:
-            return
-        self._pieces.append(piece)
-        self._waiting += len(piece)
-        if self._waiting >= BODY_HIGH_WATER and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-        self._changed.set()
-
-    def end(self) -> None:
-        """Take note that all has arrived."""
-        self._ended = True
-        self._changed.set()
-
-    def discard(self) -> None:
-        """Throw the rest away: the answer is there already."""
-        self._unwanted = True
-        self._pieces = []
-        self._resume()
-
-    async def read(self) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives."""
-        while True:
-            while self._pieces:
-                pieces, self._pieces, self._waiting = self._pieces, [], 0
-                self._resume()
-                for piece in pieces:
-                    yield piece
-            if self._ended:
-                return
-            self._changed.clear()
-            await self._changed.wait()
-
-    def _resume(self) -> None:
-        if self._paused and not self._transport.is_closing():
-            self._paused = False
-            self._transport.resume_reading()
+    def remember(self, head: bytes, passage: Passage) -> None:
+        """Remember a head that was parsed."""
+        if len(self.known) >= KNOWN_HEADS:
+            self.known.clear()
+        self.known[head] = passage
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    """A request, and what is to be done once it is answered."""
+@dataclass(slots=True)
+class _Request:
+    """A request as it is parsed."""
 
-    request: ChainRequest
-    keep_alive: bool
-    arriving: _ArrivingBody | None
+    url: bytes = b""
+    headers: list[tuple[str, str]] | None = None
+    head_bytes: int = 0
+    lengths: int = 0
+    chunked: bool = False
 
 
 class _Connection(asyncio.Protocol):
-    """One client, one request at a time; a client that goes away ends the request that it waits for."""
+    """One client, one request at a time; a client that goes away ends the request that it waits for.
 
-    def __init__(self, chain: Chain, connections: "set[_Connection]") -> None:
-        self._chain = chain
-        self._connections = connections
+    It is also what writes the answer. Requests of known length are a lane's; all others have a task.
+    """
+
+    def __init__(self, listener: _Listener) -> None:
+        self._listener = listener
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._lane = Lane(listener.chain, self)
         self._parser = httptools.HttpRequestParser(self)
-        self._task: asyncio.Task[None] | None = None
-        self._next: _Arrival | None = None
-        self._writable: asyncio.Future[None] | None = None
-        self._url = b""
-        self._headers: list[tuple[str, str]] = []
-        self._head_bytes = 0
+        self._parsing = False
+        """The parser is in the midst of a request."""
+        self._request = _Request()
+        self._segment = b""
+        """What began the request that is parsed."""
+        self._passage: Passage | None = None
         self._body: list[bytes] = []
-        self._chunked = False
-        self._arriving: _ArrivingBody | None = None
+        self._missing = 0
+        """Bytes of the body to come, of a request whose head was known."""
+        self._busy = False
+        self._next: tuple[Passage, Buffers, int] | None = None
+        self._keep_alive = True
+        self._chunked_answer = False
+        self._arriving: ArrivingBody | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
 
     def abort(self) -> "asyncio.Task[None] | None":
-        """Drop the connection; return the task of its request, cancelled, if there is one."""
+        """Drop the connection; return the task of its request, cancelled, if it has one."""
         self._transport.abort()
+        self._lane.close()
         if self._task is not None:
             self._task.cancel()
         return self._task
@@ -166,138 +145,224 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._connections.add(self)
+        self._listener.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
-        self.resume_writing()
+        self._listener.connections.discard(self)
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._lane.close()
         if self._task is not None:
             self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self._missing:
+            self._gather(data)
+            return
+        if not self._parsing:
+            end = data.find(b"\r\n\r\n")
+            start = data.rfind(b"\r\n", 0, max(end, 0)) + 2
+            passage = self._listener.known.get(data[:start])
+            length = data[start + len(LENGTH) : end]
+            if passage is not None and data.startswith(LENGTH, start) and length.isdigit():
+                self._passage = passage
+                self._missing = int(length)
+                self._gather(data[end + 4 :])
+                return
+            self._segment = data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as exc:
-            log.error("not a request that a chain takes", extra={"detail": repr(exc.__context__ or exc)})
-            self._transport.abort()
+            self._refuse(repr(exc.__context__ or exc))
+
+    def _refuse(self, why: str) -> None:
+        log.error("not a request that a chain takes", extra={"detail": why})
+        self._transport.abort()
+
+    def _gather(self, data: bytes) -> None:
+        """Take a part of the body of a request whose head was known."""
+        self._missing -= len(data)
+        passage = self._passage
+        if self._missing < 0 or passage is None:
+            self._missing = 0
+            self._refuse("more than one request at a time")
+        elif self._body:
+            self._body.append(data)
+            if not self._missing:
+                pieces, self._body = self._body, []
+                self._take(passage, pieces, sum(map(len, pieces)))
+        elif self._missing:
+            self._body.append(data)
+        else:
+            self._take(passage, data, len(data))
 
     def pause_writing(self) -> None:
         self._writable = asyncio.get_running_loop().create_future()
+        self._lane.pause()
 
     def resume_writing(self) -> None:
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
+        self._lane.resume()
 
     # -- httptools callbacks
 
     def on_message_begin(self) -> None:
-        self._url = b""
-        self._headers = []
-        self._head_bytes = 0
+        self._parsing = True
+        self._request = _Request(headers=[])
         self._body = []
-        self._chunked = False
-        self._arriving = None
 
     def on_url(self, url: bytes) -> None:
-        self._url += url
+        self._request.url += url
         self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value))
+        request = self._request
         name = name.lower()
-        if name == b"transfer-encoding":
-            self._chunked = True
-        if name not in _NOT_PASSED_ON:
-            self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
+        request.lengths += name == b"content-length"
+        request.chunked |= name == b"transfer-encoding"
+        if name not in _NOT_PASSED_ON and request.headers is not None:
+            request.headers.append((name.decode("latin-1"), value.decode("latin-1")))
 
     def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > HEAD_BYTES:
+        self._request.head_bytes += size
+        if self._request.head_bytes > HEAD_BYTES:
             raise _Refused(f"the head of a request must have at most {HEAD_BYTES} bytes, got more")
 
     def on_headers_complete(self) -> None:
-        if self._chunked:
-            self._arriving = _ArrivingBody(self._transport)
-            self._take(self._arriving.read())
+        if self._request.chunked:
+            if self._busy:
+                raise _Refused("a client must wait for an answer before it sends another request")
+            self._arriving = ArrivingBody(self._transport)
+            self._take_parsed(self._arriving)
 
     def on_body(self, body: bytes) -> None:
-        if self._arriving is not None:
+        if self._request.chunked and self._arriving is not None:
             self._arriving.add(body)
-        else:
+        elif not self._request.chunked:
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        if self._arriving is not None:
+        self._parsing = False
+        if not self._request.chunked:
+            self._take_parsed(None)
+        elif self._arriving is not None:
             self._arriving.end()
-        else:
-            self._take(self._body[0] if len(self._body) == 1 else self._body)
 
-    # -- requests and answers
+    # -- requests
 
-    def _take(self, body: Body) -> None:
-        request = ChainRequest(
-            method=self._parser.get_method().decode("ascii"),
-            path=self._url.decode("latin-1"),
-            headers=self._headers,
-            body=body,
-        )
-        arrival = _Arrival(request, self._parser.should_keep_alive(), self._arriving)
-        if self._task is None:
-            self._start(arrival)
-        elif self._next is None:  # the client has read the last answer to its end; we are still putting things away
-            self._next = arrival
+    def _take_parsed(self, arriving: ArrivingBody | None) -> None:
+        """Take a request that was parsed, whole or (one without a length) its head."""
+        headers = self._request.headers or []
+        method, path = self._parser.get_method().decode("ascii"), self._request.url.decode("latin-1")
+        keep_alive = self._parser.should_keep_alive()
+        pieces, self._body = self._body, []
+        if method != "POST" or path != INVOCATIONS:
+            self._begin_task(ask_first(self._listener.chain, method, path, headers, pieces, self), keep_alive)
+            return
+        passage = self._listener.chain.passage(headers)
+        if isinstance(passage, Failure):
+            if self._busy:
+                raise _Refused("a client must wait for an answer before it sends another request")
+            self._busy, self._keep_alive = True, keep_alive
+            self._listener.chain.tell(passage, self)
+            return
+        if arriving is not None:
+            self._begin_task(pass_through(self._listener.chain, passage, arriving.read(), self), keep_alive)
+            return
+        start = self._segment.rfind(b"\r\n", 0, max(self._segment.find(b"\r\n\r\n"), 0)) + 2
+        if keep_alive and self._request.lengths == 1 and self._segment.startswith(LENGTH, start):
+            self._listener.remember(self._segment[:start], passage)
+        self._segment = b""
+        self._keep_alive = keep_alive
+        self._take(passage, pieces, sum(map(len, pieces)))
+
+    def _take(self, passage: Passage, body: Buffers, size: int) -> None:
+        """Take an invocation of known length."""
+        if not self._busy:
+            self._busy = True
+            self._lane.start(passage, body, size)
+        elif self._next is None and self._task is not None:
+            self._next = passage, body, size  # the last answer is read to its end; its task still puts things away
         else:
+            self._refuse("a client must wait for an answer before it sends another request")
+
+    def _begin_task(self, work: Coroutine[None, None, None], keep_alive: bool) -> None:
+        if self._busy:
+            work.close()
             raise _Refused("a client must wait for an answer before it sends another request")
+        self._busy = True
+        self._keep_alive = keep_alive
+        self._lane.close_idle()
+        self._task = asyncio.get_running_loop().create_task(self._run(work))
 
-    def _start(self, arrival: _Arrival) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._answer(arrival))
-
-    async def _answer(self, arrival: _Arrival) -> None:
+    async def _run(self, work: Coroutine[None, None, None]) -> None:
         try:
-            await self._chain.carry(arrival.request, self)
-        except (ConnectionError, TimeoutError) as exc:
-            log.warning("an answer broke off", extra={"detail": str(exc)})
-            self._transport.abort()
+            await work
         except Exception:
             log.exception("chain failed")
             self._transport.abort()
         finally:
             self._task = None
-            if arrival.arriving is not None:
-                arrival.arriving.discard()
-            if not arrival.keep_alive:
-                self._transport.close()
-            waiting, self._next = self._next, None
-            if waiting is not None and not self._transport.is_closing():
-                self._start(waiting)
+            if self._arriving is not None:
+                self._arriving.discard()
+            self._end()
 
-    def whole(self, status: int, headers: Headers, body: Sequence[bytes]) -> None:
+    def _end(self) -> None:
+        """Be ready for the next request."""
+        self._busy = False
+        if not self._keep_alive:
+            self._transport.close()
+        waiting, self._next = self._next, None
+        if waiting is not None and not self._transport.is_closing():
+            self._take(*waiting)
+
+    # -- the answer
+
+    def send_whole(self, head: bytes, body: Buffers) -> None:
         """Send all of an answer."""
+        if isinstance(body, bytes):
+            body = (body,)
         size = sum(map(len, body))
-        head = _head(status, headers, f"Content-Length: {size}")
         if size <= JOIN_BELOW:
-            self._transport.write(b"".join((head, *body)))
+            self._transport.write(b"".join((head, LENGTH, b"%d\r\n\r\n" % size, *body)))
         else:
-            self._transport.writelines((head, *body))
+            self._transport.writelines((head, LENGTH, b"%d\r\n\r\n" % size, *body))
+        if self._task is None:
+            self._end()
 
-    async def stream(self, status: int, headers: Headers, pieces: AsyncIterator[bytes], length: int | None) -> None:
-        """Send an answer as it comes, no faster than the client takes it."""
-        chunked = length is None
-        framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
-        self._transport.write(_head(status, headers, framing))
-        async for piece in pieces:
-            self._transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n") if chunked else (piece,))
-            if self._writable is not None:
-                await self._writable
-        if chunked:
+    def begin(self, head: bytes, length: int | None) -> None:
+        """Send the head of an answer in pieces."""
+        self._chunked_answer = length is None
+        framing = b"Transfer-Encoding: chunked" if length is None else LENGTH + b"%d" % length
+        self._transport.write(head + framing + b"\r\n\r\n")
+
+    def send_piece(self, piece: bytes) -> None:
+        """Send a piece of the body."""
+        if self._chunked_answer:
+            self._transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+        else:
+            self._transport.write(piece)
+
+    async def room(self) -> None:
+        """Wait until the client has taken enough of what was sent."""
+        if self._writable is not None:
+            await self._writable
+
+    def finish(self) -> None:
+        """End an answer in pieces."""
+        if self._chunked_answer:
             self._transport.write(b"0\r\n\r\n")
+        if self._task is None:
+            self._end()
+
+    def break_off(self) -> None:
+        """Drop the connection: the answer has begun and can't be completed."""
+        log.warning("an answer broke off")
+        self._transport.abort()
 
 
 class _Refused(Exception):
     """The request is none that a part of ours would send; the parser stops and raises HttpParserError."""
-
-
-def _head(status: int, headers: Headers, framing: str) -> bytes:
-    lines = [f"HTTP/1.1 {status} {_PHRASES.get(status, 'Status')}", *(f"{name}: {value}" for name, value in headers)]
-    return "\r\n".join((*lines, framing, "", "")).encode("latin-1")

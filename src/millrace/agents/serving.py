@@ -6,7 +6,7 @@ A model has one container or several, which form a chain. Either way it is asked
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,6 @@ from millrace.agents.chain_server import serve_chain
 from millrace.agents.log_stream import LogStream
 from millrace.agents.model_data import bring_model
 from millrace.clock import Clock
-from millrace.dataplane.client import Client
 from millrace.dataplane.container import wait_until_healthy
 from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, JobFailure, RuntimeUnavailable
 from millrace.folder_removal import remove_folder
@@ -40,9 +39,6 @@ T = TypeVar("T")
 
 CONTAINERS_FOLDER = "containers"
 """Where the folders of a model's several containers are, by number: names could be longer than a socket's path."""
-
-CHAIN_IDLE_CONNECTIONS = 128
-"""Connections to each container of a chain that are kept: more than MaxConcurrentTransforms can be."""
 
 GIVE_UP_EARLIER_SECONDS = 0.25
 GIVE_UP_EARLIER_SHARE = 0.1
@@ -212,12 +208,9 @@ async def _asked_at_one_address(
     if len(containers) == 1:
         yield containers[0].address
         return
-    async with AsyncExitStack() as stack:
-        links = []
-        for it in containers:
-            client = await stack.enter_async_context(Client(it.address, max_idle=CHAIN_IDLE_CONNECTIONS))
-            links.append(Link(name=it.name or "", client=client))
-        yield await stack.enter_async_context(serve_chain(chain(links), folder))
+    links = [Link(name=it.name or "", address=it.address) for it in containers]
+    async with serve_chain(chain(links), folder) as address:
+        yield address
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T] | asyncio.Future[T]]) -> list[T]:

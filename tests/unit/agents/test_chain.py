@@ -42,10 +42,9 @@ async def never(request: ModelRequest) -> ModelReply:
 class Rig:
     """A chain of model servers, and a client of it."""
 
-    def __init__(self, servers: Sequence[ModelServer], client: Client, links: Sequence[Link]) -> None:
+    def __init__(self, servers: Sequence[ModelServer], client: Client) -> None:
         self.servers = servers
         self.client = client
-        self.links = links
 
     async def ask(self, body: Any = b"x", *headers: tuple[str, str], path: str = "/invocations") -> Answer:
         method = "POST" if path == "/invocations" else "GET"
@@ -60,16 +59,17 @@ async def make(tmp_path: Path) -> AsyncIterator[MakeRig]:
     """Return what starts a chain of containers that behave as told."""
     async with AsyncExitStack() as stack:
 
-        async def make_rig(*behaviours: Behaviour, limits: ChainLimits = LIMITS, folder: Path = tmp_path) -> Rig:
+        async def make_rig(*parts: Behaviour | Address, limits: ChainLimits = LIMITS, folder: Path = tmp_path) -> Rig:
             servers, links = [], []
-            for number, behaviour in enumerate(behaviours, start=1):
-                server = await stack.enter_async_context(ModelServer(behaviour))
-                client = await stack.enter_async_context(Client(server.address))
-                servers.append(server)
-                links.append(Link(name=f"container-{number}", client=client))
+            for number, part in enumerate(parts, start=1):
+                if not isinstance(part, Address):
+                    server = await stack.enter_async_context(ModelServer(part))
+                    servers.append(server)
+                    part = server.address
+                links.append(Link(name=f"container-{number}", address=part))
             chain = Chain(links, limits=limits, failure_body=named_failure)
             address = await stack.enter_async_context(serve_chain(chain, folder))
-            return Rig(servers, await stack.enter_async_context(Client(address)), links)
+            return Rig(servers, await stack.enter_async_context(Client(address)))
 
         yield make_rig
 
@@ -234,19 +234,18 @@ async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 @asynccontextmanager
-async def in_place_of(link: Link, serve: Callable[..., Awaitable[None]]) -> AsyncIterator[None]:
+async def played(serve: Callable[..., Awaitable[None]]) -> AsyncIterator[Address]:
     """Have a container's part played by a function that reads and writes as it likes."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        link.client.address = Address(port=server.sockets[0].getsockname()[1])
-        yield
+        yield Address(port=server.sockets[0].getsockname()[1])
 
 
 @pytest.mark.parametrize("place", [1, 2])
 async def test_a_refusal_need_not_wait_for_the_end_of_the_request(make: MakeRig, place: int) -> None:
     """A container that answers while it still reads is heard, and the connection can be used again."""
-    rig = await make(says(b"1"), says(b"2"))
-    async with in_place_of(rig.links[0], pour), in_place_of(rig.links[place - 1], refuse):
+    async with played(pour) as pouring, played(refuse) as refusing:
+        rig = await make(*((pouring, refusing) if place == 2 else (refusing, says(b"2"))))
         answer = await rig.ask(endless())
     assert (answer.status, answer.body) == (413, f"container-{place}: big".encode())
 
@@ -273,8 +272,8 @@ async def test_an_answer_that_breaks_off_breaks_off(make: MakeRig) -> None:
         await writer.drain()
         writer.close()
 
-    rig = await make(says(b"1"), says(b"2"))
-    async with in_place_of(rig.links[1], half):
+    async with played(half) as breaking:
+        rig = await make(says(b"1"), breaking)
         with pytest.raises(ConnectionFailed):
             await rig.ask(b"x")
 
@@ -291,8 +290,8 @@ async def test_a_client_that_goes_away_ends_the_request(make: MakeRig) -> None:
         writer.close()
 
     asked = asyncio.Event()
-    rig = await make(says(b"1"), says(b"2"))
-    async with in_place_of(rig.links[1], listen):
+    async with played(listen) as listening:
+        rig = await make(says(b"1"), listening)
         asking = asyncio.create_task(rig.ask(b"x"))
         await asked.wait()
         asking.cancel()
