@@ -5,7 +5,7 @@ come back as n rows, or rows would be joined with other rows than their own.
 """
 
 from millrace.dataplane.batch import Payload
-from millrace.dataplane.formats.csv_records import nonblank_csv_records
+from millrace.dataplane.formats.csv_records import PLACEHOLDER_ROW, nonblank_csv_records
 from millrace.dataplane.jsonpath import Format
 from millrace.dataplane.processing import Processing, RecordError
 from millrace.dataplane.rows import RowError, nonblank_lines, parse_json, serialize_json
@@ -42,6 +42,11 @@ class AnswerRows:
                 f"{_many(payload.records, 'record')}, {_many(len(rows), 'row')}"
             )
         return b"\n".join([*rows, b""])
+
+    def placeholder(self, record: bytes) -> bytes:
+        """Return what is written for a record that has no answer: a row whose columns are all null."""
+        del record  # what it holds is in the input's table, or nowhere
+        return PLACEHOLDER_ROW + b"\n" if self._media_type == Format.CSV else b"null\n"
 
     def _rows(self, answer: bytes) -> list[bytes]:
         if self._media_type == Format.CSV:

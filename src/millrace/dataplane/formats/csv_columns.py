@@ -20,7 +20,7 @@ from millrace.dataplane.formats.column_types import (
     rows_told,
 )
 from millrace.dataplane.formats.columns import OutputColumn
-from millrace.dataplane.formats.csv_records import nonblank_csv_records
+from millrace.dataplane.formats.csv_records import PLACEHOLDER_ROW, nonblank_csv_records
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.rows import RowError, parse_csv
 
@@ -44,17 +44,16 @@ class CsvColumns:
             self.schema = pa.schema([(column.name, arrow_type(column.type or "")) for column in columns])
 
     def look(self, block: bytes, first_row: int) -> int:
-        rows = nonblank_csv_records(block)
+        block, rows = self._whole_rows(block, first_row)
         if not rows:
             return 0
-        self._name(rows[0], first_row)
         stated = {column.name: pa.string() for column in self._columns if column.type}
-        with arrow_errors(rows_told(first_row, len(rows))):
+        with arrow_errors(rows_told(first_row, rows)):
             found = self._read(block, stated)
-        check_count(found.num_rows, len(rows), first_row)
+        check_count(found.num_rows, rows, first_row)
         kinds = [_simple(field.type, field.name) for field in found.schema]
         self._seen = [_common(one, other) for one, other in zip(self._seen or kinds, kinds, strict=True)]
-        return len(rows)
+        return rows
 
     def settle(self) -> None:
         kinds = self._seen or [pa.null()] * len(self._columns)
@@ -66,18 +65,34 @@ class CsvColumns:
         )
 
     def parse(self, block: bytes, first_row: int) -> Any:
-        rows = nonblank_csv_records(block)
+        block, rows = self._whole_rows(block, first_row)
         if not rows:
             return self.schema.empty_table()
-        self._name(rows[0], first_row)
-        with arrow_errors(rows_told(first_row, len(rows))):
+        with arrow_errors(rows_told(first_row, rows)):
             found = self._read(block, {field.name: read_as(field.type) for field in self.schema})
             cast = [
                 pa.chunked_array([cast_column(chunk, field.type) for chunk in column.chunks], field.type)
                 for column, field in zip(found.columns, self.schema, strict=True)
             ]
-        check_count(found.num_rows, len(rows), first_row)
+        check_count(found.num_rows, rows, first_row)
         return pa.table(cast, schema=self.schema)
+
+    def _whole_rows(self, block: bytes, first_row: int) -> tuple[bytes, int]:
+        """Return a block whose rows have all columns, and how many rows that are."""
+        rows = nonblank_csv_records(block)
+        if PLACEHOLDER_ROW not in rows:
+            if rows:
+                self._name(rows[0], first_row)
+            return block, len(rows)
+        first = next((at for at, row in enumerate(rows) if row != PLACEHOLDER_ROW), None)
+        if first is not None:
+            self._name(rows[first], first_row + first)
+        elif self._more:
+            self._name(rows[0], first_row)
+        if len(self._columns) == 1:
+            return block, len(rows)
+        nulls = b"," * (len(self._columns) - 1)
+        return b"\n".join([nulls if row == PLACEHOLDER_ROW else row for row in rows]), len(rows)
 
     def _name(self, row: bytes, first_row: int) -> None:
         """Give names to columns that have none, by the first row; and check that there are as many as are named."""

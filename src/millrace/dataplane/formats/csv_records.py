@@ -14,13 +14,19 @@ from millrace.dataplane.rows import nonblank_lines
 from millrace.dataplane.split import LineSplitter
 
 __all__ = [
+    "PLACEHOLDER_ROW",
+    "CsvRecordCount",
     "CsvRecordSplitter",
     "count_records",
     "csv_records",
     "last_record_end",
+    "middle_record",
     "nonblank_csv_records",
     "unended_quote",
 ]
+
+PLACEHOLDER_ROW = b'""'
+"""The row of CSV that stands for one whose columns are all null, however many there are."""
 
 STEP_BYTES = 64 * 1024
 """Bytes whose record ends are counted at a time: the pieces between quotes may take many times their size."""
@@ -74,6 +80,38 @@ def csv_records(body: bytes) -> list[bytes]:
     except CorruptRecords as exc:
         records.append(body[exc.offset :])
     return records
+
+
+def middle_record(body: bytes) -> tuple[int, int]:
+    """Return the end of the record in the middle of a body, and how many records end there; zeros if there is one."""
+    cut = last_record_end(body, len(body) // 2)
+    if not cut:
+        end = len(body)
+        while (before := last_record_end(body, end - 1)) > 0:  # the first record is longer than half of it
+            cut = end = before
+    return cut, count_records(body, 0, cut)
+
+
+class CsvRecordCount:
+    """Counts the records of one object whose chunks go by."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self._inside = False
+        self._terminated = True
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes of the object."""
+        if chunk:
+            self.records += count_records(chunk, 0, len(chunk), inside=self._inside)
+            self._inside ^= bool(chunk.count(b'"') & 1)
+            self._terminated = chunk.endswith(b"\n")
+
+    def finish(self) -> None:
+        """Take the end of the object. Whether it ends between quotes is for the container to say: it has all of it."""
+        if not self._terminated or self._inside:
+            self.records += 1
+            self._terminated, self._inside = True, False
 
 
 class CsvRecordSplitter:

@@ -2,7 +2,8 @@
 
 A header is the first record of an object. It is taken off before records are counted against room and limits, so that
 every loop behind works on records alone. Where it is repeated, each request begins with it; then it counts against the
-payload limit. Records keep the numbers and offsets they have in the object: the header of an object is its record 1.
+payload limit. Records are counted from behind it; what is told of them are their places in the object, where the header
+is record 1.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -10,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from millrace.dataplane.formats.options import CsvHeader
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.jsonpath import Filter, FilterError
-from millrace.dataplane.payload import CorruptRecords, Payload, PayloadFormer, PayloadTooLarge
+from millrace.dataplane.payload import Payload, PayloadFormer, PayloadTooLarge
 from millrace.dataplane.rows import RowError, parse_csv, serialize_csv
 
 __all__ = ["HEADER_BYTES", "HeaderLine", "HeaderedPayloads", "without_header"]
@@ -60,15 +61,11 @@ class HeaderLine:
         except RowError as exc:
             raise UnfitFormat(f"Failed to parse the header as CSV: {exc}") from exc
 
-    @property
-    def records_before(self) -> int:
-        """Records of the object that it is."""
-        return 1 if self._stored and self.record else 0
-
-    @property
-    def bytes_before(self) -> int:
-        """Bytes of the object before its first record."""
-        return len(self.record) if self._stored else 0
+    def place(self, record: int, offset: int) -> tuple[int, int]:
+        """Return the number and first byte in the object of a record that is counted so behind the header."""
+        if not self._stored or not self.record:
+            return record, offset
+        return record + 1, offset + len(self.record)
 
     @property
     def limited_bytes(self) -> int:
@@ -125,9 +122,10 @@ async def without_header(
 
 
 class HeaderedPayloads:
-    """Forms payloads of the records behind a header, and tells of them as they stand in the object.
+    """Forms payloads of the records behind a header, whose bytes count against their limit where it is repeated.
 
-    The header itself is put before a payload by `HeaderLine.prefix`, once filters have seen the records.
+    Records and bytes are counted from behind the header; `HeaderLine.place` says where they are in the object. The
+    header itself is put before a payload by `HeaderLine.prefix`, once filters have seen the records.
     """
 
     def __init__(self, header: HeaderLine, make: Callable[[int], PayloadFormer], limit: int) -> None:
@@ -150,21 +148,13 @@ class HeaderedPayloads:
     def take(self) -> Payload | None:
         if self._limit and self._limit <= self._header.limited_bytes:
             raise PayloadTooLarge(1, 0)
-        try:
-            payload = self._opened().take()
-        except PayloadTooLarge as exc:
-            raise PayloadTooLarge(*self._placed(exc.record, exc.offset)) from exc
-        except CorruptRecords as exc:
-            raise CorruptRecords(str(exc), *self._placed(exc.record, exc.offset)) from exc
-        if payload is not None:
-            payload.record, payload.offset = self._placed(payload.record, payload.offset)
-        return payload
+        return self._opened().take()
 
     def taken(self) -> tuple[int, int]:
-        return self._placed(*(self._former.taken() if self._former else (0, 0)))
+        return (0, 0) if self._former is None else self._former.taken()
 
     def reached(self) -> tuple[int, int]:
-        return self._placed(*(self._former.reached() if self._former else (1, 0)))
+        return (1, 0) if self._former is None else self._former.reached()
 
     def _opened(self) -> PayloadFormer:
         """Return the former, made once the header is known and with it the room that it leaves."""
@@ -172,6 +162,3 @@ class HeaderedPayloads:
             limit = self._limit
             self._former = self._make(max(1, limit - self._header.limited_bytes) if limit else 0)
         return self._former
-
-    def _placed(self, record: int, offset: int) -> tuple[int, int]:
-        return record + self._header.records_before, offset + self._header.bytes_before

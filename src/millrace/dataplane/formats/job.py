@@ -84,10 +84,11 @@ class JobFormats:
         self,
         objects: ObjectStore,
         ref: ObjectRef,
-        stored: Callable[[], AsyncGenerator[bytes, None]],
+        stored: Callable[[int], AsyncGenerator[bytes, None]],
         *,
         header: HeaderLine | None,
         chunk_bytes: int,
+        start: int = 0,
         whole: bool = False,
         on_open: Callable[[ObjectInfo], None] = _ignore,
         on_read: Callable[[int], None] = _ignore,
@@ -97,9 +98,11 @@ class JobFormats:
         Args:
             objects: Where the object is.
             ref: The object.
-            stored: Opens its bytes as they are stored; not called for tables.
+            stored: Opens its bytes as they are stored, from some byte on; not called for tables.
             header: What is told of its header, from `header()`.
             chunk_bytes: Also about as much of a table is decoded at a time.
+            start: Bytes of records, from behind a header, that are not wanted again. They cost nothing where the object
+                is neither compressed nor a table; else they are read or decoded anew, and thrown away.
             whole: Whether the chunks are one request's body, which then begins with a header that is repeated.
             on_open: Told the facts of a table: its ETag is that of the version that is read.
             on_read: Told how many stored bytes of a table were read.
@@ -108,39 +111,60 @@ class JobFormats:
             CorruptGzip, CorruptZstd, UnfitFormat: The object is at fault: UNREADABLE.
             NoSuchKey, NoSuchBucket: It is not there.
         """
-        options = self.options
         async with AsyncExitStack() as stack:
-            if options.input_format is None:
-                plain = await stack.enter_async_context(aclosing(stored()))
-                codec = self.codec(ref.key)
-                if codec is not None:
-                    plain = await stack.enter_async_context(
-                        aclosing(decompressed(plain, codec, chunk_bytes=chunk_bytes))
-                    )
-            else:
-                from millrace.dataplane.formats.table_reader import table_lines
 
-                text = table_lines(
-                    objects,
-                    ref,
-                    options.input_format,
-                    columns=options.input_columns,
-                    media_type=self._text_type,
-                    header=header is not None,
-                    chunk_bytes=chunk_bytes,
-                    on_open=on_open,
-                    on_read=on_read,
-                )
-                plain = await stack.enter_async_context(aclosing(text))
+            async def through(stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+                """Have a stream closed at the end, before the one that it reads."""
+                return await stack.enter_async_context(aclosing(stream))
+
+            codec = self.codec(ref.key)
+            if self.reads_tables:
+                named = header is not None
+                text = self._table_text(objects, ref, named, chunk_bytes, on_open, on_read)
+                plain = await through(text)
+            else:
+                at_once = start if header is None and codec is None else 0
+                start -= at_once
+                plain = await through(stored(at_once))
+                if codec is not None:
+                    plain = await through(decompressed(plain, codec, chunk_bytes=chunk_bytes))
             if header is not None:
-                records = without_header(plain, header, quoted_newlines=options.keeps_quoted_newlines)
-                plain = await stack.enter_async_context(aclosing(records))
+                quoted = self.options.keeps_quoted_newlines
+                plain = await through(without_header(plain, header, quoted_newlines=quoted))
             begun = not whole
             async for chunk in plain:
+                if start >= len(chunk):
+                    start -= len(chunk)
+                    continue
                 if not begun and header is not None and header.sent:
                     yield header.sent
                 begun = True
-                yield chunk
+                yield chunk[start:] if start else chunk
+                start = 0
+
+    def _table_text(
+        self,
+        objects: ObjectStore,
+        ref: ObjectRef,
+        named: bool,
+        chunk_bytes: int,
+        on_open: Callable[[ObjectInfo], None],
+        on_read: Callable[[int], None],
+    ) -> AsyncGenerator[bytes, None]:
+        from millrace.dataplane.formats.table_reader import table_lines
+
+        assert self.options.input_format is not None, "the caller asks `reads_tables`"
+        return table_lines(
+            objects,
+            ref,
+            self.options.input_format,
+            columns=self.options.input_columns,
+            media_type=self._text_type,
+            header=named,
+            chunk_bytes=chunk_bytes,
+            on_open=on_open,
+            on_read=on_read,
+        )
 
     def former(self, strategy: BatchStrategy, limit: int, header: HeaderLine | None) -> PayloadFormer:
         """Return a new former for one object; `limit` is in bytes, 0 means none."""

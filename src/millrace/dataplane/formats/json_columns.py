@@ -22,6 +22,9 @@ from millrace.dataplane.rows import nonblank_lines
 
 __all__ = ["JsonColumns"]
 
+NOTHING = b"null"
+"""The row that stands for one whose columns are all null, among objects too."""
+
 
 class JsonColumns:
     """Columns of JSON: members of the rows' objects; of rows that are no objects there is one column, the value.
@@ -85,16 +88,17 @@ class JsonColumns:
         rows = nonblank_lines(block)
         for at, row in enumerate(rows):
             bare = not row.lstrip(b" \t").startswith(b"{")
-            if self._bare is None:
-                self._bare = bare
-            if bare is not self._bare:
+            if bare is self._bare or row == NOTHING:
+                continue
+            if self._bare is not None:
                 kinds = ("an object", "no object")
                 raise UnfitFormat(
                     f"rows of the output must all be JSON objects or none, but row {first_row + at} is "
-                    f"{kinds[bare]}, the first row is {kinds[not bare]}"
+                    f"{kinds[bare]}, earlier ones are {kinds[not bare]}"
                 )
+            self._bare = bare
         if not self._bare:
-            return rows
+            return [b"{}" if row == NOTHING else row for row in rows] if NOTHING in rows else rows
         name = self._bare_name()
         return [b'{"%b":%b}' % (name, row) for row in rows]
 

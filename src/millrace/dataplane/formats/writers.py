@@ -15,7 +15,7 @@ from pathlib import Path
 
 from millrace.dataplane.formats.compress import Encoder
 from millrace.dataplane.formats.kept_rows import Rows
-from millrace.ports.objects import ObjectInfo, ObjectWriter, ResumableWriter
+from millrace.ports.objects import DraftLost, ObjectInfo, ObjectWriter, ResumableWriter
 
 __all__ = ["PART_BYTES", "EncodedWriter", "TableFileWriter", "whole_parts"]
 
@@ -90,6 +90,9 @@ class TableFileWriter:
         at: 0 to begin anew, else the bytes of the file that are kept: those that a checkpoint told.
         open_writer: Opens the object, once the rows are complete.
         table: Makes the bytes of the table; it may raise UnfitFormat, which passes `commit`.
+
+    Raises:
+        DraftLost: The file has not as many bytes as are to be kept.
     """
 
     def __init__(
@@ -103,11 +106,14 @@ class TableFileWriter:
         self._path = path
         self._open_writer = open_writer
         self._table = table
-        self._file = path.open("r+b" if at else "wb")
+        try:
+            self._file = path.open("r+b" if at else "wb")
+        except FileNotFoundError as exc:
+            raise DraftLost(path.name, "it is not there") from exc
         kept = self._file.seek(0, os.SEEK_END)
         if kept < at:
             self._file.close()
-            raise FileNotFoundError(f"rows of an output are gone: {path} must have {at} bytes, has {kept}")
+            raise DraftLost(path.name, f"it must have {at} bytes, has {kept}")
         self._file.truncate(at)
         self._file.seek(at)
 

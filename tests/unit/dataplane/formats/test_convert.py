@@ -93,7 +93,7 @@ async def test_members_of_json_become_columns(text: bytes, columns: str, expecte
         (CSV, b'"x\n', "", "the rows of CSV end between quotes"),
         (CSV, b"\xff\n", "", 'column "SageMakerOutput" of the output has bytes that are not UTF-8'),
         (CSV, b'a"b\n"\n', "", "as CSV: bare"),
-        (JSON, b'{"a":1}\n2\n', "", "row 2 is no object, the first row is an object"),
+        (JSON, b'{"a":1}\n2\n', "", "row 2 is no object, earlier ones are an object"),
         (JSON, b'{"a":1}\n{"a":"x"}\n', "", "Failed to read rows 1 to 2 of the output: "),
         (JSON, b'{"a":1}{"a":2}\n', "", "each line must be one row"),
         (JSON, b"{}\n", "", "must have members to become columns"),
@@ -125,6 +125,16 @@ async def test_tables_are_compressed_inside(form: TableForm, codec: Codec) -> No
     small = await joined(table_of_rows(rows(text, 9999), output(CSV, "", form, codec=codec)))
     assert len(small) < len(plain) / 4
     assert read(small, form).num_rows == 10_000
+
+
+async def test_placeholders_are_rows_of_nulls() -> None:
+    """What stands for a record without an answer is a row, however many columns there are."""
+    found = await table(b'""\n1,a\n""\n', CSV)
+    assert found.to_pydict() == {"SageMakerOutput_1": [None, 1, None], "SageMakerOutput_2": [None, "a", None]}
+    assert (await table(b'""\n2\n', CSV, "n:int8")).to_pydict() == {"n": [None, 2]}
+    assert (await table(b'""\n""\n', CSV, "a:int8,b:string")).to_pydict() == {"a": [None] * 2, "b": [None] * 2}
+    assert (await table(b'null\n{"a":1}\n', JSON)).to_pydict() == {"a": [None, 1]}
+    assert (await table(b"null\n2\n", JSON)).to_pydict() == {"SageMakerOutput": [None, 2]}
 
 
 INPUT = pa.table({"id": [1, 2, 3], "k": pa.array(["u", "v", "u"]).dictionary_encode(), "e": [[1.5], None, []]})

@@ -3,7 +3,13 @@
 import pytest
 
 from millrace.dataplane.formats.csv_payloads import ManyCsvRecords, csv_payload_former
-from millrace.dataplane.formats.csv_records import CsvRecordSplitter, csv_records, nonblank_csv_records
+from millrace.dataplane.formats.csv_records import (
+    CsvRecordCount,
+    CsvRecordSplitter,
+    csv_records,
+    middle_record,
+    nonblank_csv_records,
+)
 from millrace.dataplane.payload import CorruptRecords, Payload, PayloadFormer, PayloadTooLarge
 from millrace.jobs.transform import BatchStrategy
 
@@ -84,3 +90,32 @@ def test_what_was_fed_in_part_is_told_by_its_record() -> None:
     for chunk in (b'1,"a\n', b'b"\n2\n3,"', b"c\n"):
         former.feed(chunk)
     assert former.reached() == (3, len(b'1,"a\nb"\n2\n'))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"1\n2\n3\n", (2, 1)),
+        (b'"a\nb"\n2\n', (6, 1)),
+        (b'1\n"a\n\n\nb"\n', (2, 1)),
+        (b'"long\nlong"\n2\n3', (12, 1)),
+        (b'"a\nb"\n', (0, 0)),
+        (b"1", (0, 0)),
+    ],
+)
+def test_a_body_is_cut_between_records(body: bytes, expected: tuple[int, int]) -> None:
+    """Two halves of a body are whole records each, at least one."""
+    assert middle_record(body) == expected
+
+
+def test_records_that_go_by_are_counted() -> None:
+    """Chunks may be cut anywhere; the last record needs no end."""
+    for step in (1, 4, 100):
+        count = CsvRecordCount()
+        data = QUOTED + b'4,"open\n'
+        for at in range(0, len(data), step):
+            count.add(data[at : at + step])
+        assert count.records == 4
+        count.finish()
+        count.finish()
+        assert count.records == 5

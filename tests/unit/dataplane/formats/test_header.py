@@ -75,6 +75,7 @@ async def test_a_repeated_header_passes_the_input_filter() -> None:
 @pytest.mark.parametrize("mode", CsvHeader)
 async def test_records_keep_their_places_in_the_object(mode: CsvHeader) -> None:
     """The header is record 1 of its object; room is that of the records alone, the limit holds for both."""
+    placed = []
     header = HeaderLine(mode, ALL)
     body = await records(header, b"h\n1\n2\n3\n")
     former = HeaderedPayloads(header, partial(payload_former, SplitType.LINE, BatchStrategy.MULTI_RECORD), 4)
@@ -84,10 +85,14 @@ async def test_records_keep_their_places_in_the_object(mode: CsvHeader) -> None:
     while (payload := former.take()) is not None:
         header.prefix(payload)
         payloads.append((payload.joined(), payload.record, payload.offset, payload.size, payload.sent_size))
+        placed.append(header.place(payload.record, payload.offset))
     if mode is CsvHeader.SKIP:
-        assert payloads == [(b"1\n2\n", 2, 2, 4, 4), (b"3\n", 4, 6, 2, 2)]
+        assert payloads == [(b"1\n2\n", 1, 0, 4, 4), (b"3\n", 3, 4, 2, 2)]
+        assert placed == [(2, 2), (4, 6)]
     else:
-        assert payloads == [(b"h\n%d\n" % n, n + 1, 2 * n, 2, 4) for n in (1, 2, 3)]
+        assert payloads == [(b"h\n%d\n" % n, n, 2 * (n - 1), 2, 4) for n in (1, 2, 3)]
+        assert placed == [(n + 1, 2 * n) for n in (1, 2, 3)]
+    assert former.taken() == (3, 6)
     assert former.buffered == 0
 
 
@@ -101,7 +106,8 @@ async def test_a_record_that_does_not_fit_behind_the_header_is_told() -> None:
     for _ in range(2):  # it is told the same however often it is asked for
         with pytest.raises(PayloadTooLarge) as caught:
             former.take()
-        assert (caught.value.record, caught.value.offset) == (2, 5)
+        assert (caught.value.record, caught.value.offset) == (1, 0)
+        assert header.place(1, 0) == (2, 5)
     former = HeaderedPayloads(header, partial(payload_former, SplitType.LINE, BatchStrategy.SINGLE_RECORD), 5)
     with pytest.raises(PayloadTooLarge) as caught:
         former.take()
@@ -109,16 +115,16 @@ async def test_a_record_that_does_not_fit_behind_the_header_is_told() -> None:
 
 
 async def test_a_quote_left_open_behind_a_header_is_told_by_its_place() -> None:
-    """Errors of records count the header too."""
+    """Errors of records are placed behind the header too."""
     header = repeated()
     body = await records(header, b'h\n1\n"2\n', quoted=True)
     former = HeaderedPayloads(header, partial(csv_payload_former, BatchStrategy.MULTI_RECORD), 0)
     former.feed(body)
-    assert former.reached() == (3, 4)
+    assert header.place(*former.reached()) == (3, 4)
     former.finish()
     with pytest.raises(CorruptRecords) as caught:
         former.take()
-    assert (caught.value.record, caught.value.offset) == (3, 4)
+    assert header.place(caught.value.record, caught.value.offset) == (3, 4)
 
 
 async def test_the_header_of_a_table_is_no_record() -> None:
@@ -130,4 +136,5 @@ async def test_the_header_of_a_table_is_no_record() -> None:
     payload = former.take()
     assert payload is not None
     header.prefix(payload)
-    assert (payload.joined(), payload.record, payload.offset) == (b"h\n1\n", 1, 0)
+    assert payload.joined() == b"h\n1\n"
+    assert header.place(payload.record, payload.offset) == (1, 0)
