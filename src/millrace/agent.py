@@ -35,11 +35,13 @@ from millrace.jobs.training import TrainingOutcome
 from millrace.jobs.transform import InstanceOutcome
 from millrace.log_format import set_up_logging
 from millrace.ports.jobs import InstanceRef, NoSuchJob
+from millrace.ports.journal import Journal
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
 from millrace.store.opening import load_driver, open_agent_database
 from millrace.store.sql_jobs import SqlJobStore
+from millrace.store.sql_journal import SqlJournal
 from millrace.store.sql_keys import SqlKeyStore
 from millrace_algorithms.serving.memory import keep_freed_memory
 
@@ -193,7 +195,13 @@ class Agent:
             runtime=self._runtime,
             endpoint_url=self._endpoint_url,
             mint_credentials=self._mint_credentials,
+            journal=self._journal(session),
         )
+
+    def _journal(self, session: Session) -> Journal | None:
+        if not isinstance(session, AgentSession):
+            return None
+        return SqlJournal(self._database, self._ref, agent_id=session.agent_id, clock=self._clock)
 
     async def _mint_credentials(self, session_name: str) -> dict[str, str]:
         """Return temporary keys of the execution role, as the variables that AWS clients read."""

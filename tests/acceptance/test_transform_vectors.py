@@ -525,6 +525,40 @@ async def test_a_framed_record_counts_with_its_framing(settings: dict[str, Any])
         assert (failure.record, failure.offset) == (2, MIB)
 
 
+UNLIMITED = {"max_payload_bytes": 0}
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "records"),
+    [
+        ({**RECORDIO, **MANY_FRAMES}, R04 * 3, 3),
+        ({**TFRECORD, **MANY_FRAMES}, T01, 2),
+        ({**MULTI, **LINES}, b"a\n\nb", 3),
+        (LINES, b"a\n\nb", 1),
+    ],
+)
+async def test_records_of_streamed_objects_are_counted(settings: dict[str, Any], given: bytes, records: int) -> None:
+    """An object that is streamed through as one request counts as many records as it has."""
+    result = await run_job(job(**settings, **UNLIMITED), LEN, given)
+    assert result.output == b"%d\n" % len(given)
+    assert result.outcome.progress.records == records
+
+
+@pytest.mark.parametrize("damaged", [R08 + R01, R01[:-13]])
+async def test_framing_of_streamed_objects_is_checked(damaged: bytes) -> None:
+    """Damage is told as in objects that are split, and nothing is written."""
+    result = await run_job(job(**{**RECORDIO, **MANY_FRAMES, **UNLIMITED}), LEN, R01 + damaged)
+    assert result.objects.keys("b", "out/") == []
+    failure = result.outcome.failures[0]
+    assert (failure.label, failure.record, failure.offset) == ("ClientError", 3, 24)
+
+
+async def test_empty_records_without_a_payload_limit_are_requests() -> None:
+    """A chunked request of an empty record has an empty body, and the connection can be used again."""
+    result = await run_job(job(**RECORDIO, **UNLIMITED), LEN, bytes.fromhex("0a23d7ce00000000") * 2 + R01)
+    assert result.output == b"0\n0\n1\n3\n"
+
+
 # -- 9.5 assembly
 
 ASSEMBLY = vectors(

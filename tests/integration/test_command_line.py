@@ -77,7 +77,7 @@ def test_transform_tells_what_failed(data_dir: Path, tmp_path: Path) -> None:
     [
         (("--max-payload-in-mb", "101"), "MaxPayloadInMB must not exceed 100"),
         (("--input-filter", "$.name"), "InputFilter"),
-        (("--split-type", "RecordIO"), "RecordIO"),
+        (("--split-type", "RecordIO", "--input-filter", "$.a"), "InputFilter"),
         (("--model", "nobody"), "nobody"),
         (("--input", "/no/such/place"), "--input: there is no file or folder /no/such/place"),
         (("--output", "s3://"), "--output"),

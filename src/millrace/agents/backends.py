@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from millrace.agents.session import Session
+from millrace.ports.journal import Journal
 from millrace.ports.logs import LogStore
 from millrace.ports.objects import ObjectStore
 from millrace.ports.runtime import ImageCatalog, Runtime
@@ -16,7 +17,8 @@ class AgentBackends:
     """The seams that agents use.
 
     `endpoint_url` is where containers reach the server, None without one. `mint_credentials` returns temporary keys
-    for a session name, as the variables that AWS clients read.
+    for a session name, as the variables that AWS clients read. `journal` is where work that can be taken up is told of,
+    None where nobody would take it up.
     """
 
     session: Session
@@ -26,3 +28,4 @@ class AgentBackends:
     runtime: Runtime
     endpoint_url: str | None
     mint_credentials: Callable[[str], Awaitable[Mapping[str, str]]]
+    journal: Journal | None = None

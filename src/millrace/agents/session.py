@@ -86,7 +86,7 @@ class AgentSession:
         self.suspended = False
         self.read_progress: Callable[[], Mapping[str, Any] | None] = lambda: None
         self._jobs = jobs
-        self._agent_id = agent_id
+        self.agent_id = agent_id
         self._interval = heartbeat_seconds
 
     @classmethod
@@ -136,7 +136,7 @@ class AgentSession:
                 await asyncio.wait_for(nudge.wait(), self._interval)
             nudge.clear()
             try:
-                if await self._jobs.heartbeat(self.ref, self._agent_id, self.read_progress()):
+                if await self._jobs.heartbeat(self.ref, self.agent_id, self.read_progress()):
                     self.stop.set()
                 heard = self.clock.monotonic()
             except StoreUnavailable:
@@ -159,7 +159,7 @@ class AgentSession:
 
     async def check_attempt(self) -> None:
         """As `check_lease`, but return for a suspended agent too: for what helps the attempt that follows."""
-        await self._jobs.heartbeat(self.ref, self._agent_id, None)
+        await self._jobs.heartbeat(self.ref, self.agent_id, None)
 
     async def post(self, event: Event) -> None:
         """Report an event; raises LeaseLost if the attempt was closed meanwhile."""
@@ -172,4 +172,4 @@ class AgentSession:
 
     async def report_progress(self) -> None:
         """Write the counters now, as at the end of the work."""
-        await self._jobs.heartbeat(self.ref, self._agent_id, self.read_progress())
+        await self._jobs.heartbeat(self.ref, self.agent_id, self.read_progress())

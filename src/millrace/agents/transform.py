@@ -24,6 +24,7 @@ from millrace.agents.serving import (
     serve_model,
 )
 from millrace.dataplane.capture import manifest_meta, plan_manifests
+from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.client import Client
 from millrace.dataplane.execution_parameters import container_environment, effective_settings
 from millrace.dataplane.failures import data_log_line
@@ -34,6 +35,8 @@ from millrace.errors import JobFailure
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import InstanceStarted
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
+from millrace.jobs.transform_options import job_options
+from millrace.moments import to_micros
 from millrace.names import Arn
 
 __all__ = ["LOG_GROUP", "TransformAgent"]
@@ -201,6 +204,8 @@ class TransformAgent:
         return await run_transform(
             self._spec,
             inputs,
+            options=job_options(self._spec.environment),
+            checkpoints=await self._checkpoints(),
             objects=self._backends.objects,
             address=served.address,
             effective=effective,
@@ -212,6 +217,18 @@ class TransformAgent:
             limits=self._limits,
             job_start=self._job_start,
             on_committed=None if self._spec.capture is None else self._captured.append,
+        )
+
+    async def _checkpoints(self) -> Checkpoints | None:
+        """Return where parts of outputs are committed, and what earlier attempts have committed."""
+        journal = self._backends.journal
+        if journal is None:
+            return None
+        return Checkpoints(
+            journal=journal,
+            work=f"{self._arn} {to_micros(self._created_at)}",
+            resumes=self._session.ref.attempt > 1,
+            found=await journal.load(),
         )
 
     async def _write_manifests(self) -> None:

@@ -46,6 +46,7 @@ from millrace.jobs.transform import (
     TransformSpec,
     transform_failure_reason,
 )
+from millrace.jobs.transform_options import job_options
 from millrace.names import DEFAULT_REGION, ObjectPrefix, sagemaker_arn
 from millrace.ports.objects import ObjectStoreError
 from millrace.services.sagemaker.models import KIND, execution_mode, model_containers
@@ -340,6 +341,8 @@ def _conclude(outcome: InstanceOutcome, request: TransformRequest, seconds: floa
         f"{now.objects_done} of {now.objects_total} objects, {now.records} records, {now.bytes_in / 1e6:.1f} MB in, "
         f"{now.bytes_out / 1e6:.1f} MB out, {seconds:.2f} s ({rate:,.0f} records/s); output in {request.output}"
     )
+    if now.records_failed:
+        print(f"{now.records_failed} bad records, told in {request.output}: <name>.errors.jsonl", file=sys.stderr)
     if outcome.stopped:
         print("millrace transform: stopped; finished objects stay", file=sys.stderr)
         return 130
@@ -347,7 +350,7 @@ def _conclude(outcome: InstanceOutcome, request: TransformRequest, seconds: floa
         at = "" if failure.record is None else f", record {failure.record} at byte {failure.offset}"
         answer = f": {failure.answer}" if failure.answer else ""
         print(f"failed: {failure.key}{at}: {failure.message}{answer}", file=sys.stderr)
-    reason = transform_failure_reason([outcome])
+    reason = transform_failure_reason([outcome], job_options(request.environment).failures_allowed)
     if reason is not None:
         print(f"millrace transform: {reason}", file=sys.stderr)
         return 1

@@ -52,6 +52,7 @@ from millrace.dataplane.plan import InputObject
 from millrace.dataplane.processing import RecordError, locate, processing_of
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.reading import ObjectReader
+from millrace.dataplane.record_count import record_count
 from millrace.dataplane.retry import (
     AttemptFailure,
     Trouble,
@@ -621,6 +622,9 @@ class _Run:
         if not self._chunked:
             connection.send(self._head, body, payload.sent_size)
             return
+        if not payload.sent_size:  # a chunk of no bytes would end the body, and the end be taken for a request
+            connection.send_raw((self._head, b"0\r\n\r\n"))
+            return
         parts = (body,) if isinstance(body, bytes) else body
         connection.send_raw((self._head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
 
@@ -1181,7 +1185,7 @@ class _Run:
             path=PATH,
             headers=self._headers,
             timeout_seconds=self._spec.invocation_timeout_seconds,
-            counts_lines=self._splits,
+            new_count=partial(record_count, self._spec.split),
             line_after=self._line_after_each,
             kept_bytes=4 * self._limits.answer_snippet_chars,
             clock=self._clock,
@@ -1213,6 +1217,8 @@ class _Run:
             self._fail_writing(lane, "ClientError", str(exc))
         except OSError as exc:
             self._fail_without_room(lane, exc)
+        except UnusableRecord as exc:
+            self._fail_too_large(lane, exc)
         except _UNREADABLE as exc:
             self._fail_reading(lane, exc)
         finally:

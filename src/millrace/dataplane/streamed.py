@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from millrace.clock import Clock
 from millrace.dataplane.client import Client, ConnectionFailed, Headers, InvocationTimeout, StreamedAnswer
 from millrace.dataplane.progress import Counters
+from millrace.dataplane.record_count import RecordCount
 from millrace.dataplane.retry import (
     AttemptFailure,
     Trouble,
@@ -43,8 +44,8 @@ class StreamedAttempt:
     path: str
     headers: Headers
     timeout_seconds: float
-    counts_lines: bool
-    """Whether a record is a line; else the object is one."""
+    new_count: Callable[[], RecordCount]
+    """Makes what counts the records of an attempt, and checks their framing."""
     line_after: bool
     """Whether a line feed follows the answer."""
     kept_bytes: int
@@ -64,7 +65,7 @@ class StreamedAttempt:
         `commit` takes the writer and how many records were sent.
         """
         writer: ObjectWriter | None = None
-        sent = _Sent()
+        sent = self.new_count()
         written = 0
         started = self.clock.monotonic()
         try:
@@ -114,32 +115,15 @@ class StreamedAttempt:
         )
 
     async def _counted(
-        self, head: bytes, rest: AsyncGenerator[bytes, None], sent: "_Sent"
+        self, head: bytes, rest: AsyncGenerator[bytes, None], sent: RecordCount
     ) -> AsyncGenerator[bytes, None]:
         """Yield all chunks and count their records."""
-        if not self.counts_lines:
-            sent.records = 1
-            yield head
-            async for chunk in rest:
-                yield chunk
-            return
-        chunk = head
-        sent.records = chunk.count(b"\n")
-        yield chunk
+        sent.add(head)
+        yield head
         async for chunk in rest:
-            sent.records += chunk.count(b"\n")
+            sent.add(chunk)
             yield chunk
-        if not chunk.endswith(b"\n"):
-            sent.records += 1
-
-
-class _Sent:
-    """What has been sent of an object in one attempt."""
-
-    __slots__ = ("records",)
-
-    def __init__(self) -> None:
-        self.records = 0
+        sent.finish()
 
 
 async def _first_bytes(answer: StreamedAnswer, limit: int) -> bytes:

@@ -18,6 +18,7 @@ from millrace.jobs.transform import (
     SplitType,
     TransformSpec,
 )
+from millrace.jobs.transform_options import job_options
 
 __all__ = ["parse_source_type", "validate_spec"]
 
@@ -53,6 +54,7 @@ def validate_spec(spec: TransformSpec) -> None:
     _check_join(spec)
     _check_filters(spec)
     _check_capture(spec)
+    job_options(spec.environment)
 
 
 def _check_payload(spec: TransformSpec) -> None:

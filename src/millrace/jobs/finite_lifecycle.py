@@ -41,9 +41,11 @@ from millrace.jobs.job import (
     StopInstance,
     StopRequested,
     TrainingJob,
+    TransformJob,
     Transition,
 )
 from millrace.jobs.transform import transform_failure_reason
+from millrace.jobs.transform_options import job_options
 
 __all__ = ["MESSAGES", "advance", "enter"]
 
@@ -188,7 +190,8 @@ def _verdict(job: Job, failed: Instance | None) -> tuple[JobStatus, str | None]:
         return JobStatus.STOPPED, None
     if any(instance.ending is not None and instance.ending.stopped for instance in job.instances):
         return JobStatus.STOPPED, None
-    reason = transform_failure_reason([it.outcome for it in job.instances if it.outcome is not None])
+    allowed = job_options(job.spec.environment).failures_allowed if isinstance(job, TransformJob) else None
+    reason = transform_failure_reason([it.outcome for it in job.instances if it.outcome is not None], allowed)
     if reason is not None:
         return JobStatus.FAILED, reason
     return JobStatus.COMPLETED, None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from millrace.errors import FAILURE_REASON_LIMIT
+from millrace.jobs.transform_options import FailuresAllowed
 from millrace.names import ObjectPrefix
 from millrace.told import printable, shortened
 
@@ -199,8 +200,10 @@ class InstanceOutcome:
     stopped: bool = False
 
 
-def transform_failure_reason(outcomes: Sequence[InstanceOutcome]) -> str | None:
+def transform_failure_reason(outcomes: Sequence[InstanceOutcome], allowed: FailuresAllowed | None = None) -> str | None:
     """Return a job's FailureReason out of its instances' outcomes, or None if no object failed.
+
+    No more records than `allowed` may be bad, in all instances together.
 
     SageMaker's own text stands first, for clients that match it; what it leaves to the log follows: how many objects
     failed, and where and why the first one did.
@@ -210,7 +213,7 @@ def transform_failure_reason(outcomes: Sequence[InstanceOutcome]) -> str | None:
     """
     failures = [failure for outcome in outcomes for failure in outcome.failures]
     if not failures:
-        return None
+        return _too_many_bad_records(outcomes, allowed)
     count = sum(max(outcome.failure_count, len(outcome.failures)) for outcome in outcomes)
     total = sum(outcome.progress.objects_total for outcome in outcomes)
     first = min(failures, key=lambda failure: (FAILURE_PRECEDENCE.index(failure.label), failure.key.encode()))
@@ -223,3 +226,14 @@ def transform_failure_reason(outcomes: Sequence[InstanceOutcome]) -> str | None:
     if first.answer and first.answer != first.message:
         text += f": {' '.join(first.answer.split())}"
     return printable(text)[:FAILURE_REASON_LIMIT]
+
+
+def _too_many_bad_records(outcomes: Sequence[InstanceOutcome], allowed: FailuresAllowed | None) -> str | None:
+    failed = sum(outcome.progress.records_failed for outcome in outcomes)
+    records = failed + sum(outcome.progress.records for outcome in outcomes)
+    if allowed is None or not allowed.exceeded(failed, records):
+        return None
+    return (
+        f"AlgorithmError: See job logs for more information. {failed} of {records} records failed, more than "
+        f"{allowed.text} (MILLRACE_MAX_FAILED_RECORDS)"
+    )
