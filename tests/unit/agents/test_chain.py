@@ -235,10 +235,26 @@ async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 @asynccontextmanager
 async def played(serve: Callable[..., Awaitable[None]]) -> AsyncIterator[Address]:
-    """Have a container's part played by a function that reads and writes as it likes."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    """Have a container's part played by a function that reads and writes as it likes, once for each connection."""
+    playing: set[asyncio.Task[None]] = set()
+
+    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        playing.add(task)
+        try:
+            await serve(reader, writer)
+        finally:
+            playing.discard(task)
+            writer.transport.abort()
+
+    server = await asyncio.start_server(play, "127.0.0.1", 0)
     async with server:
         yield Address(port=server.sockets[0].getsockname()[1])
+        for task in playing:
+            task.cancel()
+        while playing:
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("place", [1, 2])
@@ -355,12 +371,165 @@ async def test_the_socket_of_a_killed_agent_is_replaced(make: MakeRig, tmp_path:
     assert (await rig.ask(b"x")).body == b"x12"
 
 
+async def raw(rig: Rig) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    assert rig.client.address.path is not None
+    return await asyncio.open_unix_connection(rig.client.address.path)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    """Return the body of the next answer, which must have a length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
+    return await reader.readexactly(int(length.partition(b":")[2]))
+
+
+def invocation(body: bytes, *, last: bool = True) -> bytes:
+    """Return a request, its length the last of its headers, as a part of ours sends it, or not."""
+    length = b"Content-Length: %d\r\n" % len(body)
+    other = b"Content-Type: text/csv\r\n"
+    return b"POST /invocations HTTP/1.1\r\nHost: x\r\n%b\r\n%b" % (other + length if last else length + other, body)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("size", [1, 7, 40, 200, 5000])
+async def test_requests_are_whole_however_they_are_cut(make: MakeRig, size: int, last: bool) -> None:
+    """Whether their heads are known already, and whether they come in one segment or in many."""
+    rig = await make(says(b"1"), says(b"2"))
+    reader, writer = await raw(rig)
+    bodies = [b"", b"x" * 100, b"a\r\n\r\nContent-Length: 3\r\n\r\n", b"y" * 1000]
+    for body in [*bodies, *bodies]:
+        request = invocation(body, last=last)
+        for start in range(0, len(request), size):
+            writer.write(request[start : start + size])
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert await read_answer(reader) == body + b"12"
+    writer.close()
+    assert rig.servers[0].bodies == [*bodies, *bodies]
+    assert {it.headers["content-type"] for it in rig.servers[0].requests} == {"text/csv"}
+
+
+async def test_a_second_request_before_the_answer_is_refused(make: MakeRig) -> None:
+    """Nothing of ours does that, and answers could be taken for each other's."""
+    rig = await make(says(b"1"), never)
+    reader, writer = await raw(rig)
+    writer.write(invocation(b"first") + invocation(b"second"))
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
+    known, after = await raw(rig)
+    after.write(invocation(b"first"))
+    await rig.servers[1].received(1)
+    after.write(invocation(b"second"))
+    with suppress(ConnectionError):
+        assert await known.read() == b""
+    after.close()
+
+
+async def test_a_kept_connection_that_a_container_has_closed_is_no_failure(make: MakeRig) -> None:
+    """The request is sent again on a new one; nobody hears of it."""
+    rig = await make(says(b"1"), says(b"2"))
+    assert (await rig.ask(b"x")).body == b"x12"
+    for server in rig.servers:
+        server.close_connections()
+    assert (await rig.ask(b"y")).body == b"y12"
+    assert rig.servers[0].bodies == [b"x", b"y"]
+
+
+async def test_a_container_that_closes_after_each_answer_is_asked_on_new_connections(make: MakeRig) -> None:
+    """As HTTP/1.0 servers do, which say the length of their answers by closing."""
+
+    async def once(request: ModelRequest) -> ModelReply:
+        return ModelReply(body=request.body + b"!", until_close=True)
+
+    rig = await make(once, says(b"1", ("Connection", "close")), once)
+    for number in range(3):
+        assert (await rig.ask(b"%d" % number)).body == b"%d!1!" % number
+
+
+async def serve_one_at_a_time(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, free: asyncio.Lock) -> None:
+    """Answer all requests of one connection before the next one is looked at."""
+    async with free:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                chunked = b"transfer-encoding: chunked" in head.lower()
+                closes = b"connection: close" in head.lower()
+                if chunked:
+                    await reader.readuntil(b"0\r\n\r\n")
+                elif (found := head.lower().partition(b"content-length: ")[2]) != b"":
+                    await reader.readexactly(int(found.partition(b"\r\n")[0]))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                if closes:
+                    break
+    writer.close()
+
+
+async def test_a_server_with_one_thread_is_never_left_waiting(make: MakeRig) -> None:
+    """It reads the next request on the connection it has, and no other: so there is one at a time."""
+    free = asyncio.Lock()
+    async with played(lambda reader, writer: serve_one_at_a_time(reader, writer, free)) as single:
+        rig = await make(single, says(b"!"))
+        close = ("Connection", "close")
+        assert (await rig.ask(b"", close, path="/execution-parameters")).body == b"ok"
+        for body in (b"x", chunks(b"x"), b"y", chunks(b"y"), b"z"):
+            assert (await rig.ask(body)).body == b"ok!"
+
+
+async def test_an_answer_is_read_no_faster_than_the_client_takes_it(make: MakeRig) -> None:
+    """What is on its way is bounded, and nothing of it is lost: the connections go on being used."""
+    size = 64 * MIB
+    rig = await make(says(b""), answers(ModelReply(body=b"z" * size)))
+    reader, writer = await raw(rig)
+    for _ in range(2):
+        writer.write(invocation(b"x"))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"Content-Length: %d\r\n" % size in head
+        left = size
+        while left:
+            left -= len(await reader.read(min(left, MIB)))
+    writer.close()
+
+
+async def test_an_endless_answer_waits_for_a_client_that_does_not_read(make: MakeRig) -> None:
+    """The container can't send more than what fits on the way."""
+    rig = await make(says(b""), endless_echo)
+    reader, writer = await raw(rig)
+    writer.write(invocation(b"x"))
+    await reader.readuntil(b"\r\n\r\n")
+    before = -1
+    while rig.servers[1].poured != before:  # it stands still once everything between is full
+        before = rig.servers[1].poured
+        for _ in range(200):
+            await asyncio.sleep(0)
+    assert before < 64 * MIB
+    writer.close()
+
+
+async def test_an_error_page_without_an_end_is_cut(make: MakeRig) -> None:
+    """Wherever in the chain it comes from."""
+
+    async def fail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"1000\r\n" + b"z" * 4096 + b"\r\n")
+                await writer.drain()
+        writer.close()
+
+    async with played(fail) as failing:
+        for rig in (await make(failing, says(b"2")), await make(says(b"1"), failing)):
+            answer = await rig.ask(b"x")
+            assert answer.status == 500
+            assert len(answer.body) == ERROR_BYTES + len("container-1: ")
+
+
 async def test_what_is_no_http_is_dropped(make: MakeRig) -> None:
     """So are heads longer than any part of ours sends."""
     rig = await make(says(b"1"), says(b"2"))
-    assert rig.client.address.path is not None
     for garbage in (b"\x16\x03\x01\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"y" * 70_000 + b"\r\n\r\n"):
-        reader, writer = await asyncio.open_unix_connection(rig.client.address.path)
+        reader, writer = await raw(rig)
         writer.write(garbage)
         with suppress(ConnectionError):  # the rest of it was not read
             assert await reader.read() == b""
