@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.dataplane.batch import ManyLines
+from millrace.dataplane.csv_records import CsvRecordSplitter, count_records, csv_records
 from millrace.dataplane.formats.csv_payloads import ManyCsvRecords, csv_payload_former
-from millrace.dataplane.formats.csv_records import CsvRecordSplitter, count_records, csv_records
 from millrace.dataplane.formats.row_blocks import row_blocks
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.payload import CorruptRecords, Payload, PayloadFormer, PayloadTooLarge

@@ -5,7 +5,7 @@ come back as n rows, or rows would be joined with other rows than their own.
 """
 
 from millrace.dataplane.batch import Payload
-from millrace.dataplane.formats.csv_records import PLACEHOLDER_ROW, nonblank_csv_records
+from millrace.dataplane.csv_records import PLACEHOLDER_ROW, nonblank_csv_records
 from millrace.dataplane.jsonpath import Format
 from millrace.dataplane.processing import Processing, RecordError
 from millrace.dataplane.rows import RowError, nonblank_lines, parse_json, serialize_json

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from millrace.dataplane.csv_records import PLACEHOLDER_ROW, nonblank_csv_records
 from millrace.dataplane.formats.arrow_errors import arrow_errors
 from millrace.dataplane.formats.column_types import (
     ANSWER_COLUMN,
@@ -20,7 +21,6 @@ from millrace.dataplane.formats.column_types import (
     rows_told,
 )
 from millrace.dataplane.formats.columns import OutputColumn
-from millrace.dataplane.formats.csv_records import PLACEHOLDER_ROW, nonblank_csv_records
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.rows import RowError, parse_csv
 

@@ -3,7 +3,7 @@
 from collections import deque
 
 from millrace.dataplane.batch import SingleRecords
-from millrace.dataplane.formats.csv_records import CsvRecordSplitter, count_records, last_record_end, unended_quote
+from millrace.dataplane.csv_records import CsvRecordSplitter, count_records, last_record_end, unended_quote
 from millrace.dataplane.payload import Payload, PayloadFormer, PayloadTooLarge
 from millrace.jobs.transform import BatchStrategy
 

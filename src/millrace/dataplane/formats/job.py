@@ -4,11 +4,12 @@ What needs pyarrow is imported when it is first used: the import takes a fifth o
 need.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 from millrace.dataplane.batch import payload_former
 from millrace.dataplane.formats.answer_rows import AnswerRows
@@ -20,13 +21,14 @@ from millrace.dataplane.formats.header import HeaderedPayloads, HeaderLine, with
 from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, CsvHeader, FormatOptions, TableForm, format_options
 from millrace.dataplane.formats.output_names import row_names
+from millrace.dataplane.formats.writers import EncodedWriter, TableFileWriter
 from millrace.dataplane.jsonpath import Format, format_of, parse_filter
 from millrace.dataplane.payload import PayloadFormer
 from millrace.dataplane.processing import Processing, processing_of
 from millrace.dataplane.rows import serialize_csv
 from millrace.jobs.transform import BatchStrategy, JoinSource, TransformSpec
 from millrace.names import ObjectRef
-from millrace.ports.objects import ObjectInfo, ObjectStore
+from millrace.ports.objects import ObjectInfo, ObjectStore, ObjectWriter
 
 __all__ = ["JobFormats"]
 
@@ -213,6 +215,46 @@ class JobFormats:
         if options.output_format is not None:
             return {"content-type": _TABLE_TYPES[options.output_format]}
         return {} if options.output_compression is None else {"content-encoding": str(options.output_compression)}
+
+    async def open_writer(
+        self,
+        open_object: Callable[[], Awaitable[ObjectWriter]],
+        *,
+        objects: ObjectStore,
+        ref: ObjectRef,
+        header: HeaderLine | None,
+        kept_rows: Path,
+        at: int = 0,
+        etag: str | None = None,
+    ) -> ObjectWriter:
+        """Return what takes the assembled text of one output and writes it in the job's format.
+
+        Args:
+            open_object: Opens the object itself: at once, or for a table when the rows are complete; then it may not be
+                one that is gone on with.
+            objects: Where the input is.
+            ref: The input.
+            header: The input's, read already unless this goes on with an output.
+            kept_rows: A file of this output alone, for the rows that become a table.
+            at: Bytes of an earlier writer's that are kept, as its `checkpoint` told them: of the object, or of the
+                file. 0 to begin anew.
+            etag: That of the input's version.
+
+        Raises:
+            UnfitFormat: OutputFilter does not fit the header.
+            DraftLost: The file has not as many bytes.
+        """
+        if self.writes_tables:
+            table = partial(self.table, objects=objects, ref=ref, header=header, etag=etag)
+            return TableFileWriter(kept_rows, at=at, open_writer=open_object, table=table)
+        begin = b"" if at else self.output_start(header)
+        writer = await open_object()
+        encoder = self.encoder(resumed=at > 0)
+        if encoder is not None:
+            writer = EncodedWriter(writer, encoder)
+        if begin:
+            await writer.write(begin)
+        return writer
 
     def table(
         self, rows: Rows, *, objects: ObjectStore, ref: ObjectRef, header: HeaderLine | None, etag: str | None = None

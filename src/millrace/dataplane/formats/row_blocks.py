@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from millrace.dataplane.formats.csv_records import last_record_end
+from millrace.dataplane.csv_records import last_record_end
 from millrace.dataplane.formats.unreadable import UnfitFormat
 
 __all__ = ["BLOCK_BYTES", "row_blocks"]

@@ -2,14 +2,14 @@
 
 import pytest
 
-from millrace.dataplane.formats.csv_payloads import ManyCsvRecords, csv_payload_former
-from millrace.dataplane.formats.csv_records import (
+from millrace.dataplane.csv_records import (
     CsvRecordCount,
     CsvRecordSplitter,
     csv_records,
     middle_record,
     nonblank_csv_records,
 )
+from millrace.dataplane.formats.csv_payloads import ManyCsvRecords, csv_payload_former
 from millrace.dataplane.payload import CorruptRecords, Payload, PayloadFormer, PayloadTooLarge
 from millrace.jobs.transform import BatchStrategy
 
