@@ -40,8 +40,7 @@ class KeptDraft:
         size = os.fstat(descriptor).st_size
         if size < at:
             raise DraftLost(_name(path), f"{at} bytes are to be kept, and it has {size}")
-        os.ftruncate(descriptor, at)
-        os.utime(descriptor)  # how old it is, is counted from its last writer
+        os.ftruncate(descriptor, at)  # which sets its time, even where it cuts off nothing: it is of use again
         self.descriptor = descriptor
         self.path = path
         self.size = at

@@ -48,6 +48,58 @@ def test_a_file_holds_what_was_appended(folder: Path, sizes: list[int], cached: 
     assert (folder / "file").read_bytes() == text[:start]
 
 
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(0, 12_000), max_size=12),
+    cached=st.integers(0, 3),
+    ends=st.lists(st.integers(0, 40_000), max_size=4),
+)
+def test_a_file_is_gone_on_with_anywhere(folder: Path, sizes: list[int], cached: int, ends: list[int]) -> None:
+    """Wherever it was cut, within a block or not, what follows is appended there; a flush has all in the file."""
+    text = bytes(range(251)) * 700
+    with opened(folder / "on") as descriptor:
+        at = 0
+        for end in [*ends, None]:
+            file = LargeFile(descriptor, cached_bytes=cached * 4096, at=at, block_bytes=4096)
+            for size in sizes:
+                file.append(memoryview(text)[at : at + size])
+                at = min(len(text), at + size)
+                if size % 2:
+                    file.flush()
+                    assert os.fstat(descriptor).st_size == at
+            if end is None:
+                file.finish()
+                break
+            file.flush()
+            file.forget()
+            at = min(at, end)
+            os.ftruncate(descriptor, at)
+    assert (folder / "on").read_bytes() == text[:at]
+
+
+def test_what_is_in_the_file_is_not_written_again(folder: Path) -> None:
+    """Neither what was flushed, nor what was read back, until the block is full."""
+    with opened(folder / "flushed") as descriptor:
+        file = LargeFile(descriptor, cached_bytes=0, block_bytes=4096)
+        file.append(memoryview(b"abc"))
+        file.flush()
+        os.pwrite(descriptor, b"X", 0)
+        file.append(memoryview(b"def"))
+        file.flush()
+        assert os.pread(descriptor, 10, 0) == b"Xbcdef"
+        file = LargeFile(descriptor, cached_bytes=0, at=6, block_bytes=4096)
+        os.pwrite(descriptor, b"Y", 1)
+        file.append(memoryview(b"ghi"))
+        file.finish()
+        assert os.pread(descriptor, 10, 0) == b"XYcdefghi"
+
+
+def test_a_file_that_was_cut_meanwhile_is_not_gone_on_with(folder: Path) -> None:
+    """It has not the bytes that its block began with."""
+    with opened(folder / "cut") as descriptor, pytest.raises(OSError, match="cut to fewer than 5000 bytes"):
+        LargeFile(descriptor, cached_bytes=0, at=5000, block_bytes=4096)
+
+
 def test_a_file_system_in_memory_is_written_as_usual() -> None:
     """Where nothing can be written past the cache, all bytes are written through it."""
     text = os.urandom(2 * MIB + 5)

@@ -219,6 +219,38 @@ async def test_what_was_committed_meanwhile_is_not_written_to(tmp_path: Path) ->
     await writer.abort()
 
 
+async def test_a_lock_is_on_the_file_that_the_name_is_of(tmp_path: Path) -> None:
+    """Who opens a file that another one then removes has not got the draft."""
+    path = os.fsencode(tmp_path / "drafts" / "job")
+
+    def take_and_remove() -> int:
+        taken = 0
+        for _ in range(300):
+            try:
+                descriptor = lock_kept(path, make=True)
+            except DraftHeld:
+                continue
+            assert os.path.samestat(os.fstat(descriptor), os.stat(path))
+            os.unlink(path)
+            os.close(descriptor)
+            taken += 1
+        return taken
+
+    taken = await asyncio.gather(*(asyncio.to_thread(take_and_remove) for _ in range(4)))
+    assert all(taken)
+
+
+async def test_aborting_leaves_a_draft_that_is_not_ones_own(tmp_path: Path) -> None:
+    """As after somebody removed the file by hand, and another writer began anew."""
+    first = draft_writer(tmp_path / "job", RecordingSync())
+    (tmp_path / "job").unlink()
+    second = draft_writer(tmp_path / "job", RecordingSync())
+    await first.abort()
+    assert (tmp_path / "job").exists()
+    await second.abort()
+    assert not (tmp_path / "job").exists()
+
+
 async def test_waiting_for_a_draft_has_an_end(tmp_path: Path) -> None:
     """After a few seconds the caller is told, and nothing was changed."""
     clock = ManualClock()
