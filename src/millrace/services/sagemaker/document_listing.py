@@ -18,7 +18,7 @@ def list_documents(documents: Sequence[Document], params: Params) -> tuple[list[
     key = _name_key if by_name else _time_key
     descending = params.get("SortOrder", "Descending") == "Descending"
     chosen.sort(key=key, reverse=descending)
-    after = parse_token(params)
+    after = parse_token(params, *((str, int) if by_name else (int, str)))
     if after is not None:
         chosen = [it for it in chosen if (key(it) < after if descending else key(it) > after)]
     limit = params.get("MaxResults", DEFAULT_PAGE)

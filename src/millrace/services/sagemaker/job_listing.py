@@ -38,6 +38,7 @@ def list_handler(jobs: JobStore, kind: JobKind, member: str, summarize: _Summari
 def job_query(kind: JobKind, context: Context, params: Params) -> JobQuery:
     """Return what a List request asks for."""
     status: Any = params.get("StatusEquals")
+    sort_by = _SORT_BY.get(params.get("SortBy", "CreationTime"), "created_at")
     return JobQuery(
         kind=kind,
         region=context.region,
@@ -47,10 +48,10 @@ def job_query(kind: JobKind, context: Context, params: Params) -> JobQuery:
         created_before=params.get("CreationTimeBefore"),
         modified_after=params.get("LastModifiedTimeAfter"),
         modified_before=params.get("LastModifiedTimeBefore"),
-        sort_by=_SORT_BY.get(params.get("SortBy", "CreationTime"), "created_at"),
+        sort_by=sort_by,
         descending=params.get("SortOrder", "Descending") == "Descending",
         limit=params.get("MaxResults", DEFAULT_PAGE),
-        after=parse_token(params),
+        after=parse_token(params, int if sort_by == "created_at" else str, int),
     )
 
 

@@ -16,6 +16,8 @@ DEFAULT_PAGE = 10
 
 _PAGING = ("NextToken", "MaxResults")
 
+_INT64 = 1 << 63
+
 
 def print_token(after: tuple[Any, Any] | None, params: Mapping[str, Any]) -> str | None:
     """Return the token that goes on after an entry, or None at the end."""
@@ -24,8 +26,8 @@ def print_token(after: tuple[Any, Any] | None, params: Mapping[str, Any]) -> str
     return base64.urlsafe_b64encode(orjson.dumps([_filters(params), *after])).decode()
 
 
-def parse_token(params: Mapping[str, Any]) -> tuple[Any, Any] | None:
-    """Return what a request's NextToken holds, or None without one.
+def parse_token(params: Mapping[str, Any], value_type: type, tie_type: type) -> tuple[Any, Any] | None:
+    """Return what a request's NextToken holds, values of these types, or None without one.
 
     Raises:
         ValidationError: The token is not ours, or was begun with other filters.
@@ -39,7 +41,13 @@ def parse_token(params: Mapping[str, Any]) -> tuple[Any, Any] | None:
         raise ValidationError(f"NextToken is not valid: {token!r}") from None
     if filters != _filters(params):
         raise ValidationError("NextToken belongs to a listing with other filters or another order.")
+    if not (_is_place(value, value_type) and _is_place(tie, tie_type)):  # a client can make up all of a token
+        raise ValidationError(f"NextToken is not valid: {token!r}")
     return value, tie
+
+
+def _is_place(value: Any, expected: type) -> bool:
+    return type(value) is expected and (type(value) is not int or -_INT64 <= value < _INT64)
 
 
 def _filters(params: Mapping[str, Any]) -> str:

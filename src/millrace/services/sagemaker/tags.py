@@ -37,8 +37,8 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         arn = _arn(params)
         document = await documents.find(KIND, context.region, arn)
         tags = list(_tags(None if document is None else document.content).items())
-        after = parse_token(params)
-        start = int(after[0]) if after is not None else 0
+        after = parse_token(params, int, int)
+        start: int = 0 if after is None else after[0]
         limit = params.get("MaxResults", PAGE)
         page = tags[start : start + limit]
         more = (start + limit, 0) if start + limit < len(tags) else None
