@@ -1,6 +1,7 @@
 """Models of several containers through boto3, on a real server with real containers."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from millrace.settings import as_environment
-from tests.integration.platform import IMAGE, ROLE, Platform, wait_until
+from tests.integration.platform import IMAGE, PROGRAM, ROLE, Platform, wait_until
 from tests.integration.test_endpoints import ask, create, delete, settled, variant
+from tests.sandbox_rig import needs_sandbox
 
 GROUP = "/aws/sagemaker/TransformJobs"
 
@@ -183,6 +185,32 @@ def test_a_job_survives_kills(own_platform: Platform, tmp_path: Path, victim: st
     assert own_platform.ended_transform("p-killed")["TransformJobStatus"] == "Completed"
     assert own_platform.get("s3://shop/p-killed/a.csv.out") == b"1,2,a,b\n3,4,a,b\n5,6,a,b\n\n"
     assert not own_platform.processes("brought_program")
+
+
+DOCKERFILE = """\
+FROM python:3.11-slim
+LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
+ENV SAGEMAKER_BASE_DIR=/
+COPY brought_program.py /srv/
+ENTRYPOINT ["python", "/srv/brought_program.py"]
+"""
+
+
+@needs_sandbox
+@pytest.mark.spec("batch-transform 7 ports")
+def test_containers_of_brought_images_are_chained(platform: Platform, tmp_path: Path) -> None:
+    """Each listens on port 8080 of a network of its own, as its image's label has it told; a host image goes along."""
+    (tmp_path / "Dockerfile").write_text(DOCKERFILE)
+    shutil.copy(PROGRAM, tmp_path)
+    built = millrace(platform, "image", "build", "--tag", "chained:1", str(tmp_path))
+    assert built.returncode == 0, built.stderr
+    containers = [{"Image": image, "Environment": tag(image[:1])} for image in ("chained:1", IMAGE, "chained:1")]
+    sagemaker = platform.client("sagemaker")
+    sagemaker.create_model(ModelName="boxes", ExecutionRoleArn=ROLE, Containers=containers)
+    platform.transform("p-boxes", "boxes", "s3://shop/in/a.csv")
+    found = platform.ended_transform("p-boxes")
+    assert found["TransformJobStatus"] == "Completed", found
+    assert platform.get("s3://shop/p-boxes/a.csv.out").splitlines()[0] == b"1,2,c,0,c"
 
 
 # -- endpoints
