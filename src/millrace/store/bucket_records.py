@@ -53,6 +53,7 @@ class BucketRecords:
         self._write = write
         self._kept: dict[Path, _Kept] = {}
         self._looked: dict[str, BucketState] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def create(self, bucket: BucketFolder, info: BucketInfo) -> None:
         """Record a new bucket."""
@@ -66,6 +67,9 @@ class BucketRecords:
         Raises:
             NoSuchBucket: There is none.
         """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # another one has no turns any more, or runs beside this one
+            self._looked, self._loop = {}, loop
         state = self._looked.get(bucket.name)
         if state is not None:
             return state
@@ -73,7 +77,7 @@ class BucketRecords:
             raise NoSuchBucket(bucket.name)
         state = self._read(bucket)
         if not self._looked:
-            asyncio.get_running_loop().call_soon(self.look_again)
+            loop.call_soon(self.look_again)
         self._looked[bucket.name] = state
         return state
 

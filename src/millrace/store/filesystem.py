@@ -484,7 +484,7 @@ class FilesystemObjects:
 
     def _facts_of(self, bucket: BucketFolder, ref: ObjectRef, file: OpenFile) -> ObjectInfo:
         """Return the facts of an open object: the same object for as long as nothing changes."""
-        info = self._listed.find(file.path, file.stat)
+        info = self._listed.find(ref.bucket, file.path, file.stat)
         if info is None:
             info = _info(ref, file.stat, bucket.facts.read(file.descriptor, file.stat))
             self._listed.keep(file.path, file.stat, info)
@@ -580,7 +580,7 @@ class FilesystemObjects:
             assert path is not None, "a folder's key ends with the delimiter, so it was folded"
             try:
                 stat = os.stat(path, follow_symlinks=follow)
-                info = find(path, stat)
+                info = find(bucket.name, path, stat)
                 if info is None:
                     facts = bucket.facts.read(path, stat)
                     info = _info(ObjectRef(bucket.name, key.decode()), stat, facts)

@@ -1,4 +1,4 @@
-"""Remember what a listing has read about files, for as long as the files are what they were.
+"""Remember what has been read about files, for as long as the files are what they were.
 
 Listings ask for the facts of a thousand files at a time, and clients list the same keys again and again. The time of
 the last change of a file's inode changes with its bytes and with its attributes, so one stat tells whether what is
@@ -29,13 +29,15 @@ class ListedFacts:
         self._max_files = max_files
         self._kept: dict[bytes, tuple[Version, ObjectInfo]] = {}
 
-    def find(self, path: bytes, stat: os.stat_result) -> ObjectInfo | None:
-        """Return what is remembered of a file, if it still holds."""
+    def find(self, bucket: str, path: bytes, stat: os.stat_result) -> ObjectInfo | None:
+        """Return what is remembered of a file, if it still holds; of another bucket's that the file is in, nothing."""
         kept = self._kept.get(path)
         if kept is None:
             return None
         version, info = kept
-        return info if version == (stat.st_ino, stat.st_ctime_ns, stat.st_size) else None
+        # A user's folder may be a bucket, and a folder within it another one.
+        same = version == (stat.st_ino, stat.st_ctime_ns, stat.st_size) and info.ref.bucket == bucket
+        return info if same else None
 
     def keep(self, path: bytes, stat: os.stat_result, info: ObjectInfo) -> None:
         """Remember a file, unless it has changed just now."""

@@ -394,3 +394,17 @@ async def test_scratch_may_be_elsewhere(tmp_path: Path) -> None:
     assert sorted(folder.iterdir()) == [folder / "k"]
     store.close()
     assert not scratch.exists()
+
+
+def test_rules_of_a_bucket_are_read_again_by_another_event_loop(tmp_path: Path) -> None:
+    """A look at a bucket counts for one turn of one event loop, even of one that has no next turn."""
+    store, other = FilesystemObjects(tmp_path), FilesystemObjects(tmp_path)
+    asyncio.run(store.create_bucket("box", region="us-east-1", owner="1"))
+    loop = asyncio.new_event_loop()
+    looking = loop.create_task(store.get_bucket_document("box", "policy"))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert looking.done()
+    loop.close()
+    asyncio.run(other.put_bucket_document("box", "policy", "{}"))
+    assert asyncio.run(store.get_bucket_document("box", "policy")) == "{}"

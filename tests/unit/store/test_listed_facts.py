@@ -62,3 +62,19 @@ async def test_more_files_than_are_remembered_are_listed_too(tmp_path: Path) -> 
     for _ in range(3):
         page = await store.list_objects("box")
         assert [info.ref.key for info in page.objects] == ["0", "1", "2", "3", "4"]
+
+
+async def test_a_file_in_two_buckets_has_a_key_in_each(tmp_path: Path) -> None:
+    """A folder that a user names, and a folder within it, are two buckets, whose keys are not mixed up."""
+    (tmp_path / "data" / "sub").mkdir(parents=True)
+    (tmp_path / "data" / "sub" / "x").write_bytes(b"x")
+    aliases = {"outer": tmp_path / "data", "inner": tmp_path / "data" / "sub"}
+    store = FilesystemObjects(tmp_path / "objects", aliases=aliases)
+    refs = [ObjectRef("outer", "sub/x"), ObjectRef("inner", "x")]
+
+    async def told() -> None:
+        for ref in refs:
+            assert (await store.get(ref)).ref == ref
+            assert [info.ref for info in (await store.list_objects(ref.bucket)).objects] == [ref]
+
+    await age_and_list(tmp_path / "data" / "sub" / "x", told)
