@@ -56,6 +56,9 @@ TOO_LARGE = "too-large"
 ERROR_BYTES = 8 * 1024
 """Bytes of an answer that is no success which are passed on; the container's log has the rest."""
 
+GIVE_UP_EARLIER_SECONDS = 0.25
+GIVE_UP_EARLIER_SHARE = 0.1
+
 KNOWN_HEADS = 256
 """Heads of requests, and of answers, that are remembered; a job has one or two."""
 
@@ -98,9 +101,14 @@ class ChainLimits:
     answer_bytes: int
     """Longest answer that is held between two containers; not of those that pass through as they arrive."""
     seconds: float
-    """From the request's last byte (its head, if it has no length) until the last answer is complete."""
+    """How long the client waits until the last answer is complete."""
     stream_seconds: float | None = None
     """If given, `seconds` only last until the last answer begins, and from then on these."""
+
+    @property
+    def give_up_seconds(self) -> float:
+        """How long we wait: a little less than the client, to be able to tell it which container was slow."""
+        return self.seconds - min(GIVE_UP_EARLIER_SECONDS, self.seconds * GIVE_UP_EARLIER_SHARE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -80,7 +80,7 @@ class Lane:
         self._place = 0
         self._body, self._size, self._body_headers = body, size, ()
         limits = self._chain.limits
-        self._deadline = self._loop.call_later(limits.seconds, self._expire, limits.seconds)
+        self._deadline = self._loop.call_later(limits.give_up_seconds, self._expire, limits.seconds)
         self._send(passage)
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ async def _carry(chain: Chain, passage: Passage, method: str, path: str, body: B
     begun = False
     asked = passage.links[0]
     try:
-        async with asyncio.timeout(chain.limits.seconds) as deadline, AsyncExitStack() as stack:
+        async with asyncio.timeout(chain.limits.give_up_seconds) as deadline, AsyncExitStack() as stack:
             answer: StreamedAnswer | None = None
             for link in passage.links:
                 if answer is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from millrace.agents.backends import AgentBackends
 from millrace.agents.chain import Chain, ChainLimits, plain_failure
-from millrace.agents.serving import ServedModel, exit_failure, give_up_seconds, plan_containers, serve_model
+from millrace.agents.serving import ServedModel, exit_failure, plan_containers, serve_model
 from millrace.errors import FAILURE_REASON_LIMIT, JobFailure
 from millrace.jobs.job import EndpointJob, Instance, InstanceReady, InstanceStarted
 from millrace.ports.endpoints import INVOCATION_SECONDS, STREAM_SECONDS
@@ -18,8 +18,8 @@ LOG_GROUP_PREFIX = "/aws/sagemaker/Endpoints/"
 
 CHAIN_LIMITS = ChainLimits(
     answer_bytes=64 * 1024 * 1024,  # as much as an invocation may bring back; SageMaker's limit is 5 MB here
-    seconds=give_up_seconds(INVOCATION_SECONDS),
-    stream_seconds=give_up_seconds(STREAM_SECONDS),
+    seconds=INVOCATION_SECONDS,
+    stream_seconds=STREAM_SECONDS,
 )
 """What bounds the way of an invocation through several containers."""
 

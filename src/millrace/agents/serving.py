@@ -28,7 +28,6 @@ __all__ = [
     "ServedContainer",
     "ServedModel",
     "exit_failure",
-    "give_up_seconds",
     "plan_containers",
     "serve_model",
 ]
@@ -39,10 +38,6 @@ T = TypeVar("T")
 
 CONTAINERS_FOLDER = "containers"
 """Where the folders of a model's several containers are, by number: names could be longer than a socket's path."""
-
-GIVE_UP_EARLIER_SECONDS = 0.25
-GIVE_UP_EARLIER_SHARE = 0.1
-"""A chain gives up that much before whoever asked it: it can tell which container was slow."""
 
 ACCEPTS_PORT_LABEL = "com.amazonaws.sagemaker.capabilities.accept-bind-to-port"
 
@@ -150,11 +145,6 @@ async def plan_containers(
             )
         )
     return plans
-
-
-def give_up_seconds(seconds: float) -> float:
-    """Return how long a chain may take where its client waits for some seconds."""
-    return seconds - min(GIVE_UP_EARLIER_SECONDS, seconds * GIVE_UP_EARLIER_SHARE)
 
 
 @asynccontextmanager

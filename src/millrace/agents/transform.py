@@ -19,7 +19,6 @@ from millrace.agents.serving import (
     ServedContainer,
     ServedModel,
     exit_failure,
-    give_up_seconds,
     plan_containers,
     serve_model,
 )
@@ -141,9 +140,7 @@ class TransformAgent:
 
     def _chain(self, links: Sequence[Link]) -> Chain:
         """Return what asks several containers: within the bounds of the data plane, which asks it."""
-        limits = ChainLimits(
-            answer_bytes=self._limits.answer_bytes, seconds=give_up_seconds(self._spec.invocation_timeout_seconds)
-        )
+        limits = ChainLimits(answer_bytes=self._limits.answer_bytes, seconds=self._spec.invocation_timeout_seconds)
         return Chain(links, limits=limits, failure_body=named_failure)
 
     async def _transform(self, served: ServedModel, inputs: list[InputObject]) -> InstanceOutcome:

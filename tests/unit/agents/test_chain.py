@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millrace.agents.chain import ERROR_BYTES, Chain, ChainLimits, Link, named_failure, plain_failure
 from millrace.agents.chain_server import serve_chain
@@ -541,3 +543,11 @@ def test_names_are_put_before_the_words_where_only_those_are_shown() -> None:
     """Elsewhere the words stay the container's own."""
     assert named_failure("container-2", b"no") == b"container-2: no"
     assert plain_failure("container-2", b"no") == b"no"
+
+
+@given(st.floats(0.001, 3600))
+def test_a_chain_gives_up_a_moment_before_its_client(seconds: float) -> None:
+    """By a tenth of the time, and a quarter of a second at most."""
+    allowed = ChainLimits(answer_bytes=1, seconds=seconds).give_up_seconds
+    assert 0.89 * seconds < allowed < seconds
+    assert seconds - allowed < 0.26

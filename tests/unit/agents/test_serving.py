@@ -7,13 +7,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from millrace.agents.backends import AgentBackends
 from millrace.agents.chain import Chain, ChainLimits, Link, named_failure
 from millrace.agents.model_data import bring_model
-from millrace.agents.serving import ServedModel, exit_failure, give_up_seconds, plan_containers, serve_model
+from millrace.agents.serving import ServedModel, exit_failure, plan_containers, serve_model
 from millrace.agents.session import DetachedSession, Session
 from millrace.clock import SystemClock
 from millrace.errors import AlgorithmFailure, ClientFailure, ImageUnavailable, LeaseLost
@@ -253,11 +251,3 @@ async def test_an_attempt_with_other_containers_finds_nothing_of_the_one_before(
     models = [ModelContainer(image="u", hostname=name) for name in ("clean", "score")]
     async with serving(*models, u=WAITS):
         assert list((tmp_path / "shop" / "containers" / "2" / "opt" / "ml" / "model").iterdir()) == []
-
-
-@given(st.floats(0.001, 3600))
-def test_a_chain_gives_up_a_moment_before_its_client(seconds: float) -> None:
-    """By a tenth of the time, and a quarter of a second at most."""
-    allowed = give_up_seconds(seconds)
-    assert 0.89 * seconds < allowed < seconds
-    assert seconds - allowed < 0.26
