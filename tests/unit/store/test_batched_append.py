@@ -10,20 +10,19 @@ from millrace.store.batched_append import BatchedAppend, Buffer
 
 
 class Target:
-    """Collects what is appended; a gate that a test may close holds an append back, and `error` makes it fail."""
+    """Collects what is appended; each append takes a permit, which a test may hold back, and `error` makes it fail."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.batches = 0
-        self.gate = threading.Event()
-        self.gate.set()
+        self.permits = threading.Semaphore(1000)
         self.error: Exception | None = None
         self.alone = threading.Lock()
 
     def append(self, batch: Sequence[Buffer]) -> None:
         assert self.alone.acquire(blocking=False), "one at a time"
         try:
-            assert self.gate.wait(60)
+            assert self.permits.acquire(timeout=60)
             if self.error is not None:
                 raise self.error
             self.batches += 1
@@ -69,12 +68,17 @@ async def test_a_flush_comes_between_what_is_written_before_and_after() -> None:
     """Also while another task goes on writing."""
     target = Target()
     batches = BatchedAppend(target.append, batch_bytes=4)
-    target.gate.clear()
+    target.permits = threading.Semaphore(0)
     await batches.write(b"aaaa")
     flushing = asyncio.create_task(batches.flush(lambda: bytes(target.data), is_quick=False))
     writing = [asyncio.create_task(batches.write(text)) for text in (b"bbbb", memoryview(b"cccc"), b"d")]
     await asyncio.sleep(0)
-    target.gate.set()
+    target.permits.release()
+    while target.batches < 1:
+        await asyncio.sleep(0)
+    for _ in range(10):  # all who waited for the first batch have found that it is done
+        await asyncio.sleep(0)
+    target.permits.release(1000)
     flushed = await flushing
     await asyncio.gather(*writing)
     await batches.flush(lambda: None, is_quick=False)
@@ -106,13 +110,13 @@ async def test_no_thread_is_at_work_after_an_abandonment() -> None:
     target = Target()
     target.error = OSError("disk full")
     batches = BatchedAppend(target.append, batch_bytes=4)
-    target.gate.clear()
+    target.permits = threading.Semaphore(0)
     await batches.write(b"aaaa")
     await batches.write(b"b")
     abandoning = asyncio.create_task(batches.abandon())
     await asyncio.sleep(0)
     assert not abandoning.done()
-    target.gate.set()
+    target.permits.release(1000)
     await abandoning
     await batches.abandon()
     target.error = None
