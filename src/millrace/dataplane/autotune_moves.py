@@ -1,0 +1,79 @@
+"""Say which setting to try next, from what was measured. Pure.
+
+Two simple models choose the steps; a step is kept only if measuring it says so.
+
+* A request of b bytes takes a + p * b. Its overhead is worth h = a / p bytes, and h / (b + h) of the time is lost to
+  it: payloads grow until that loss is small, and no further, since large ones make the end of a job ragged, and are
+  what servers run out of memory on.
+* n requests at a time give n / L answers a second, L being what one takes alone, until the server is busy. Where n
+  requests gave g times the rate of m < n, about g * m of them keep it busy.
+"""
+
+import math
+
+from millrace.dataplane.autotune_measure import Slice
+
+__all__ = ["busy_slots", "next_payload", "next_slots", "overhead_bytes"]
+
+STEP = 2
+LONG_STEP = 4
+LONGEST_PAYLOAD_STEP = 16
+SCALES = 0.85
+"""Share of a step in slots that must come back in rate for the next step to be a long one."""
+LEAST_STEP_SHARE = 8
+"""No smaller part of the requests at a time is worth a trial."""
+SLACK = 1.15
+"""Requests at a time, over those that keep the server busy: one waits while an answer is on its way."""
+
+
+def overhead_bytes(small: Slice, large: Slice) -> float:
+    """Return how many bytes' worth of time each request costs beyond its bytes; infinite if bytes cost nothing.
+
+    Both slices have the same number of requests at a time: waiting in a queue then stretches both alike.
+    """
+    if large.payload_bytes <= small.payload_bytes:
+        return 0.0
+    per_byte = (large.latency_seconds - small.latency_seconds) / (large.payload_bytes - small.payload_bytes)
+    if per_byte <= 0.0:
+        return math.inf
+    return max(0.0, small.latency_seconds / per_byte - small.payload_bytes)
+
+
+def next_payload(current: int, overhead: float | None, *, loss: float, ceiling: int | None) -> int:
+    """Return the payload size to try next, `current` if it is large enough.
+
+    Args:
+        current: Bytes.
+        overhead: What a request costs beyond its bytes, in bytes; None if it is not known yet.
+        loss: Share of the time that may be lost to it.
+        ceiling: A size that was refused or slower, if there is one.
+    """
+    if overhead is None:
+        wanted = float(current * LONG_STEP)
+    else:
+        wanted = min(overhead * (1.0 / loss - 1.0), float(current * LONGEST_PAYLOAD_STEP))
+    if ceiling is not None and wanted >= ceiling:
+        wanted = (current + ceiling) / 2
+    return int(wanted) if wanted >= 1.3 * current else current
+
+
+def next_slots(current: int, last_step: float, last_gain: float, *, limit: int, ceiling: int | None) -> int:
+    """Return the number of requests at a time to try next, `current` if there is none.
+
+    Args:
+        current: Requests at a time.
+        last_step: Times by which the last step raised them, 1 if there was none.
+        last_gain: Times by which that raised the rate.
+        limit: Most that are allowed.
+        ceiling: A number that was refused, if there is one.
+    """
+    long = last_step > 1.0 and last_gain >= SCALES * last_step
+    wanted = min(current * (LONG_STEP if long else STEP), limit)
+    if ceiling is not None and wanted >= ceiling:
+        wanted = (current + ceiling) // 2
+    return wanted if wanted - current >= max(1, current // LEAST_STEP_SHARE) else current
+
+
+def busy_slots(before: int, gain: float) -> int:
+    """Return how many requests at a time should do, where more than `before` gave `gain` times the rate."""
+    return max(1, math.ceil(before * gain * SLACK))
