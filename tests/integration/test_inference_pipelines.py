@@ -74,7 +74,7 @@ def test_containers_that_make_no_model_are_refused(platform: Platform, members: 
 # -- transform jobs
 
 
-@pytest.mark.spec("batch-transform 7 several containers")
+@pytest.mark.spec("B §7")
 def test_records_pass_all_containers_in_order(platform: Platform, tagging: str) -> None:
     """Each with its own variables and model folder; the last one's answers are the output."""
     platform.transform("p-order", tagging, "s3://shop/in/")
@@ -86,7 +86,21 @@ def test_records_pass_all_containers_in_order(platform: Platform, tagging: str) 
     assert sorted(names) == ["container-1", "container-2", "container-3", "data-log"]
 
 
-@pytest.mark.spec("batch-transform 7 MultiRecord in a chain")
+@pytest.mark.spec("B §9.9 E10")
+def test_only_the_last_answer_is_the_result(platform: Platform, tmp_path: Path) -> None:
+    """Each container listens on a port that it was told; what the others answered is nowhere."""
+    journals = [tmp_path / "first", tmp_path / "second"]
+    echo, fixed = {"MODE": "echo"}, {"MODE": "who", "WHO": "z"}
+    model = platform.chain(
+        "fixed", *({**it, "JOURNAL": str(journal)} for it, journal in zip((echo, fixed), journals, strict=True))
+    )
+    platform.transform("p-fixed", model, "s3://shop/in/a.csv")
+    assert platform.ended_transform("p-fixed")["TransformJobStatus"] == "Completed"
+    assert platform.get("s3://shop/p-fixed/a.csv.out") == b"z\n"
+    assert [len(journal.read_text().splitlines()) for journal in journals] == [2, 2]  # one request each, in and out
+
+
+@pytest.mark.spec("B §7")
 @pytest.mark.parametrize("strategy", ["MultiRecord", "SingleRecord"])
 def test_a_join_is_with_the_original_record(platform: Platform, tagging: str, strategy: str) -> None:
     """Whatever the containers before the last one made of it, and however many records a request has."""
@@ -97,7 +111,7 @@ def test_a_join_is_with_the_original_record(platform: Platform, tagging: str, st
     assert platform.get(f"s3://shop/{name}/a.csv.out") == b"1,2,2,a,b,c\n3,4,4,a,b,c\n5,6,6,a,b,c\n"
 
 
-@pytest.mark.spec("batch-transform 7 error in a chain", "batch-transform 8 no. 25")
+@pytest.mark.spec("B §7", "B §8 25")
 def test_the_container_that_refuses_a_record_is_named(platform: Platform) -> None:
     """In FailureReason and in the data log, with its words."""
     refusing = platform.chain("refusing", tag("a"), {"MODE": "status", "STATUS": "400"})
@@ -133,7 +147,7 @@ def test_data_of_each_container_are_its_own(platform: Platform) -> None:
     assert reason == "ClientError: score: model data s3://shop/nowhere/model.tar.gz does not exist"
 
 
-@pytest.mark.spec("batch-transform 7 direct mode")
+@pytest.mark.spec("B §1.2 X24")
 def test_a_model_in_direct_mode_can_not_transform(platform: Platform) -> None:
     """Nothing says which container a record would be for."""
     direct = definitions("a", "b", InferenceExecutionConfig={"Mode": "Direct"})
@@ -197,7 +211,7 @@ ENTRYPOINT ["python", "/srv/brought_program.py"]
 
 
 @needs_sandbox
-@pytest.mark.spec("batch-transform 7 ports")
+@pytest.mark.spec("B §7")
 def test_containers_of_brought_images_are_chained(platform: Platform, tmp_path: Path) -> None:
     """Each listens on port 8080 of a network of its own, as its image's label has it told; a host image goes along."""
     (tmp_path / "Dockerfile").write_text(DOCKERFILE)
@@ -238,7 +252,7 @@ def test_an_invocation_passes_all_containers(platform: Platform, tagging: str) -
     delete(platform, "p-serial")
 
 
-@pytest.mark.spec("containers C-52")
+@pytest.mark.spec("C §12 C-52")
 def test_the_container_that_refuses_an_invocation_is_named(platform: Platform) -> None:
     """In the place of "primary", with its status."""
     containers = definitions("clean", "score")
@@ -255,7 +269,7 @@ def test_the_container_that_refuses_an_invocation_is_named(platform: Platform) -
     delete(platform, "p-refusing")
 
 
-@pytest.mark.spec("containers 5.7", "endpoints E-32")
+@pytest.mark.spec("C §5.7", "endpoints E-32")
 def test_direct_mode_asks_the_container_that_is_named(platform: Platform) -> None:
     """It alone; without a name, or with a wrong one, nobody is asked."""
     direct = definitions("zero", "one", InferenceExecutionConfig={"Mode": "Direct"})

@@ -76,7 +76,7 @@ async def make(tmp_path: Path) -> AsyncIterator[MakeRig]:
         yield make_rig
 
 
-@pytest.mark.spec("B §7 chain")
+@pytest.mark.spec("B §7")
 async def test_each_answer_is_the_next_request(make: MakeRig) -> None:
     """In the order of the model; the last answer is the result."""
     rig = await make(says(b"1"), says(b"2"), says(b"3"))
@@ -85,7 +85,7 @@ async def test_each_answer_is_the_next_request(make: MakeRig) -> None:
     assert [server.bodies for server in rig.servers] == [[b"x"], [b"x1"], [b"x12"]]
 
 
-@pytest.mark.spec("B §7 content types")
+@pytest.mark.spec("B §7")
 async def test_the_type_of_an_answer_goes_with_its_body(make: MakeRig) -> None:
     """The first container gets the request's type, every one the request's Accept and attributes."""
     rig = await make(says(b"1", ("Content-Type", "application/json")), says(b"2"), says(b"3", ("Content-Type", "a/b")))
@@ -111,7 +111,7 @@ async def test_headers_of_one_connection_are_not_passed_on(make: MakeRig) -> Non
     assert answer.headers == (("x-amzn-sagemaker-custom-attributes", "t"), ("content-length", "1"))
 
 
-@pytest.mark.spec("B §7 error in a chain")
+@pytest.mark.spec("B §7")
 @pytest.mark.parametrize("status", [301, 400, 429, 500, 503])
 async def test_an_answer_that_is_no_success_ends_the_passage(make: MakeRig, status: int) -> None:
     """With its own status; the body begins with the container's name, and a header has it too."""
@@ -334,7 +334,7 @@ async def test_connections_are_kept_and_requests_run_beside_each_other(make: Mak
     assert len(rig.servers[0]._connections) <= 20
 
 
-@pytest.mark.spec("B §7 execution parameters")
+@pytest.mark.spec("B §7")
 async def test_anything_but_invocations_is_the_first_container_s_to_answer(make: MakeRig) -> None:
     """So its settings are the chain's."""
     rig = await make(answers(ModelReply(body=b'{"MaxConcurrentTransforms": 4}')), says(b"2"))
@@ -344,7 +344,7 @@ async def test_anything_but_invocations_is_the_first_container_s_to_answer(make:
     assert rig.servers[1].requests == []
 
 
-@pytest.mark.spec("containers 5.7")
+@pytest.mark.spec("C §5.7")
 async def test_a_named_container_is_asked_alone(make: MakeRig) -> None:
     """The name itself is not for the container; one that is not there is told."""
     rig = await make(says(b"1"), says(b"2"))

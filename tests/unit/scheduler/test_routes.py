@@ -94,7 +94,7 @@ def test_who_can_not_be_asked_is_told(found: Route, asked: Invocation, error: ty
         (invocation(variant="w", container="first"), NoSuchVariant, "w"),
     ],
 )
-@pytest.mark.spec("containers 5.7")
+@pytest.mark.spec("C §5.7")
 def test_a_container_is_named_in_direct_mode_and_nowhere_else(
     asked: Invocation, error: type[Exception], text: str
 ) -> None:

@@ -178,7 +178,7 @@ async def test_a_container_that_can_not_be_asked_is_a_validation_error() -> None
     assert raised.value.wire_code == "ValidationException"
 
 
-@pytest.mark.spec("containers C-52")
+@pytest.mark.spec("C §12 C-52")
 async def test_the_container_of_several_that_failed_is_named_in_place_of_primary() -> None:
     """Status and body are its own."""
     headers = (*HEADERS, ("x-millrace-container", "container-2"))
