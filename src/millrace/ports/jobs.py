@@ -140,11 +140,12 @@ class JobQuery:
     """Sort value and id of the last entry of the page before."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True, eq=False)
 class JobPage:
     """One page of a listing; `after` continues it if there is more.
 
-    It is never changed: who is given the very same page again may use again what was made of it.
+    It is never changed: who is given the very same page again may use again what was made of it, and may keep that for
+    as long as the page is alive.
     """
 
     summaries: Sequence[JobSummary]

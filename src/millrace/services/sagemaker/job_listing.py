@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from millrace.jobs.job import JobKind, JobStatus
 from millrace.ports.jobs import JobPage, JobQuery, JobStore, JobSummary
@@ -11,26 +12,20 @@ from millrace.services.sagemaker.paging import DEFAULT_PAGE, parse_token, print_
 __all__ = ["job_query", "list_handler"]
 
 _Summarize = Callable[[JobSummary], dict[str, Any]]
-_KEPT_ANSWERS = 16
-"""Listings of each kind whose entries need not be made again while the store gives the same page, up to 140 kB each."""
-
 _SORT_BY: Mapping[str, str] = {"Name": "name", "CreationTime": "created_at", "Status": "status"}
 
 
 def list_handler(jobs: JobStore, kind: JobKind, member: str, summarize: _Summarize) -> Handler:
     """Return the handler of a List operation whose entries stand under `member`, in the terms of WireEntries."""
 
-    told: dict[JobQuery, tuple[JobPage, WireEntries]] = {}
+    told: WeakKeyDictionary[JobPage, WireEntries] = WeakKeyDictionary()
 
     async def list_jobs(context: Context, params: Params) -> Result:
-        query = job_query(kind, context, params)
-        page = await jobs.list_jobs(query)
-        known = told.get(query)
-        if known is None or known[0] is not page:
-            if known is None and len(told) >= _KEPT_ANSWERS:
-                del told[next(iter(told))]
-            known = told[query] = (page, WireEntries(map(summarize, page.summaries)))
-        return {member: known[1], "NextToken": print_token(page.after, params)}
+        page = await jobs.list_jobs(job_query(kind, context, params))
+        entries = told.get(page)
+        if entries is None:
+            entries = told[page] = WireEntries(map(summarize, page.summaries))
+        return {member: entries, "NextToken": print_token(page.after, params)}
 
     return list_jobs
 
