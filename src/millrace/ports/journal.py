@@ -1,6 +1,6 @@
 """Journal: what an instance of a job has to remember of its work, for the attempt that takes it up after a crash."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 __all__ = ["MAX_KEY_BYTES", "Journal", "check_key"]
@@ -33,6 +33,18 @@ class Journal(Protocol):
         Raises:
             LeaseLost: The attempt is not the latest, or the agent is not its holder; nothing was saved.
             ValueError: A key is too long or empty; nothing was saved.
+        """
+        ...
+
+    async def take_over(self, job_ids: Sequence[int], keys: Collection[str]) -> None:
+        """Move the entries of these keys from other jobs, whose work this instance goes on with, into its own journal.
+
+        Of several entries of one key one is left: the instance's own, else that of the first job that has one. So
+        nobody else goes on with what it tells of, and it is there when those jobs are forgotten. Harmless when
+        repeated; all of it happens, or, if this fails, nothing.
+
+        Raises:
+            LeaseLost: The attempt is not the latest, or the agent is not its holder; nothing was moved.
         """
         ...
 

@@ -84,6 +84,41 @@ class JournalContract:
         assert await reader.load_of(two) == {}
         assert await reader.load_of(4711) == {}
 
+    async def test_entries_of_other_jobs_are_taken_over(self, journals: JournalsOfJobs) -> None:
+        """Those of the keys that are asked for; they are the other jobs' no longer, and taken once."""
+        one, two = journals.job_ids
+        for index in range(2):
+            await (await journals.open(one, index=index)).save({f"{index}a": b"x", f"{index}b": b"y"})
+        taker = await journals.open(two)
+        await taker.save({"1a": b"mine"})
+        for _ in range(2):
+            await taker.take_over([one, 4711], ["0a", "1a", "nothing"])
+            assert await taker.load() == {"0a": b"x", "1a": b"mine"}
+            assert await taker.load_of(one) == {0: {"0b": b"y"}, 1: {"1b": b"y"}}
+        with pytest.raises(ValueError, match="a journal's key must have"):
+            await taker.take_over([one], ["0b", ""])
+
+    async def test_the_first_job_that_has_an_entry_gives_it(self, journals: JournalsOfJobs) -> None:
+        """The jobs are given latest first: what an earlier one tells of the same key is forgotten."""
+        one, two = journals.job_ids
+        await (await journals.open(one)).save({"a": b"early", "b": b"early"})
+        await (await journals.open(two)).save({"a": b"late"})
+        taker = await journals.open(two, index=1)
+        await taker.take_over([two, one], ["a", "b"])
+        assert await taker.load() == {"a": b"late", "b": b"early"}
+        assert await taker.load_of(one) == {}
+        assert await taker.load_of(two) == {1: {"a": b"late", "b": b"early"}}
+
+    async def test_a_closed_attempt_takes_nothing_over(self, journals: JournalsOfJobs) -> None:
+        """The entries stay where they are, for the later one."""
+        one, two = journals.job_ids
+        await (await journals.open(one)).save({"a": b"x"})
+        first = await journals.open(two)
+        await journals.open(two, attempt=2)
+        with pytest.raises(LeaseLost, match="attempt 1 is closed"):
+            await first.take_over([one], ["a"])
+        assert await first.load_of(one) == {0: {"a": b"x"}}
+
     async def test_a_closed_attempt_saves_nothing(self, journals: JournalsOfJobs) -> None:
         """Once a later attempt is open, the earlier one has lost its lease, whether anybody has taken the later."""
         job_id = journals.job_ids[0]

@@ -1,6 +1,6 @@
 """Journals in memory, of all jobs together."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from millrace.errors import LeaseLost
 from millrace.ports.jobs import InstanceRef
@@ -34,17 +34,33 @@ class MemoryJournal:
         return (await self.load_of(self._ref.job_id)).get(self._ref.index, {})
 
     async def save(self, entries: Mapping[str, bytes | None]) -> None:
-        ref = self._ref
         for key in entries:
             check_key(key)
-        if self._journals.latest[ref.job_id, ref.index] != ref.attempt:
-            raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is closed")
-        held = self._journals.entries.setdefault(ref.job_id, {}).setdefault(ref.index, {})
+        held = self._held()
         for key, value in entries.items():
             if value is None:
                 held.pop(key, None)
             else:
                 held[key] = value
+
+    async def take_over(self, job_ids: Sequence[int], keys: Collection[str]) -> None:
+        for key in keys:
+            check_key(key)
+        held = self._held()
+        for job_id in job_ids:
+            for theirs in self._journals.entries.get(job_id, {}).values():
+                if theirs is held:
+                    continue
+                for key in theirs.keys() & set(keys):
+                    held.setdefault(key, theirs[key])
+                    del theirs[key]
+
+    def _held(self) -> dict[str, bytes]:
+        """Return the entries of the instance, to be changed; raises LeaseLost."""
+        ref = self._ref
+        if self._journals.latest[ref.job_id, ref.index] != ref.attempt:
+            raise LeaseLost(f"instance {ref.index} of job {ref.job_id}: attempt {ref.attempt} is closed")
+        return self._journals.entries.setdefault(ref.job_id, {}).setdefault(ref.index, {})
 
     async def load_of(self, job_id: int) -> Mapping[int, Mapping[str, bytes]]:
         return {index: dict(held) for index, held in self._journals.entries.get(job_id, {}).items() if held}
