@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from millrace.dataplane.formats.unreadable import UnfitFormat
 
-__all__ = ["ANSWER_COLUMN", "arrow_type", "cast_column", "check_count", "read_as", "rows_told"]
+__all__ = ["ANSWER_COLUMN", "arrow_type", "cast_column", "check_count", "plain_rows", "read_as", "rows_told"]
 
 ANSWER_COLUMN = "SageMakerOutput"
 """Name of an answer's column that has none, as of the member that a join of JSON adds."""
@@ -55,6 +55,13 @@ def cast_column(column: Any, kind: Any) -> Any:
         utc = pc.binary_join_element_wise(column, "Z", "")
         column = pc.if_else(pc.match_substring_regex(column, _ZONED), column, utc)
     return column.cast(kind)
+
+
+def plain_rows(block: bytes) -> int:
+    """Return how many lines a block has, by one look at all of it; 0 if it must be looked at line by line."""
+    if not block or b"\n\n" in block or b"\r" in block or block.startswith(b"\n"):
+        return 0
+    return block.count(b"\n") + (not block.endswith(b"\n"))
 
 
 def rows_told(first_row: int, count: int) -> str:

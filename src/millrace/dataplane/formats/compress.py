@@ -23,9 +23,13 @@ __all__ = ["BLOCK_BYTES", "Encoder", "PartEncoder", "encoder_of"]
 BLOCK_BYTES = 128 * 1024
 """Bytes that a compressor gets at a time; also what an encoder holds back at most."""
 
-GZIP_LEVEL = 6
-ZSTD_LEVEL = 3
-"""The levels of the `gzip` and `zstd` programs."""
+GZIP_LEVEL = 1
+ZSTD_LEVEL = 1
+"""Levels at which compressing does not become most of a job's work.
+
+Measured on rows of ten numbers of nine digits, in MB a second and the ratio: gzip 128 and 2.10 at level 1, 19 and 2.27
+at level 6; zstd 440 and 2.28 at level 1, 163 and 2.17 at level 3.
+"""
 
 _GZIP_FRAMING = 31  # 15 window bits plus 16: gzip header, of no time and no name, and trailer
 

@@ -17,6 +17,7 @@ from millrace.dataplane.formats.column_types import (
     arrow_type,
     cast_column,
     check_count,
+    plain_rows,
     read_as,
     rows_told,
 )
@@ -79,6 +80,10 @@ class CsvColumns:
 
     def _whole_rows(self, block: bytes, first_row: int) -> tuple[bytes, int]:
         """Return a block whose rows have all columns, and how many rows that are."""
+        count = plain_rows(block)
+        if count and b'"' not in block:
+            self._name(block[: block.find(b"\n")] if b"\n" in block else block, first_row)
+            return block, count
         rows = nonblank_csv_records(block)
         if PLACEHOLDER_ROW not in rows:
             if rows:

@@ -13,6 +13,7 @@ from millrace.dataplane.formats.column_types import (
     arrow_type,
     cast_column,
     check_count,
+    plain_rows,
     read_as,
     rows_told,
 )
@@ -42,16 +43,16 @@ class JsonColumns:
             self.schema = pa.schema([(column.name, arrow_type(column.type or "")) for column in columns])
 
     def look(self, block: bytes, first_row: int) -> int:
-        rows = self._objects(block, first_row)
+        text, rows = self._objects(block, first_row)
         if not rows:
             return 0
-        with arrow_errors(rows_told(first_row, len(rows))):
-            found = _read_json(rows, None)
+        with arrow_errors(rows_told(first_row, rows)):
+            found = _read_json(text, None)
             schema = pa.schema([(field.name, _untimed(field.type)) for field in found.schema])
             known = [schema] if self._seen is None else [self._seen, schema]
             self._seen = pa.unify_schemas(known, promote_options="permissive")
-        check_count(found.num_rows if found.num_columns else len(rows), len(rows), first_row)
-        return len(rows)
+        check_count(found.num_rows if found.num_columns else rows, rows, first_row)
+        return rows
 
     def settle(self) -> None:
         seen = self._seen if self._seen is not None else pa.schema([])
@@ -67,24 +68,28 @@ class JsonColumns:
         )
 
     def parse(self, block: bytes, first_row: int) -> Any:
-        rows = self._objects(block, first_row)
+        text, rows = self._objects(block, first_row)
         if not rows:
             return self.schema.empty_table()
         if not self.schema.names:
             raise UnfitFormat("rows of the output must have members to become columns, got none in all of them")
-        with arrow_errors(rows_told(first_row, len(rows))):
-            found = _read_json(rows, pa.schema([(field.name, read_as(field.type)) for field in self.schema]))
+        with arrow_errors(rows_told(first_row, rows)):
+            found = _read_json(text, pa.schema([(field.name, read_as(field.type)) for field in self.schema]))
             cast = [
                 pa.chunked_array(
                     [cast_column(chunk, field.type) for chunk in found.column(field.name).chunks], field.type
                 )
                 for field in self.schema
             ]
-        check_count(found.num_rows if found.num_columns else len(rows), len(rows), first_row)
+        check_count(found.num_rows if found.num_columns else rows, rows, first_row)
         return pa.table(cast, schema=self.schema)
 
-    def _objects(self, block: bytes, first_row: int) -> list[bytes]:
-        """Return the rows as objects: one of another kind becomes the only member of one."""
+    def _objects(self, block: bytes, first_row: int) -> tuple[bytes, int]:
+        """Return the rows as lines of objects, and how many: one of another kind is the only member of its object."""
+        count = plain_rows(block)
+        if count and not self._bare and block.startswith(b"{") and block.count(b"\n{") == count - 1:
+            self._bare = False
+            return block, count
         rows = nonblank_lines(block)
         for at, row in enumerate(rows):
             bare = not row.lstrip(b" \t").startswith(b"{")
@@ -98,9 +103,9 @@ class JsonColumns:
                 )
             self._bare = bare
         if not self._bare:
-            return [b"{}" if row == NOTHING else row for row in rows] if NOTHING in rows else rows
+            return b"\n".join([b"{}" if row == NOTHING else row for row in rows]), len(rows)
         name = self._bare_name()
-        return [b'{"%b":%b}' % (name, row) for row in rows]
+        return b"\n".join([b'{"%b":%b}' % (name, row) for row in rows]), len(rows)
 
     def _bare_name(self) -> bytes:
         if len(self._columns) > 1:
@@ -110,8 +115,7 @@ class JsonColumns:
         return orjson.dumps(name)[1:-1]
 
 
-def _read_json(rows: Sequence[bytes], schema: Any) -> Any:
-    text = b"\n".join(rows)
+def _read_json(text: bytes, schema: Any) -> Any:
     return arrow_json.read_json(
         pa.BufferReader(text),
         arrow_json.ReadOptions(use_threads=False, block_size=len(text) + 1),
