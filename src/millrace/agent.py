@@ -170,6 +170,7 @@ class Agent:
             ping_window_seconds=self._settings.ping_window_seconds,
             limits=limits(self._settings),
             find_start=partial(find_job_start, self._jobs, job.id),
+            resumed=job.resumes,
         )
         return await agent.run()
 

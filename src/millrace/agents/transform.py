@@ -32,10 +32,9 @@ from millrace.dataplane.plan import InputObject, assign, list_inputs
 from millrace.dataplane.run import run_transform
 from millrace.errors import JobFailure
 from millrace.jobs.endpoint import ModelContainer
-from millrace.jobs.job import InstanceStarted
+from millrace.jobs.job import InstanceStarted, ResumedJob, work_name
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
 from millrace.jobs.transform_options import job_options
-from millrace.moments import to_micros
 from millrace.names import Arn
 
 __all__ = ["LOG_GROUP", "TransformAgent"]
@@ -51,8 +50,9 @@ HALT_SECONDS = 30.0
 class TransformAgent:
     """Runs one instance's share of a transform job.
 
-    `find_start` returns when the job started; without it the job started when this instance did. With data capture,
-    memory holds one reference more for each object of this instance.
+    `find_start` returns when the job started; without it the job started when this instance did. `resumed` are the
+    jobs whose work this one goes on with, the latest first. With data capture, memory holds one reference more for
+    each object of this instance.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class TransformAgent:
         ping_window_seconds: float,
         limits: Limits,
         find_start: Callable[[], Awaitable[datetime | None]] | None = None,
+        resumed: Sequence[ResumedJob] = (),
     ) -> None:
         self._spec = spec
         self._containers = containers
@@ -80,6 +81,7 @@ class TransformAgent:
         self._ping_window = ping_window_seconds
         self._limits = limits
         self._find_start = find_start
+        self._resumed = resumed
         self._job_start = created_at
         self._captured: list[InputObject] = []
         self._progress = Progress()
@@ -202,7 +204,7 @@ class TransformAgent:
             self._spec,
             inputs,
             options=job_options(self._spec.environment),
-            checkpoints=await self._checkpoints(),
+            checkpoints=await self._checkpoints(inputs),
             objects=self._backends.objects,
             address=served.address,
             effective=effective,
@@ -216,17 +218,19 @@ class TransformAgent:
             on_committed=None if self._spec.capture is None else self._captured.append,
         )
 
-    async def _checkpoints(self) -> Checkpoints | None:
-        """Return where parts of outputs are committed, and what earlier attempts have committed."""
+    async def _checkpoints(self, inputs: Sequence[InputObject]) -> Checkpoints | None:
+        """Return where parts of outputs are committed, and what was committed before: by us, or a job we resume."""
         journal = self._backends.journal
         if journal is None:
             return None
-        return Checkpoints(
+        checkpoints = Checkpoints(
             journal=journal,
-            work=f"{self._arn} {to_micros(self._created_at)}",
-            resumes=self._session.ref.attempt > 1,
-            found=await journal.load(),
+            work=work_name(self._arn, self._created_at),
+            earlier=[resumed.work for resumed in self._resumed],
+            resumes=self._session.ref.attempt > 1 or bool(self._resumed),
         )
+        await checkpoints.take_up(inputs, [resumed.id for resumed in self._resumed])
+        return checkpoints
 
     async def _write_manifests(self) -> None:
         """Tell where the job's owner asked for it which objects this instance transformed."""

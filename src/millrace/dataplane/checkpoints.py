@@ -11,7 +11,7 @@ so that all of them cost at most a given share of the job, however slow the disk
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import orjson
@@ -76,6 +76,17 @@ class Checkpoints:
     pause_seconds: float = 0.2
     found: Mapping[str, bytes] = field(default_factory=dict)
     """Entries of the journal as they were when the work began."""
+
+    async def take_up(self, inputs: Iterable[InputObject], resumed: Sequence[int]) -> None:
+        """Find what was done before; what other jobs' journals tell of these objects is taken over. Raises LeaseLost.
+
+        Args:
+            inputs: The objects of this instance.
+            resumed: The jobs that this one goes on with, the latest first.
+        """
+        if resumed:
+            await self.journal.take_over(resumed, [_key(entry) for entry in inputs])
+        self.found = await self.journal.load()
 
     def draft(self, entry: InputObject) -> str:
         """Return the name of the draft of an object's output."""

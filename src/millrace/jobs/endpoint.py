@@ -58,7 +58,7 @@ class ModelContainer:
     hostname: str | None = None
     """What it is called among several."""
     resolved_image: str | None = None
-    """The image by its digest, if it has one: what an endpoint runs does not change when its tag is pushed again."""
+    """The image by its digest, if it has one: what endpoints and transform jobs run stays when its tag moves on."""
     network_isolation: bool = False
 
 

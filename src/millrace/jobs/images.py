@@ -7,7 +7,7 @@ __all__ = ["images_of"]
 
 
 def images_of(job: Job) -> frozenset[str]:
-    """Return the URIs of a job's images; those of endpoints by digest, where they have one."""
+    """Return the URIs of a job's images; those of endpoints and transform jobs by digest, where they have one."""
     match job:
         case TransformJob():
             return frozenset(it.resolved_image or it.image for it in job.containers)

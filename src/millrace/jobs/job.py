@@ -8,6 +8,7 @@ from millrace.jobs.endpoint import EndpointSpec, ModelContainer
 from millrace.jobs.processing import ProcessingOutcome, ProcessingSpec
 from millrace.jobs.training import MetricValue, TrainingOutcome, TrainingSpec
 from millrace.jobs.transform import InstanceOutcome, TransformSpec
+from millrace.moments import to_micros
 from millrace.names import Arn
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "JobStatus",
     "ProcessingJob",
     "RemoveWork",
+    "ResumedJob",
     "Scheduled",
     "SecondaryStatus",
     "StageEntered",
@@ -40,6 +42,7 @@ __all__ = [
     "Transition",
     "UpdateRequested",
     "WeightsRequested",
+    "work_name",
 ]
 
 
@@ -163,11 +166,30 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResumedJob:
+    """A job whose outputs and journal another one goes on with; it may be deleted meanwhile."""
+
+    id: int
+    work: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TransformJob(Job):
     """A batch transform job; its containers are resolved from the model when it is created."""
 
     spec: TransformSpec
     containers: tuple[ModelContainer, ...]
+    resumes: tuple[ResumedJob, ...] = ()
+    """The job that this one goes on with, and behind it those that that one went on with."""
+
+    @property
+    def work(self) -> str:
+        return work_name(self.arn, self.created_at)
+
+
+def work_name(arn: Arn, created_at: datetime) -> str:
+    """Return what outputs call the job that made them: no other, not even a later one of its name, is called so."""
+    return f"{arn} {to_micros(created_at)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

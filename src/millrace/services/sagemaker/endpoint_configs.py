@@ -1,7 +1,6 @@
 """Endpoint configurations: which variants an endpoint is to have."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from millrace.errors import ImageUnavailable, ValidationError
@@ -10,18 +9,17 @@ from millrace.jobs.endpoint import (
     CaptureMode,
     DataCapture,
     EndpointSpec,
-    ModelContainer,
     RoutingStrategy,
     Variant,
 )
 from millrace.names import ObjectPrefix
 from millrace.ports.documents import Document
-from millrace.ports.runtime import Image
 from millrace.protocol.message import Context, Handler, Params, Result
 from millrace.services.sagemaker.arguments import object_prefix, refuse_members
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.document_resources import DocumentResource, create, find, standard_handlers
 from millrace.services.sagemaker.models import execution_mode, find_model, model_containers
+from millrace.services.sagemaker.pinned_images import pinned
 
 __all__ = ["handlers", "resolve_endpoint_config"]
 
@@ -87,18 +85,6 @@ async def _check(backends: Backends, context: Context, content: Mapping[str, Any
             )
 
 
-def _pinned(container: ModelContainer, image: Image) -> ModelContainer:
-    """Return a container whose image is what its tag stands for now.
-
-    Source:
-        containers.md 10.1: tags are resolved when the endpoint is created, and kept for scale-out.
-    """
-    if image.digest is None:
-        return container
-    path, slash, last = container.image.partition("@")[0].rpartition("/")
-    return replace(container, resolved_image=f"{path}{slash}{last.partition(':')[0]}@{image.digest}")
-
-
 def _data_capture(config: Mapping[str, Any] | None) -> DataCapture | None:
     """Return what a configuration says about data capture, None if nothing; raises ValidationError."""
     if config is None:
@@ -144,8 +130,7 @@ async def _variant(backends: Backends, context: Context, entry: Mapping[str, Any
     model = await find_model(backends, context, entry["ModelName"])
     try:
         containers = tuple(
-            _pinned(container, backends.images.resolve(container.image))
-            for container in model_containers(model.content)
+            pinned(container, backends.images.resolve(container.image)) for container in model_containers(model.content)
         )
     except ImageUnavailable as exc:
         raise ValidationError(str(exc)) from exc

@@ -1,6 +1,7 @@
 """Transform jobs: from the request to a TransformSpec, and from the job to what Describe tells."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from millrace.dataplane.plan import check_manifest, has_input
@@ -35,6 +36,8 @@ from millrace.services.sagemaker.held_describe import find_patiently
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.job_requests import add_job, stop_job
 from millrace.services.sagemaker.models import execution_mode, find_model, model_containers
+from millrace.services.sagemaker.pinned_images import pinned
+from millrace.services.sagemaker.resumption import find_resumed
 
 __all__ = ["handlers", "transform_spec"]
 
@@ -70,6 +73,7 @@ def handlers(backends: Backends) -> Mapping[str, Handler]:
         if spec.capture is not None:
             await require_bucket(backends.objects, spec.capture.destination, _CAPTURE_URI)
         job = _new_job(backends, arn, spec, containers)
+        job = replace(job, resumes=await find_resumed(backends, job))
         await add_job(backends, context, JobKind.TRANSFORM, job, params, params)
         return {"TransformJobArn": str(arn)}
 
@@ -151,11 +155,9 @@ async def _resolve_model(backends: Backends, context: Context, name: str) -> tup
             "in a transform job says which container a record is for."
         )
     try:
-        for container in containers:
-            backends.images.resolve(container.image)
+        return tuple(pinned(container, backends.images.resolve(container.image)) for container in containers)
     except ImageUnavailable as exc:
         raise ValidationError(str(exc)) from exc
-    return containers
 
 
 async def _require_input(backends: Backends, context: Context, params: Params, spec: TransformSpec) -> None:
