@@ -1,5 +1,6 @@
 """Check that what a job says about formats fits together, and that what reads and writes them is installed."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 
 from millrace.dataplane.formats.options import (
@@ -25,15 +26,24 @@ def joins_tables(spec: TransformSpec, options: FormatOptions) -> bool:
     return joins and options.input_format is not None and options.output_format is not None
 
 
-def check_formats(spec: TransformSpec, options: FormatOptions) -> None:
-    """Raise ValidationError if variables don't fit the job or each other; the message names members and values."""
+def _is_installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+def check_formats(
+    spec: TransformSpec, options: FormatOptions, *, is_installed: Callable[[str], bool] = _is_installed
+) -> None:
+    """Raise ValidationError if variables don't fit the job or each other, or what they need is not there.
+
+    The message names members and values. `is_installed` tells whether a package can be imported.
+    """
     if options.is_identity:
         return
     _check_input_table(spec, options)
     _check_compression(spec, options)
     _check_csv(spec, options)
     _check_output(spec, options)
-    if (options.input_format is not None or options.output_format is not None) and find_spec("pyarrow") is None:
+    if (options.input_format is not None or options.output_format is not None) and not is_installed("pyarrow"):
         raise ValidationError(MISSING_PYARROW)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -15,6 +16,9 @@ __all__ = ["READ_BYTES", "ObjectFile", "open_object", "stepped"]
 
 READ_BYTES = 256 * 1024 * 1024
 """Longest stretch that is read at once: more than this, of a batch of Arrow say, is refused rather than held."""
+
+ABANDONED_SECONDS = 1.0
+"""Time between two looks of a thread whether anybody still waits for what it asks a store for."""
 
 Item = TypeVar("Item")
 _END: Final = object()
@@ -31,6 +35,7 @@ class ObjectFile(io.RawIOBase):
         *,
         one_version: bool,
         read_bytes: int = READ_BYTES,
+        abandon: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.one_version = one_version
@@ -39,6 +44,8 @@ class ObjectFile(io.RawIOBase):
         self._fetch = fetch
         self._close = close
         self._read_bytes = read_bytes
+        self.abandon = abandon
+        """Called from the event loop when nobody waits for what is read any more."""
         self._position = 0
         self.bytes_read = 0
         """Bytes fetched so far; a stretch that is read twice counts twice."""
@@ -115,10 +122,23 @@ async def open_object(
         stream = objects.read(ref, start=start, length=length)
         return b"".join([chunk async for chunk in stream])
 
-    def fetch(start: int, length: int) -> bytes:
-        return asyncio.run_coroutine_threadsafe(range_of(start, length), loop).result()
+    abandoned = threading.Event()
 
-    return info, ObjectFile(info.size, fetch, lambda: None, one_version=False, read_bytes=read_bytes)
+    def fetch(start: int, length: int) -> bytes:
+        ranged = asyncio.run_coroutine_threadsafe(range_of(start, length), loop)
+        while True:
+            try:
+                return ranged.result(ABANDONED_SECONDS)
+            except TimeoutError:
+                if ranged.done():
+                    raise
+                if abandoned.is_set():  # the loop may have ended: nobody would ever answer
+                    ranged.cancel()
+                    raise
+
+    return info, ObjectFile(
+        info.size, fetch, lambda: None, one_version=False, read_bytes=read_bytes, abandon=abandoned.set
+    )
 
 
 async def stepped(open_items: Callable[[], Iterator[Item]]) -> AsyncGenerator[Item, None]:

@@ -131,6 +131,7 @@ async def _stepped_through(
             told = reached
             yield item
     finally:
+        file.abandon()
         await items.aclose()
     if not file.one_version and (now := (await objects.get(ref)).etag) != info.etag:
         raise UnfitFormat(f"{ref} was replaced while it was read: its ETag was {info.etag}, is {now}")

@@ -183,6 +183,18 @@ def test_what_does_not_fit_together_is_refused(job: TransformSpec, options: Form
     assert told in str(caught.value)
 
 
+def test_tables_need_their_library() -> None:
+    """Without pyarrow a job with tables is refused when it is created, and told how to get it; others need nothing."""
+
+    def nothing(package: str) -> bool:
+        return package == ""
+
+    for options in (TABLE, TO_ARROW):
+        with pytest.raises(ValidationError, match=r"^Parquet and Arrow need pyarrow: pip install 'millrace\[arrow\]'$"):
+            check_formats(spec(), options, is_installed=nothing)
+    check_formats(spec(), HEADER, is_installed=nothing)
+
+
 @pytest.mark.parametrize(
     ("job", "options"),
     [
