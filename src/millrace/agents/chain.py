@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
 
+from millrace.agents.chain_room import Room
 from millrace.dataplane.connection import AnswerTooLarge, Buffers, Headers, request_head
 from millrace.ports.runtime import Address
 
@@ -100,6 +101,8 @@ class ChainLimits:
 
     answer_bytes: int
     """Longest answer that is held between two containers; not of those that pass through as they arrive."""
+    held_bytes: int
+    """Bytes of such answers of all requests under way; one is always let through."""
     seconds: float
     """How long the client waits until the last answer is complete."""
     stream_seconds: float | None = None
@@ -244,6 +247,7 @@ class Chain:
     def __init__(self, links: Sequence[Link], *, limits: ChainLimits, failure_body: FailureBody) -> None:
         self.links = links
         self.limits = limits
+        self.room = Room(limits.held_bytes)
         self._failure_body = failure_body
         self._answer_heads: dict[tuple[int, tuple[tuple[bytes, bytes], ...]], bytes] = {}
 

@@ -41,6 +41,8 @@ class Lane:
         "_closed",
         "_connections",
         "_deadline",
+        "_growing",
+        "_held",
         "_loop",
         "_opening",
         "_passage",
@@ -66,6 +68,10 @@ class Lane:
         self._place = 0
         self._body: Buffers = b""
         self._size = 0
+        self._held = 0
+        """Bytes of the body that take room."""
+        self._growing = 0
+        """Bytes that take room of the answer that is arriving, the next body."""
         self._body_headers: tuple[tuple[str, str], ...] = ()
         self._resent = False
         self._pieces: list[bytes] = []
@@ -104,6 +110,11 @@ class Lane:
             self._paused.transport.pause_reading()
 
     def resume(self) -> None:
+        """Read on what is being passed on: the client takes it."""
+        if self._streaming is True:
+            self.go_on()
+
+    def go_on(self) -> None:
         """Read on."""
         paused, self._paused = self._paused, None
         if paused is not None and not paused.transport.is_closing():
@@ -151,6 +162,11 @@ class Lane:
         length = connection.declared_length()
         if length > limit or connection.body_size > limit:
             connection.give_up(AnswerTooLarge(limit, status=connection.status, size=length or None))
+            return
+        self._growing += size
+        if not self._chain.room.take(self, size) and self._paused is None:
+            self._paused = connection
+            connection.transport.pause_reading()
 
     def _answered(self, connection: Connection) -> None:
         """Take a complete answer."""
@@ -175,6 +191,9 @@ class Lane:
             self._fail(failure_of_error(link, AnswerTooLarge(limit, status=connection.status, size=size)))
             return
         self._body, self._size = body, size
+        self._chain.room.give_back(self, self._held)
+        self._held, self._growing = self._growing, 0
+        self.go_on()
         self._body_headers = of_the_body(connection.headers)
         self._place += 1
         self._send(passage)
@@ -293,7 +312,9 @@ class Lane:
             self._deadline = None
         if not isinstance(self._streaming, bool):
             self._streaming.cancel()
-        self.resume()
+        self.go_on()
+        self._chain.room.leave(self)
+        self._held = self._growing = 0
         self._streaming = False
         self._passage = None
         self._under_way = None

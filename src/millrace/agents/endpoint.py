@@ -18,6 +18,7 @@ LOG_GROUP_PREFIX = "/aws/sagemaker/Endpoints/"
 
 CHAIN_LIMITS = ChainLimits(
     answer_bytes=64 * 1024 * 1024,  # as much as an invocation may bring back; SageMaker's limit is 5 MB here
+    held_bytes=64 * 1024 * 1024,
     seconds=INVOCATION_SECONDS,
     stream_seconds=STREAM_SECONDS,
 )

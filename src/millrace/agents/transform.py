@@ -142,7 +142,11 @@ class TransformAgent:
 
     def _chain(self, links: Sequence[Link]) -> Chain:
         """Return what asks several containers: within the bounds of the data plane, which asks it."""
-        limits = ChainLimits(answer_bytes=self._limits.answer_bytes, seconds=self._spec.invocation_timeout_seconds)
+        limits = ChainLimits(
+            answer_bytes=self._limits.answer_bytes,
+            held_bytes=self._limits.inflight_bytes,
+            seconds=self._spec.invocation_timeout_seconds,
+        )
         return Chain(links, limits=limits, failure_body=named_failure)
 
     async def _transform(self, served: ServedModel, inputs: list[InputObject]) -> InstanceOutcome:

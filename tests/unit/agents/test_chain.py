@@ -17,7 +17,7 @@ from millrace.ports.runtime import Address
 from millrace.testing.model_server import CLOSE, Behaviour, Endless, ModelReply, ModelRequest, ModelServer
 
 MIB = 1024 * 1024
-LIMITS = ChainLimits(answer_bytes=4 * MIB, seconds=600.0)
+LIMITS = ChainLimits(answer_bytes=4 * MIB, held_bytes=4 * MIB, seconds=600.0)
 
 
 def says(word: bytes, *headers: tuple[str, str]) -> Behaviour:
@@ -163,7 +163,7 @@ async def test_a_slow_container_is_named(make: MakeRig, place: int) -> None:
     """The time is that of the whole passage."""
     behaviours = [says(b"1"), says(b"2")]
     behaviours[place - 1] = never
-    rig = await make(*behaviours, limits=ChainLimits(answer_bytes=MIB, seconds=0.05))
+    rig = await make(*behaviours, limits=ChainLimits(answer_bytes=MIB, held_bytes=MIB, seconds=0.05))
     answer = await rig.ask()
     assert answer.status == 504
     assert answer.body == f"container-{place}: did not respond to /invocations within 0.05 seconds".encode()
@@ -172,7 +172,7 @@ async def test_a_slow_container_is_named(make: MakeRig, place: int) -> None:
 
 async def test_an_answer_too_large_to_hold_is_refused_between_containers(make: MakeRig) -> None:
     """The limit and the container are named; the next one is not asked."""
-    limits = ChainLimits(answer_bytes=1000, seconds=600.0)
+    limits = ChainLimits(answer_bytes=1000, held_bytes=1000, seconds=600.0)
     rig = await make(says(b"y" * 1000), says(b"2"), limits=limits)
     answer = await rig.ask(b"x")
     assert (answer.status, answer.header("x-millrace-failure")) == (500, "too-large")
@@ -199,7 +199,9 @@ async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
 async def test_a_request_without_a_length_passes_as_it_comes(make: MakeRig) -> None:
     """Each container gets it chunked; nothing is held, so no limit on what is held applies."""
     body = [b"0123456789abcdef" * (MIB // 16)] * 6
-    rig = await make(says(b"1", ("Content-Type", "a/b")), says(b"2"), limits=ChainLimits(answer_bytes=1, seconds=600.0))
+    rig = await make(
+        says(b"1", ("Content-Type", "a/b")), says(b"2"), limits=ChainLimits(answer_bytes=1, held_bytes=1, seconds=600.0)
+    )
     answer = await rig.ask(chunks(*body))
     assert answer.body == b"".join(body) + b"12"
     assert [server.requests[0].headers.get("transfer-encoding") for server in rig.servers] == ["chunked", "chunked"]
@@ -508,6 +510,37 @@ async def test_an_endless_answer_waits_for_a_client_that_does_not_read(make: Mak
     writer.close()
 
 
+async def test_what_is_held_between_containers_is_bounded(make: MakeRig) -> None:
+    """The answer that began first is read to its end; others wait until it is passed on."""
+    size, gate = 4 * MIB, asyncio.Event()
+    sent: list[int] = []
+
+    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(1)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // 65536):
+            writer.write(b"z" * 65536)
+            await writer.drain()
+        sent.append(size)
+        await reader.read()
+
+    async def wait(request: ModelRequest) -> ModelReply:
+        await gate.wait()
+        return ModelReply(body=b"%d" % len(request.body))
+
+    async with played(write) as writing:
+        rig = await make(writing, wait, limits=ChainLimits(answer_bytes=8 * MIB, held_bytes=MIB, seconds=600.0))
+        asking = [asyncio.create_task(rig.ask(b"x")) for _ in range(3)]
+        [waiting] = rig.servers
+        await waiting.received(1)
+        for _ in range(500):
+            await asyncio.sleep(0)
+        assert len(waiting.bodies) == 1
+        gate.set()
+        assert [(await it).body for it in asking] == [b"%d" % size] * 3
+
+
 async def test_an_error_page_without_an_end_is_cut(make: MakeRig) -> None:
     """Wherever in the chain it comes from."""
 
@@ -548,6 +581,6 @@ def test_names_are_put_before_the_words_where_only_those_are_shown() -> None:
 @given(st.floats(0.001, 3600))
 def test_a_chain_gives_up_a_moment_before_its_client(seconds: float) -> None:
     """By a tenth of the time, and a quarter of a second at most."""
-    allowed = ChainLimits(answer_bytes=1, seconds=seconds).give_up_seconds
+    allowed = ChainLimits(answer_bytes=1, held_bytes=1, seconds=seconds).give_up_seconds
     assert 0.89 * seconds < allowed < seconds
     assert seconds - allowed < 0.26

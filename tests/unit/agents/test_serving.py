@@ -98,7 +98,9 @@ async def no_credentials(name: str) -> dict[str, str]:
 
 
 def chain(links: Sequence[Link]) -> Chain:
-    return Chain(links, limits=ChainLimits(answer_bytes=1024, seconds=60.0), failure_body=named_failure)
+    return Chain(
+        links, limits=ChainLimits(answer_bytes=1024, held_bytes=1024, seconds=60.0), failure_body=named_failure
+    )
 
 
 Serving = Callable[..., AbstractAsyncContextManager[ServedModel]]
