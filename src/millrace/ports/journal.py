@@ -14,8 +14,8 @@ class Journal(Protocol):
 
     What is saved is there for every later attempt, until the job is forgotten. Who opens an output with what `load`
     returns relies on the order of two things: first the bytes are made durable (ResumableWriter.checkpoint), then the
-    entry that counts them is saved. A journal may lose its last saves with the machine, then work is done again; it
-    never tells of more than there is.
+    entry that counts them is saved. A power failure may take the last saves, then work is done again. As older entries
+    are back then, who begins an output anew while there is one about its draft takes another name for the new draft.
 
     Keys are any text of 1 to 2,000 bytes of UTF-8.
     """

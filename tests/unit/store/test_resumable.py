@@ -398,3 +398,18 @@ def test_facts_of_an_output_have_its_origin() -> None:
     assert output_facts(begun, "").meta == begun
     assert output_facts(begun, "done").meta == ObjectMeta(origin="done", user={"a": "b"})
     assert output_facts(begun, "").etag != output_facts(begun, "").etag
+
+
+@pytest.mark.parametrize("use_attributes", [True, False])
+async def test_an_edited_output_is_nobodys_work(tmp_path: Path, use_attributes: bool) -> None:
+    """Whoever wrote it would do it again, rather than take what somebody made of it for its own."""
+    store = FilesystemObjects(tmp_path, use_attributes=use_attributes, durable=False)
+    await store.create_bucket("shop", region="us-east-1", owner="1")
+    for origin in ("job", "job " * 2000):  # more than fits into an attribute
+        writer = await store.open_writer(OUT)
+        await writer.write(b"1")
+        await writer.commit(origin=origin)
+        assert (await store.get(OUT)).meta.origin == origin
+        with (tmp_path / "shop" / "out").open("ab") as file:
+            file.write(b"2")
+        assert (await store.get(OUT)).meta.origin == ""

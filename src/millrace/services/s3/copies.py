@@ -152,4 +152,5 @@ def _copied_meta(source: ObjectInfo, params: Params, *, replaces_meta: bool) -> 
         headers=kept,
         user=user,
         tags=given.tags if params.get("TaggingDirective") == "REPLACE" else source.meta.tags,
+        origin="",
     )
