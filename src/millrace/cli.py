@@ -103,7 +103,7 @@ def _add_transform(commands: "Commands[argparse.ArgumentParser]", shared: argpar
 
 
 def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
-    jobs = commands.add_parser("jobs", help="look at jobs and stop them")
+    jobs = commands.add_parser("jobs", help="look at jobs, stop and resume them")
     actions = jobs.add_subparsers(dest="action", required=True, metavar="ACTION")
     region = argparse.ArgumentParser(add_help=False, parents=[shared])
     region.add_argument("--region", help="region of the jobs (default: us-east-1)")
@@ -120,9 +120,13 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
         ("show", "one job with its live counters and history, as JSON"),
         ("logs", "the log lines of a job"),
         ("stop", "ask a job to stop"),
+        ("resume", "start a transform job that goes on with what one left that failed or was stopped"),
     ):
         named = actions.add_parser(action, parents=[region], help=text)
         named.add_argument("name", help="NAME or KIND/NAME")
+        if action == "resume":
+            named.add_argument("--name", dest="new_name", help="name of the new job (default: NAME-resume-N)")
+            named.add_argument("--wait", action="store_true", help="follow the new job until its end, as watch does")
         if action == "logs":
             named.add_argument("-f", "--follow", action="store_true", help="go on with lines to come until the end")
     jobs.set_defaults(run=_jobs)
@@ -296,6 +300,10 @@ def _jobs(options: argparse.Namespace) -> int:
             return jobs.show_job(loaded, options.name, region=options.region)
         case "logs":
             return jobs.show_logs(loaded, options.name, region=options.region, follow=options.follow)
+        case "resume":
+            from millrace.commands.jobs_resume import resume_job
+
+            return resume_job(loaded, options.name, region=options.region, new_name=options.new_name, wait=options.wait)
         case _:
             return jobs.stop_job(loaded, options.name, region=options.region)
 
