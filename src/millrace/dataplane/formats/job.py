@@ -14,14 +14,14 @@ from pathlib import Path
 from millrace.dataplane.batch import payload_former
 from millrace.dataplane.formats.answer_rows import AnswerRows
 from millrace.dataplane.formats.checks import check_formats, joins_tables
-from millrace.dataplane.formats.compress import Encoder, encoder_of
+from millrace.dataplane.formats.compress import encoder_of
 from millrace.dataplane.formats.csv_payloads import csv_payload_former
 from millrace.dataplane.formats.decompress import codec_of, decompressed
 from millrace.dataplane.formats.header import HeaderedPayloads, HeaderLine, without_header
 from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, CsvHeader, FormatOptions, TableForm, format_options
 from millrace.dataplane.formats.output_names import row_names
-from millrace.dataplane.formats.writers import EncodedWriter, TableFileWriter
+from millrace.dataplane.formats.writers import EncodedWriter, KeptTextWriter, encoded
 from millrace.dataplane.jsonpath import Format, format_of, parse_filter
 from millrace.dataplane.payload import PayloadFormer
 from millrace.dataplane.processing import Processing, processing_of
@@ -201,20 +201,17 @@ class JobFormats:
         names = row_names(self._spec, self.options, header)
         return serialize_csv([column.name for column in names.columns]) + b"\n"
 
-    def encoder(self, *, resumed: bool = False) -> Encoder | None:
-        """Return what compresses the bytes of one output, None if they are written as they are.
-
-        Tables are compressed inside.
-        """
-        codec = self.options.output_compression
-        return None if codec is None or self.writes_tables else encoder_of(codec, resumed=resumed)
-
     def output_headers(self) -> dict[str, str]:
         """Return headers of an output object beyond those of the job, by lower-case name."""
         options = self.options
         if options.output_format is not None:
             return {"content-type": _TABLE_TYPES[options.output_format]}
         return {} if options.output_compression is None else {"content-encoding": str(options.output_compression)}
+
+    @property
+    def converts(self) -> bool:
+        """Whether an output is other bytes than the text that is written."""
+        return self.options.output_format is not None or self.options.output_compression is not None
 
     async def open_writer(
         self,
@@ -223,19 +220,21 @@ class JobFormats:
         objects: ObjectStore,
         ref: ObjectRef,
         header: HeaderLine | None,
-        kept_rows: Path,
+        kept_text: Path | None,
         at: int = 0,
         etag: str | None = None,
     ) -> ObjectWriter:
         """Return what takes the assembled text of one output and writes it in the job's format.
 
         Args:
-            open_object: Opens the object itself: at once, or for a table when the rows are complete; then it may not be
-                one that is gone on with.
+            open_object: Opens the object itself: at once, or where text is kept, when that is complete; then it may
+                not be one that is gone on with.
             objects: Where the input is.
             ref: The input.
             header: The input's, read already unless this goes on with an output.
-            kept_rows: A file of this output alone, for the rows that become a table.
+            kept_text: A file of this output alone, for the text that is converted when it is complete; it makes the
+                writer a resumable one, for jobs with `converts`. None where the output is not gone on with, which
+                tables don't allow.
             at: Bytes of an earlier writer's that are kept, as its `checkpoint` told them: of the object, or of the
                 file. 0 to begin anew.
             etag: That of the input's version.
@@ -244,14 +243,20 @@ class JobFormats:
             UnfitFormat: OutputFilter does not fit the header.
             DraftLost: The file has not as many bytes.
         """
-        if self.writes_tables:
-            table = partial(self.table, objects=objects, ref=ref, header=header, etag=etag)
-            return TableFileWriter(kept_rows, at=at, open_writer=open_object, table=table)
         begin = b"" if at else self.output_start(header)
-        writer = await open_object()
-        encoder = self.encoder(resumed=at > 0)
-        if encoder is not None:
-            writer = EncodedWriter(writer, encoder)
+        codec = None if self.writes_tables else self.options.output_compression
+        writer: ObjectWriter
+        if self.converts and kept_text is not None:
+            if codec is None:
+                convert = partial(self.table, objects=objects, ref=ref, header=header, etag=etag)
+            else:
+                convert = partial(encoded, encoder=encoder_of(codec))
+            writer = KeptTextWriter(kept_text, at=at, open_writer=open_object, convert=convert)
+        else:
+            assert not self.writes_tables, "a table is made of text that was kept"
+            writer = await open_object()
+            if codec is not None:
+                writer = EncodedWriter(writer, encoder_of(codec))
         if begin:
             await writer.write(begin)
         return writer

@@ -1,41 +1,35 @@
 """Write outputs in their formats behind the interface of every output: the transform loop writes text as ever.
 
-Theory of going on. `EncodedWriter` gives its store compressed bytes, so a checkpoint can only be where a part ends:
-`checkpoint` ends one. The output is the same to the byte whether or not it was broken off as long as parts end where
-the data say; `whole_parts` says where that is, and it is always between two answers. `TableFileWriter` keeps the rows
-in a file of its own and makes the table of them when it is committed; its checkpoints are those of the file.
+What can be gone on with must not hold state that dies with its process: `KeptTextWriter` keeps the text in a file, which
+can be gone on with at any byte, and makes the object of it when it is committed. `EncodedWriter` is for outputs that are
+not gone on with, and spares the file. Both give the same bytes.
 """
 
 import asyncio
 import os
-from bisect import bisect_left
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from itertools import accumulate
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 from millrace.dataplane.formats.compress import Encoder
 from millrace.dataplane.formats.kept_rows import Rows
-from millrace.ports.objects import DraftLost, ObjectInfo, ObjectWriter, ResumableWriter
+from millrace.ports.objects import DraftLost, ObjectInfo, ObjectWriter
 
-__all__ = ["PART_BYTES", "EncodedWriter", "TableFileWriter", "whole_parts"]
-
-PART_BYTES = 8 * 1024 * 1024
-"""Bytes of an output after which a part of its compressed form may end."""
+__all__ = ["EncodedWriter", "KeptTextWriter", "encoded"]
 
 READ_BYTES = 1024 * 1024
-"""Bytes of kept rows that are read at a time."""
+"""Bytes of kept text that are read at a time."""
 
 
-def whole_parts(sizes: Sequence[int], held: int, part_bytes: int = PART_BYTES) -> int:
-    """Return how many of the next answers complete a part, 0 if all of them together don't. Pure.
-
-    Args:
-        sizes: Bytes that each of the next answers adds to the output, its line feed included.
-        held: Bytes of the part so far.
-        part_bytes: Size that a part must reach.
-    """
-    reached = bisect_left(list(accumulate(sizes)), part_bytes - held)
-    return reached + 1 if reached < len(sizes) else 0
+async def encoded(text: Rows, encoder: Encoder) -> AsyncGenerator[bytes, None]:
+    """Yield the compressed form of a text."""
+    chunks = text()
+    try:
+        async for chunk in chunks:
+            if piece := await asyncio.to_thread(encoder.compress, chunk):
+                yield piece
+    finally:
+        await chunks.aclose()
+    yield await asyncio.to_thread(encoder.finish)
 
 
 class EncodedWriter:
@@ -48,10 +42,6 @@ class EncodedWriter:
     async def write(self, chunk: bytes | memoryview) -> None:
         """Append bytes of the output."""
         await self._pass_on(await asyncio.to_thread(self._encoder.compress, chunk))
-
-    async def end_part(self) -> None:
-        """Have everything that was written so far complete in the store's bytes."""
-        await self._pass_on(await asyncio.to_thread(self._encoder.end_part))
 
     async def _pass_on(self, compressed: bytes) -> None:
         if compressed:
@@ -66,30 +56,15 @@ class EncodedWriter:
         """Forget what was written."""
         await self._writer.abort()
 
-    async def checkpoint(self) -> int:
-        """End the part and make it durable; return the bytes of the store's draft. Nobody writes meanwhile."""
-        await self.end_part()
-        return await _resumable(self._writer).checkpoint()
 
-    async def suspend(self) -> None:
-        """Leave the draft to a later writer, which gets an encoder that is told so."""
-        await _resumable(self._writer).suspend()
-
-
-def _resumable(writer: ObjectWriter) -> ResumableWriter:
-    if not hasattr(writer, "checkpoint"):
-        raise TypeError(f"only a resumable writer can be suspended, got {type(writer).__name__}")
-    return writer  # type: ignore[return-value] # what has a checkpoint has the rest
-
-
-class TableFileWriter:
-    """Keeps rows in a file, and writes the table that they make when it is committed.
+class KeptTextWriter:
+    """Keeps text in a file, and writes the object that it makes when it is committed. A resumable writer.
 
     Args:
-        path: The file, of this output alone; it is removed after commit and abort.
+        path: The file, of this output alone; it is removed by commit and abort.
         at: 0 to begin anew, else the bytes of the file that are kept: those that a checkpoint told.
-        open_writer: Opens the object, once the rows are complete.
-        table: Makes the bytes of the table; it may raise UnfitFormat, which passes `commit`.
+        open_writer: Opens the object, once the text is complete: one that need not be resumable, as it is begun anew.
+        convert: Makes the object's bytes of the text; it may raise UnfitFormat, which passes `commit`.
 
     Raises:
         DraftLost: The file has not as many bytes as are to be kept.
@@ -101,11 +76,11 @@ class TableFileWriter:
         *,
         at: int = 0,
         open_writer: Callable[[], Awaitable[ObjectWriter]],
-        table: Callable[[Rows], AsyncGenerator[bytes, None]],
+        convert: Callable[[Rows], AsyncGenerator[bytes, None]],
     ) -> None:
         self._path = path
         self._open_writer = open_writer
-        self._table = table
+        self._convert = convert
         try:
             self._file = path.open("r+b" if at else "wb")
         except FileNotFoundError as exc:
@@ -118,11 +93,11 @@ class TableFileWriter:
         self._file.seek(at)
 
     async def write(self, chunk: bytes | memoryview) -> None:
-        """Append rows."""
+        """Append text."""
         await asyncio.to_thread(self._file.write, chunk)
 
     async def checkpoint(self) -> int:
-        """Make the rows durable; return how many bytes they are."""
+        """Make the text durable; return how many bytes it has."""
         await asyncio.to_thread(self._sync)
         return self._file.tell()
 
@@ -131,11 +106,11 @@ class TableFileWriter:
         os.fsync(self._file.fileno())
 
     async def commit(self, *, origin: str = "") -> ObjectInfo:
-        """Make the table of the rows, and make it visible; what was written of it is aborted if that fails."""
+        """Make the object of the text, and make it visible; what was written of it is aborted if that fails."""
         await asyncio.to_thread(self._file.flush)
         writer = await self._open_writer()
         try:
-            pieces = self._table(self._rows)
+            pieces = self._convert(self._text)
             try:
                 async for piece in pieces:
                     await writer.write(piece)
@@ -148,16 +123,16 @@ class TableFileWriter:
         await self.abort()
         return info
 
-    async def _rows(self) -> AsyncGenerator[bytes, None]:
-        with self._path.open("rb") as rows:
-            while chunk := await asyncio.to_thread(rows.read, READ_BYTES):
+    async def _text(self) -> AsyncGenerator[bytes, None]:
+        with self._path.open("rb") as text:
+            while chunk := await asyncio.to_thread(text.read, READ_BYTES):
                 yield chunk
 
     async def abort(self) -> None:
-        """Forget the rows; harmless a second time."""
+        """Forget the text; harmless after commit or a second time."""
         self._file.close()
         self._path.unlink(missing_ok=True)
 
     async def suspend(self) -> None:
-        """Leave the rows to a later writer."""
+        """Leave the text to a later writer."""
         self._file.close()

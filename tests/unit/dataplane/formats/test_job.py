@@ -4,6 +4,8 @@ import gzip
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -25,7 +27,7 @@ from millrace.jobs.transform import (
     SplitType,
     TransformSpec,
 )
-from millrace.names import ObjectPrefix
+from millrace.names import ObjectPrefix, ObjectRef
 from millrace.testing.objects import MemoryObjects
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -98,7 +100,7 @@ async def test_without_variables_nothing_changes() -> None:
     assert formats.header() is None
     assert isinstance(formats.former(MANY, 0, None), ManyLines)
     assert formats.processing(START) is None
-    assert formats.encoder() is None
+    assert not formats.converts
     assert (formats.reads_tables, formats.writes_tables, formats.output_start(None)) == (False, False, b"")
     assert formats.output_headers() == {}
     assert await bodies(spec(), b"1\n2\n", limit=2) == [b"1\n", b"2\n"]
@@ -234,16 +236,36 @@ async def test_a_text_join_of_a_table_knows_its_columns() -> None:
     assert formats.output_start(header) == b"id,score\n"
 
 
-def test_outputs_are_compressed_and_say_so() -> None:
-    """Text is compressed as a whole and says how; a table is compressed inside and says what it is."""
-    formats = JobFormats(spec(output_compression="gzip"))
-    encoder = formats.encoder()
-    assert encoder is not None
-    assert gzip.decompress(encoder.compress(b"1\n") + encoder.finish()) == b"1\n"
-    assert formats.output_headers() == {"content-encoding": "gzip"}
-    formats = JobFormats(spec(output_compression="zstd", output_format="parquet"))
-    assert formats.encoder() is None
-    assert formats.output_headers() == {"content-type": "application/vnd.apache.parquet"}
+async def test_outputs_are_written_in_their_format(tmp_path: Path) -> None:
+    """Text is compressed and says how; a table says what it is; a header stands first, once; others are as ever."""
+    answers, out = b"1\n2\n", ObjectRef("shop", "out/t.out")
+    for job, kept, headers in (
+        (spec(), None, {}),
+        (spec(output_compression="gzip"), None, {"content-encoding": "gzip"}),
+        (spec(output_compression="gzip"), tmp_path / "kept", {"content-encoding": "gzip"}),
+        (
+            spec(output_compression="zstd", output_format="parquet"),
+            tmp_path / "kept",
+            {"content-type": "application/vnd.apache.parquet"},
+        ),
+    ):
+        job = replace(job, environment={**job.environment, "MILLRACE_OUTPUT_COLUMNS": "score"})
+        formats = JobFormats(job)
+        objects = MemoryObjects()
+        ref = objects.add("s3://shop/in/t", b"")
+        writer = await formats.open_writer(
+            partial(objects.open_writer, out), objects=objects, ref=ref, header=None, kept_text=kept
+        )
+        await writer.write(answers)
+        await writer.commit()
+        data = objects.data(str(out))
+        assert formats.output_headers() == headers
+        assert formats.converts is bool(headers)
+        if formats.writes_tables:
+            assert read(data, TableForm.PARQUET).to_pydict() == {"score": [1, 2]}
+        else:
+            plain = gzip.decompress(data) if formats.converts else data
+            assert plain == b"score\n" + answers
 
 
 async def made(job: TransformSpec, answers: bytes, header: bytes | None = None) -> pa.Table:
