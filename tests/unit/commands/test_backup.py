@@ -92,6 +92,20 @@ async def test_no_agent_is_at_work_in_a_copy(settings: Settings, tmp_path: Path)
     database.close()
 
 
+async def test_outputs_are_gone_on_with_in_a_copy(settings: Settings, tmp_path: Path) -> None:
+    """An unfinished output comes along while its writer goes on; what the notes count of it is there."""
+    await _fill(settings, use_attributes=True)
+    writer = await FilesystemObjects(settings.objects_dir).open_resumable(ObjectRef("shop", "out"), draft="job", at=0)
+    await writer.write(b"1,2\n")
+    assert await writer.checkpoint() == 4
+    await writer.write(b"3,4\n")
+    assert await asyncio.to_thread(back_up, settings, tmp_path / "copy", as_json=False) == 0
+    copy = FilesystemObjects(replace(settings, data_dir=tmp_path / "copy").objects_dir)
+    second = await copy.open_resumable(ObjectRef("shop", "out"), draft="job", at=4)
+    assert (await second.commit()).size == 4
+    assert (await writer.commit()).size == 8
+
+
 async def test_a_back_up_of_a_back_up_is_one(settings: Settings, tmp_path: Path) -> None:
     """So it is restored by backing it up to where it shall be."""
     await _fill(settings, use_attributes=False)
