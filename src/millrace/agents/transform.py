@@ -209,6 +209,7 @@ class TransformAgent:
             inputs,
             options=job_options(self._spec.environment),
             checkpoints=await self._checkpoints(inputs),
+            scratch=self._folder,
             objects=self._backends.objects,
             address=served.address,
             effective=effective,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from millrace.dataplane.bad_records import BadRecord, Isolation
 from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.counts import Counts
+from millrace.dataplane.formats.header import HeaderLine
 from millrace.dataplane.object_output import ObjectOutput
 from millrace.dataplane.payload import Payload, PayloadFormer
 from millrace.dataplane.plan import InputObject
@@ -193,9 +194,23 @@ class Lane:
         start = self.start
         return Counts(ok=start.ok + self.ok, failed=start.failed + self.failed, filtered=start.filtered + self.filtered)
 
+    @property
+    def header(self) -> HeaderLine | None:
+        """The header of the object, if its job has headers."""
+        return self.reader.header
+
+    def taken(self) -> tuple[int, int]:
+        """Return how many records, and bytes, of this attempt are in payloads."""
+        return self.former.taken()
+
+    def before(self, payload: Payload) -> tuple[int, int]:
+        """Return how many records, and bytes, of this attempt stand before a payload."""
+        return payload.record - 1, payload.offset
+
     def place(self, record: int, offset: int) -> tuple[int, int]:
         """Return the number and first byte in the object of a record that this attempt counts so."""
-        return self.start.records + record, self.start_offset + offset
+        record, offset = self.start.records + record, self.start_offset + offset
+        return (record, offset) if self.header is None else self.header.place(record, offset)
 
     def drop(self) -> tuple[int, int]:
         """Forget everything that is held; return the number of results and the bytes of room that frees."""

@@ -2,12 +2,16 @@
 
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import cast
 
 from millrace.dataplane.bad_records import BadRecord, error_line, quarantine_key
 from millrace.dataplane.checkpoints import Checkpoints, Origin, Position
 from millrace.dataplane.counts import Counts
+from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.plan import InputObject
+from millrace.dataplane.reading import ObjectReader
 from millrace.names import ObjectRef
 from millrace.ports.objects import (
     DraftHeld,
@@ -31,7 +35,7 @@ class NoOutputBucket(Exception):
 class ObjectOutput:
     """One output in work: with `checkpoints` it says who made it, and `in_parts` can be committed in parts.
 
-    `tells` of bad records or not.
+    `tells` of bad records or not. `kept_rows` is a file of its own, made if the output is a table.
 
     `begin` says where to go on. Whoever is done with an output calls one of `commit`, `abort` and `suspend`.
     """
@@ -42,6 +46,9 @@ class ObjectOutput:
         *,
         objects: ObjectStore,
         meta: ObjectMeta,
+        formats: JobFormats,
+        reader: ObjectReader,
+        kept_rows: Path,
         checkpoints: Checkpoints | None,
         in_parts: bool,
         monotonic: Callable[[], float],
@@ -50,6 +57,9 @@ class ObjectOutput:
         self._entry = entry
         self._objects = objects
         self._meta = meta
+        self._formats = formats
+        self._reader = reader
+        self._kept_rows = kept_rows
         self._checkpoints = checkpoints
         self._monotonic = monotonic
         self._tells = tells
@@ -72,7 +82,7 @@ class ObjectOutput:
             return None
         draft, self._draft = self._draft, position.draft
         try:
-            self._writer = await self._open(self._entry.output, self._meta, self._draft, position.output_bytes)
+            self._writer = await self._open_output(position.output_bytes)
             if position.error_bytes:
                 self._errors = await self._open_errors(position.error_bytes)
         except DraftLost:  # or held by a process that has not noticed yet that its work is another's
@@ -85,7 +95,7 @@ class ObjectOutput:
     async def open(self) -> None:
         """Have a file to write to; raises NoOutputBucket."""
         if self._writer is None:
-            self._writer = await self._open(self._entry.output, self._meta, self._draft, 0)
+            self._writer = await self._open_output(0)
             if self._checkpoints is not None:
                 self._next_at = self._monotonic() + self._checkpoints.pause_seconds
 
@@ -101,6 +111,10 @@ class ObjectOutput:
         if self._errors is None:
             self._errors = await self._open_errors(0)
         await self._errors.write(b"".join(map(error_line, bad)))
+
+    async def open_streamed(self) -> ObjectWriter:
+        """Return a writer of the caller's own, for an object that is streamed through; raises NoOutputBucket."""
+        return await self._open_output(0)
 
     @property
     def checkpoint_due(self) -> bool:
@@ -175,6 +189,18 @@ class ObjectOutput:
         writers = [writer for writer in (self._writer, self._errors) if writer is not None]
         self._writer = self._errors = None
         return writers
+
+    async def _open_output(self, at: int) -> ObjectWriter:
+        reader = self._reader
+        return await self._formats.open_writer(
+            partial(self._open, self._entry.output, self._meta, self._draft, at),
+            objects=self._objects,
+            ref=self._entry.ref,
+            header=reader.header,
+            kept_rows=self._kept_rows,
+            at=at,
+            etag=reader.etag,
+        )
 
     def _errors_ref(self) -> ObjectRef:
         return ObjectRef(self._entry.output.bucket, quarantine_key(self._entry.output.key))

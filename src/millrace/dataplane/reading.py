@@ -1,59 +1,58 @@
-"""Read the bytes of one input object, decompressed, from any place of it, and count what was read."""
+"""Read the records of one input object, from any place of it, and count what was read of it as it is stored."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
-from millrace.dataplane.gzip import gunzip
+from millrace.dataplane.formats.header import HeaderLine
+from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters
-from millrace.jobs.transform import Compression
-from millrace.ports.objects import ObjectStore
+from millrace.ports.objects import ObjectInfo, ObjectStore
 
 __all__ = ["ObjectReader"]
 
 
 class ObjectReader:
-    """The bytes of one object; may be read more than once, for a retry. A byte that is read again counts once."""
+    """The bytes of one object; may be read more than once, for a retry. A byte that is read again counts once.
+
+    `header` is what is told of the object's header, if its job has headers; it is empty until the first chunk came.
+    """
 
     def __init__(
-        self,
-        objects: ObjectStore,
-        entry: InputObject,
-        *,
-        compression: Compression,
-        chunk_bytes: int,
-        counters: Counters,
+        self, objects: ObjectStore, entry: InputObject, *, formats: JobFormats, chunk_bytes: int, counters: Counters
     ) -> None:
         self._objects = objects
         self._entry = entry
-        self._compression = compression
+        self._formats = formats
         self._chunk_bytes = chunk_bytes
         self._counters = counters
         self._counted = 0
-        """Stored bytes, from the object's beginning, that were counted as read."""
+        """Stored bytes that were counted as read."""
+        self._read = 0
+        """Stored bytes of a table that were read since it was opened last."""
+        self.header: HeaderLine | None = formats.header()
+        self.etag = entry.version or None
+        """That of the version that is read, None if unknown."""
 
-    async def chunks(self, start: int = 0) -> AsyncGenerator[bytes, None]:
-        """Yield the object's bytes from `start` on, decompressed, in chunks of at most `chunk_bytes`.
+    def chunks(self, start: int = 0, *, whole: bool = False) -> AsyncGenerator[bytes, None]:
+        """Return the bytes of the object's records from `start` on, in chunks of at most `chunk_bytes`.
 
-        A compressed object is decompressed from its beginning whatever `start` is.
+        `start` counts from behind a header; `whole` has a header that is repeated stand before them.
         """
-        if self._compression is Compression.NONE:
-            self._count(start)
-            stored = self._stored(start)
-            async with aclosing(stored):
-                async for chunk in stored:
-                    yield chunk
-            return
-        left = start
-        async with aclosing(gunzip(self._stored(0), chunk_bytes=self._chunk_bytes)) as plain:
-            async for chunk in plain:
-                if left >= len(chunk):
-                    left -= len(chunk)
-                    continue
-                yield chunk[left:] if left else chunk
-                left = 0
+        self._read = 0
+        return self._formats.chunks(
+            self._objects,
+            self._entry.ref,
+            self._stored,
+            header=self.header,
+            chunk_bytes=self._chunk_bytes,
+            start=start,
+            whole=whole,
+            on_open=self._note_version,
+            on_read=self._count_more,
+        )
 
     async def _stored(self, start: int) -> AsyncGenerator[bytes, None]:
+        self._count(start)
         stream = self._objects.read(self._entry.ref, start=start)
         end = start
         try:
@@ -65,6 +64,13 @@ class ObjectReader:
             close = getattr(stream, "aclose", None)
             if close is not None:
                 await close()
+
+    def _note_version(self, info: ObjectInfo) -> None:
+        self.etag = info.etag
+
+    def _count_more(self, size: int) -> None:
+        self._read += size
+        self._count(self._read)
 
     def _count(self, end: int) -> None:
         if end > self._counted:

@@ -6,7 +6,10 @@ Source:
 """
 
 import re
+from difflib import get_close_matches
 
+from millrace.dataplane.formats.job import JobFormats
+from millrace.dataplane.formats.options import FORMAT_VARIABLES
 from millrace.dataplane.jsonpath import Format, InvalidFilter, format_of, parse_filter
 from millrace.dataplane.split import FRAMINGS
 from millrace.errors import ValidationError
@@ -18,11 +21,13 @@ from millrace.jobs.transform import (
     SplitType,
     TransformSpec,
 )
-from millrace.jobs.transform_options import job_options
+from millrace.jobs.transform_options import KEYS, job_options
 
 __all__ = ["parse_source_type", "validate_spec"]
 
 MAX_PAYLOAD_MB = 100
+OPTION_PREFIX = "MILLRACE_"
+OPTIONS = (*KEYS, *FORMAT_VARIABLES)
 MAX_TIMEOUT_SECONDS = 3600
 MAX_RETRIES = 3
 MAX_INSTANCES = 100
@@ -54,7 +59,21 @@ def validate_spec(spec: TransformSpec) -> None:
     _check_join(spec)
     _check_filters(spec)
     _check_capture(spec)
+    _check_options(spec)
+
+
+def _check_options(spec: TransformSpec) -> None:
+    """Check what is asked for beyond SageMaker; a misspelt variable would be one that silently does nothing."""
+    for name in spec.environment:
+        if name.startswith(OPTION_PREFIX) and name not in OPTIONS:
+            near = get_close_matches(name, OPTIONS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ValidationError(
+                f"Environment.{name} is no variable of transform jobs; those that begin with {OPTION_PREFIX} are "
+                f"[{', '.join(sorted(OPTIONS))}].{hint}"
+            )
     job_options(spec.environment)
+    JobFormats(spec)
 
 
 def _check_payload(spec: TransformSpec) -> None:

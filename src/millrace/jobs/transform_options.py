@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from millrace.errors import ValidationError
 
-__all__ = ["Autotune", "FailuresAllowed", "JobOptions", "OnError", "job_options"]
+__all__ = ["KEYS", "Autotune", "FailuresAllowed", "JobOptions", "OnError", "job_options"]
 
 ON_ERROR = "MILLRACE_ON_ERROR"
 MAX_FAILED_RECORDS = "MILLRACE_MAX_FAILED_RECORDS"

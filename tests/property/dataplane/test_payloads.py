@@ -3,13 +3,16 @@
 import gzip
 import itertools
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.acceptance.transform_rig import job
 
 from millrace.dataplane.assemble import assemble
 from millrace.dataplane.batch import Payload, PayloadFormer, PayloadTooLarge, payload_former
+from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.gzip import gunzip
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.object_output import ObjectOutput
@@ -17,7 +20,7 @@ from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.reading import ObjectReader
 from millrace.dataplane.split import LineSplitter
-from millrace.jobs.transform import BatchStrategy, Compression, SplitType
+from millrace.jobs.transform import BatchStrategy, SplitType
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectMeta
 from millrace.testing.clock import ManualClock
@@ -116,11 +119,19 @@ def test_results_leave_in_input_order(order: list[int]) -> None:
     ref = ObjectRef("shop", "a")
     entry = InputObject(ref=ref, size=1, output=ref)
     objects, clock = MemoryObjects(), ManualClock()
-    reader = ObjectReader(
-        objects, entry, compression=Compression.NONE, chunk_bytes=1, counters=Counters(objects_total=1, bytes_total=1)
-    )
+    formats = JobFormats(job())
+    counters = Counters(objects_total=1, bytes_total=1)
+    reader = ObjectReader(objects, entry, formats=formats, chunk_bytes=1, counters=counters)
     output = ObjectOutput(
-        entry, objects=objects, meta=ObjectMeta(), checkpoints=None, in_parts=False, monotonic=clock.monotonic
+        entry,
+        objects=objects,
+        meta=ObjectMeta(),
+        formats=formats,
+        reader=reader,
+        kept_rows=Path("rows"),
+        checkpoints=None,
+        in_parts=False,
+        monotonic=clock.monotonic,
     )
     former = payload_former(SplitType.NONE, BatchStrategy.MULTI_RECORD, 0)
     lane = Lane(entry, former, reader, output, order=0)

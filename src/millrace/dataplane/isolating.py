@@ -1,0 +1,103 @@
+"""Keep the bad records of a job out of its outputs: have parts of failing payloads sent until those are found."""
+
+from collections import deque
+from collections.abc import Callable
+
+from millrace.dataplane.bad_records import BadRecord, Isolation, halves
+from millrace.dataplane.lane import NOTHING, Lane
+from millrace.dataplane.payload import Payload
+from millrace.dataplane.processing import RecordError
+from millrace.dataplane.rules import Rules
+
+__all__ = ["Isolator"]
+
+
+class Isolator:
+    """Cuts payloads that fail, and puts together what became of their parts; see `bad_records` for the theory.
+
+    `again` takes the parts that are to be sent. `log` takes a line of the data log for each of the first bad records,
+    `on_too_many` the record with which there are more than the job's owner allows.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        *,
+        log: Callable[[str], None],
+        on_too_many: Callable[[Lane, Payload, BadRecord], None],
+    ) -> None:
+        self._rules = rules
+        self._log = log
+        self._on_too_many = on_too_many
+        self._found = 0
+        self.again: deque[tuple[Lane, Payload]] = deque()
+        """Parts to be sent before any new payload; their lanes hold the room of the whole."""
+
+    def take(
+        self,
+        lane: Lane,
+        payload: Payload,
+        label: str,
+        message: str,
+        *,
+        status: int | None = None,
+        answer: str | None = None,
+    ) -> None:
+        """Cut a payload that fails in two, or take note that its one record is bad; it is on no connection."""
+        isolation = payload.isolation
+        if isolation is None:
+            isolation = payload.isolation = lane.isolating[payload.index] = Isolation(payload)
+        original = payload.raw or payload.joined()
+        parts = halves(payload, original, self._rules.spec.split) if payload.records > 1 else [payload]
+        if len(parts) > 1:
+            isolation.cut(len(parts))
+            for part in parts:
+                self._try_part(lane, part, isolation)
+            return
+        record, offset = lane.place(payload.record, payload.offset)
+        bad = BadRecord(
+            record=record, offset=offset, text=original, label=label, message=message, status=status, answer=answer
+        )
+        lane.failed += 1
+        self._found += 1
+        if self._found <= self._rules.limits.failures_kept:
+            self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: record {record} at byte {offset}: {message}")
+        if isolation.fail(payload, bad, self._rules.placeholder(original)):
+            self._finish(lane, isolation)
+        allowed = self._rules.options.failures_allowed
+        if allowed is not None and allowed.count is not None and self._found > allowed.count:
+            self._on_too_many(lane, payload, bad)
+
+    def answered(self, lane: Lane, part: Payload, answer: bytes) -> None:
+        """Take the answer of a part, whose room was taken."""
+        assert part.isolation is not None, "it is a part"
+        lane.finish_part(part)
+        if part.isolation.succeed(part, answer):
+            self._finish(lane, part.isolation)
+
+    def _try_part(self, lane: Lane, part: Payload, isolation: Isolation) -> None:
+        """Have a part sent, unless a filter leaves nothing of it or cannot take it."""
+        part.isolation = isolation
+        processing = self._rules.processing
+        if processing is not None:
+            part.raw = part.joined()
+            try:
+                if not processing.prepare(part):
+                    lane.drop_records(part.index, part.records)
+                    if isolation.skip():
+                        self._finish(lane, isolation)
+                    return
+            except RecordError as exc:
+                self.take(lane, part, "ClientError", str(exc))
+                return
+        if lane.header is not None:
+            lane.header.prefix(part)
+        self.again.append((lane, part))
+
+    def _finish(self, lane: Lane, isolation: Isolation) -> None:
+        """Make what became of the parts of a payload its result."""
+        payload, answers = isolation.payload, isolation.answers()
+        lane.isolating.pop(payload.index, None)
+        answer = (b"\n" if self._rules.line_after_each else b"").join(answers) if answers else NOTHING
+        lane.place_result(payload.index, answer, payload.size + isolation.room, isolation.bad_records())
+        lane.wake.set()

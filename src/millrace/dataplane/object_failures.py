@@ -1,0 +1,107 @@
+"""Say why an object has no output: what its job's owner reads, and what the data log has. Pure."""
+
+from typing import NamedTuple
+
+from millrace.dataplane.bad_records import BadRecord
+from millrace.dataplane.lane import Lane
+from millrace.dataplane.payload import Payload, UnusableRecord
+from millrace.dataplane.processing import RecordError, locate
+from millrace.dataplane.retry import AttemptFailure
+from millrace.errors import NO_ROOM
+from millrace.jobs.transform import ObjectFailure
+from millrace.ports.objects import NoSuchBucket, NoSuchKey
+from millrace.told import shortened
+
+__all__ = [
+    "Told",
+    "attempt_told",
+    "full_disk_told",
+    "over_told",
+    "reading_told",
+    "record_told",
+    "unusable_told",
+    "writing_told",
+]
+
+
+class Told(NamedTuple):
+    """A failure, and the data log's text for it."""
+
+    failure: ObjectFailure
+    log_text: str
+
+
+def attempt_told(lane: Lane, payload: Payload, failure: AttemptFailure, message: str, answer: str | None) -> Told:
+    """Tell of a payload that the container does not take; `answer` is what is shown of what it said."""
+    record, offset = lane.place(payload.record, payload.offset)
+    told = ObjectFailure(
+        key=lane.input.ref.key,
+        label=failure.label,
+        message=message,
+        record=record,
+        offset=offset,
+        status=failure.status,
+        answer=answer,
+    )
+    return Told(told, failure.log_text)
+
+
+def reading_told(lane: Lane, error: Exception, *, splits: bool) -> Told:
+    """Tell of an object that cannot be read, and how far it could."""
+    missing = isinstance(error, (NoSuchKey, NoSuchBucket))
+    message = f"{shortened(str(lane.input.ref))} does not exist" if missing else str(error)
+    record, offset = (None, None) if missing or not splits else lane.place(*lane.former.reached())
+    failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=message, record=record, offset=offset)
+    return Told(failure, f"ClientError: {message}")
+
+
+def writing_told(lane: Lane, label: str, message: str) -> Told:
+    """Tell of an output that cannot be written."""
+    return Told(ObjectFailure(key=lane.input.ref.key, label=label, message=message), f"{label}: {message}")
+
+
+def full_disk_told(lane: Lane, error: OSError) -> Told:
+    """Tell of an output that finds no room on the disk; raises any other error again."""
+    if error.errno not in NO_ROOM:
+        raise error
+    output = shortened(str(lane.input.output))
+    message = f"output {output} could not be written: the disk of the data directory is full ({error.strerror})"
+    return writing_told(lane, "InternalServerError", message)
+
+
+def unusable_told(lane: Lane, error: UnusableRecord, *, limit: int) -> Told:
+    """Tell of a record that no payload can be formed of; `limit` is in bytes."""
+    record, offset = lane.place(error.record, error.offset)
+    message = error.told(limit)
+    failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=message, record=record, offset=offset)
+    return Told(failure, f"ClientError: {error}")
+
+
+def record_told(lane: Lane, payload: Payload, error: RecordError, *, answer_chars: int) -> Told:
+    """Tell of a record that cannot be filtered or joined: to the data log it is a 400, as on SageMaker."""
+    records, size = locate(payload.raw, error.position)
+    record, offset = lane.place(payload.record + records, payload.offset + size)
+    failure = ObjectFailure(
+        key=lane.input.ref.key,
+        label="ClientError",
+        message=str(error),
+        record=record,
+        offset=offset,
+        answer=str(error)[:answer_chars],
+    )
+    return Told(failure, "ClientError: 400")
+
+
+def over_told(lane: Lane, bad: BadRecord, *, allowed: str) -> Told:
+    """Tell of the bad record with which there are more than the job's owner allows."""
+    message = f"More than {allowed} records failed (MILLRACE_MAX_FAILED_RECORDS); the last one: {bad.message}"
+    failure = ObjectFailure(
+        key=lane.input.ref.key,
+        label=bad.label,
+        message=message,
+        record=bad.record,
+        offset=bad.offset,
+        status=bad.status,
+        answer=bad.answer,
+    )
+    return Told(failure, f"{bad.label}: {message}")

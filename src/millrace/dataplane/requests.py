@@ -1,0 +1,265 @@
+"""Send the payloads of a transform run over keep-alive connections, and see to those that get no answer.
+
+A payload is either on a connection, or *aside*: connecting, or backing off. It keeps its slot meanwhile. One sweep over
+all connections finds late requests, cheaper than a timer for each.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from millrace.clock import Clock
+from millrace.dataplane.arriving import ArrivingAnswers
+from millrace.dataplane.client import AnswerTooLarge, Connection, ConnectionFailed, open_connection
+from millrace.dataplane.lane import Lane
+from millrace.dataplane.limits import Budget
+from millrace.dataplane.long_body import BufferPool
+from millrace.dataplane.payload import Payload
+from millrace.dataplane.progress import Counters
+from millrace.dataplane.retry import (
+    AttemptFailure,
+    Trouble,
+    failure_of_large_answer,
+    failure_of_trouble,
+    retry_delay,
+)
+from millrace.dataplane.rules import Rules
+from millrace.ports.runtime import Address
+
+__all__ = ["Requests", "RequestsOwner"]
+
+
+class RequestsOwner(Protocol):
+    """The run that requests are sent for."""
+
+    def on_answer(self, connection: Connection) -> None:
+        """Take the answer of a connection, which is put among the idle ones if it can be used again."""
+        ...
+
+    def on_failed_attempt(self, lane: Lane, payload: Payload, failure: AttemptFailure, detail: str) -> None:
+        """Take an attempt that got no answer."""
+        ...
+
+    def pump(self) -> None:
+        """Send what may be sent."""
+        ...
+
+    def crash(self, error: BaseException) -> None:
+        """End the run: a callback has failed."""
+        ...
+
+    def spawn(self, actor: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a task of the run."""
+        ...
+
+    def flush(self) -> None:
+        """Have everything written that may be."""
+        ...
+
+    def give_back(self, size: int) -> None:
+        """Give room back."""
+        ...
+
+
+class Requests:
+    """The connections of a run, and its payloads that are under way."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        owner: RequestsOwner,
+        *,
+        address: Address,
+        clock: Clock,
+        budget: Budget,
+        counters: Counters,
+        may_write: Callable[[], bool],
+    ) -> None:
+        self._rules = rules
+        self._owner = owner
+        self._address = address
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._counters = counters
+        self._may_write = may_write
+        self._head = rules.head
+        self._chunked = rules.chunked
+        self._timeout = rules.spec.invocation_timeout_seconds
+        self.connections: set[Connection] = set()
+        self.idle: list[Connection] = []
+        self.aside: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
+        """Payloads on no connection: their tasks connect, or back off. Whoever removes an entry answers for it."""
+        self.pool = BufferPool(rules.limits.inflight_bytes)
+        self.arriving = ArrivingAnswers(
+            budget,
+            answer_bytes=rules.limits.answer_bytes,
+            monotonic=clock.monotonic,
+            earliest=self._earliest,
+            flush=owner.flush,
+        )
+
+    # -- sending
+
+    def send(self, lane: Lane, payload: Payload, now: float) -> None:
+        """Send a payload on an idle connection, or connect first."""
+        self._counters.requests += 1
+        if not self.idle:
+            self._put_aside(lane, payload, self._connect_and_send(lane, payload))
+            return
+        self._send_on(self.idle.pop(), lane, payload, now)
+
+    def send_later(self, lane: Lane, payload: Payload, retry_after: float | None) -> None:
+        """Send a payload again whose attempt failed, after a while."""
+        self._counters.retries += 1
+        delay = self.retry_delay(payload.failed_attempts, retry_after)
+        self._put_aside(lane, payload, self._back_off(lane, payload, delay))
+
+    def retry_delay(self, failed_attempts: int, retry_after: float | None) -> float:
+        """Return the seconds to wait before the next attempt."""
+        return retry_delay(failed_attempts, jitter=random.random(), retry_after=retry_after, ceiling=self._timeout)
+
+    def _send_on(self, connection: Connection, lane: Lane, payload: Payload, now: float) -> None:
+        connection.lane = lane
+        connection.payload = payload
+        connection.started = now
+        body = payload.body
+        if not self._chunked:
+            connection.send(self._head, body, payload.sent_size)
+            return
+        if not payload.sent_size:  # a chunk of no bytes would end the body, and the end be taken for a request
+            connection.send_raw((self._head, b"0\r\n\r\n"))
+            return
+        parts = (body,) if isinstance(body, bytes) else body
+        connection.send_raw((self._head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
+
+    def _put_aside(self, lane: Lane, payload: Payload, actor: Coroutine[Any, Any, None]) -> None:
+        self.aside[self._owner.spawn(actor)] = lane, payload
+
+    async def _connect_and_send(self, lane: Lane, payload: Payload) -> None:
+        try:
+            connection = await asyncio.wait_for(open_connection(self._address), self._timeout)
+        except (ConnectionFailed, TimeoutError) as exc:
+            if self.aside.pop(_current_task(), None) is None:
+                return
+            trouble = Trouble.TIMEOUT if isinstance(exc, TimeoutError) else Trouble.NO_ANSWER
+            failure = failure_of_trouble(trouble, timeout_seconds=self._timeout)
+            self._owner.on_failed_attempt(lane, payload, failure, str(exc))
+            self._owner.pump()
+            return
+        if self.aside.pop(_current_task(), None) is None:  # wait_for may return although it was cancelled
+            connection.abort()
+            return
+        connection.on_answer = self._owner.on_answer
+        connection.on_lost = self._lost
+        connection.on_growth = self.arriving.grew
+        connection.pool = self.pool
+        self.connections.add(connection)
+        self._send_on(connection, lane, payload, self._monotonic())
+
+    async def _back_off(self, lane: Lane, payload: Payload, delay: float) -> None:
+        await self._clock.sleep(delay)
+        if self.aside.pop(_current_task(), None) is not None:
+            self.send(lane, payload, self._monotonic())
+
+    # -- no answer
+
+    def drop(self, connection: Connection) -> None:
+        """Close a connection whose answer was its last."""
+        self.connections.discard(connection)
+        connection.abort()
+
+    def drop_late(self) -> None:
+        """Give up requests whose time is over."""
+        oldest = self._monotonic() - self._timeout
+        paused = self.arriving.paused  # we make them wait
+        late = [
+            one for one in self.connections if one.payload is not None and one.started < oldest and one not in paused
+        ]
+        for connection in late:
+            lane, payload = connection.lane, connection.payload
+            connection.lane = connection.payload = None
+            self.drop(connection)
+            self._owner.give_back(self.arriving.forget(connection))
+            failure = failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=self._timeout)
+            self._owner.on_failed_attempt(lane, payload, failure, "")
+        if late:
+            self._owner.pump()
+
+    def drop_aside(self, lane: Lane) -> list[Payload]:
+        """Send no more of a lane's payloads behind its failure; return them."""
+        dropped = []
+        for task, (waiting, payload) in list(self.aside.items()):
+            if waiting is lane and not lane.may_fail_at(payload.index):
+                del self.aside[task]
+                task.cancel()
+                dropped.append(payload)
+        return dropped
+
+    def may_show_failure(self, lane: Lane) -> bool:
+        """Return whether a payload of the lane is under way that comes before its failure."""
+        sent = (one.payload for one in self.connections if one.lane is lane)
+        aside = (payload for waiting, payload in self.aside.values() if waiting is lane)
+        return any(lane.may_fail_at(payload.index) for payload in (*sent, *aside))
+
+    def find(self, lane: Lane, index: int) -> Payload:
+        """Return a payload of a lane that is under way."""
+        sent: list[tuple[Lane, Payload]] = [(one.lane, one.payload) for one in self.connections if one.payload]
+        return next(payload for at, payload in (*sent, *self.aside.values()) if at is lane and payload.index == index)
+
+    def close(self) -> list[Payload]:
+        """Close all connections; return the payloads that were under way."""
+        payloads = [payload for _, payload in self.aside.values()]
+        self.aside.clear()
+        for connection in self.connections:
+            connection.abort()
+            self._owner.give_back(self.arriving.forget(connection))
+            if connection.payload is not None:  # of an object that failed, or of a run that is broken off
+                payloads.append(connection.payload)
+        return payloads
+
+    def _lost(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._owner.give_back(self.arriving.forget(connection))
+        lane, payload = connection.lane, connection.payload
+        if payload is None:
+            if connection in self.idle:
+                self.idle.remove(connection)
+            return
+        connection.lane = connection.payload = None
+        try:
+            error = connection.error
+            if isinstance(error, ConnectionFailed) and error.stale and lane.may_fail_at(payload.index):
+                # It was closed while it was idle, before this request: no attempt was made on the container.
+                self._put_aside(lane, payload, self._connect_and_send(lane, payload))
+                return
+            if isinstance(error, AnswerTooLarge):
+                failure = failure_of_large_answer(error.limit, error.size)
+                self._owner.on_failed_attempt(lane, payload, failure, "")
+            else:
+                failure = failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self._timeout)
+                self._owner.on_failed_attempt(lane, payload, failure, str(error))
+            self._owner.pump()
+        except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log
+            self._owner.crash(exc)
+
+    def _earliest(self) -> Connection | None:
+        """Return the connection of the earliest request under way, None if that connects or backs off.
+
+        None too while anything can be written: that gives room back all by itself.
+        """
+        if self._may_write():
+            return None
+        sent = [connection for connection in self.connections if connection.payload is not None]
+        first = min(sent, key=lambda one: (one.lane.order, one.payload.index), default=None)
+        if first is None:
+            return None
+        place = (first.lane.order, first.payload.index)
+        waits = any((lane.order, payload.index) < place for lane, payload in self.aside.values())
+        return None if waits else first
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "only tasks of a run come here"
+    return task

@@ -1,0 +1,103 @@
+"""Settle once how an instance's share of a transform job is run: what the transform loop asks again and again. Pure."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from millrace.dataplane.client import Headers, request_head
+from millrace.dataplane.execution_parameters import EffectiveSettings
+from millrace.dataplane.formats.answer_rows import AnswerRows
+from millrace.dataplane.formats.job import JobFormats
+from millrace.dataplane.limits import Limits
+from millrace.dataplane.payload import Payload
+from millrace.dataplane.placeholders import counts_rows, placeholder
+from millrace.dataplane.plan import InputObject
+from millrace.dataplane.processing import Processing
+from millrace.jobs.transform import AssembleWith, BatchStrategy, SplitType, TransformSpec
+from millrace.jobs.transform_options import JobOptions, OnError
+from millrace.ports.objects import ObjectMeta
+from millrace.ports.runtime import Address
+
+__all__ = ["PATH", "Rules", "output_meta"]
+
+PATH = "/invocations"
+
+
+def output_meta(spec: TransformSpec) -> ObjectMeta:
+    """Return what is attached to an output object.
+
+    Source:
+        batch-transform.md 5.1: Accept as its type, else application/octet-stream; KmsKeyId as SSE-KMS.
+    """
+    headers = {"content-type": spec.accept or "application/octet-stream"}
+    if spec.output_kms_key:
+        headers["x-amz-server-side-encryption"] = "aws:kms"
+        headers["x-amz-server-side-encryption-aws-kms-key-id"] = spec.output_kms_key
+    return ObjectMeta(headers=headers)
+
+
+class Rules:
+    """What follows from a job's settings; nothing of it changes while the job runs."""
+
+    def __init__(
+        self,
+        spec: TransformSpec,
+        *,
+        effective: EffectiveSettings,
+        options: JobOptions,
+        limits: Limits,
+        address: Address,
+        job_start: datetime,
+    ) -> None:
+        self.spec = spec
+        self.effective = effective
+        self.options = options
+        self.limits = limits
+        self.formats = JobFormats(spec)
+        self.processing: Processing | AnswerRows | None = self.formats.processing(job_start)
+        self.rewrites = self.processing is not None and self.processing.rewrites_answers
+        """Whether answers are not written as they are."""
+        self.isolates = options.on_error is not OnError.FAIL
+        """Whether bad records are found and left out."""
+        self.counts_rows: Callable[[Payload, bytes], None] | None = None
+        """Raises RecordError if an answer has not a row for each record, where somebody wants that."""
+        if options.strict_counts and not self.rewrites:
+            self.counts_rows = counts_rows(spec)
+        looks = self.rewrites or self.isolates or self.counts_rows is not None
+        self.plain_answer_bytes = -1 if looks else limits.answer_bytes
+        """Good answers of up to this size are written as they are, with nothing looked at."""
+        self.line_after_each = spec.assemble_with is AssembleWith.LINE and not self.rewrites
+        meta = output_meta(spec)
+        self.meta = ObjectMeta(headers={**meta.headers, **self.formats.output_headers()})
+        self.headers: Headers = [
+            (name, value) for name, value in (("Content-Type", spec.content_type), ("Accept", spec.accept)) if value
+        ]
+        self.chunked = effective.max_payload_bytes == 0
+        """Whether bodies have no limit, and are sent chunked."""
+        framing = b"Transfer-Encoding: chunked\r\n\r\n" if self.chunked else b"Content-Length: "
+        self.head = request_head("POST", PATH, address, self.headers) + framing
+        self.splits = spec.split is not SplitType.NONE
+        self.streams = (
+            self.chunked
+            and self.processing is None
+            and not self.isolates
+            and not (self.splits and effective.strategy is BatchStrategy.SINGLE_RECORD)
+        )
+        """Whether objects are streamed through whole, and nothing of them is held."""
+        self.commits_parts = (
+            self.splits and not self.streams and not self.formats.writes_tables and self.formats.encoder() is None
+        )
+        """Whether outputs are committed in parts; a table and a compressed output are one piece."""
+        many = self.splits and effective.strategy is BatchStrategy.MULTI_RECORD
+        self.read_ahead = limits.read_ahead_chunks * limits.chunk_bytes + (effective.max_payload_bytes if many else 0)
+
+    def reads_as_stored(self, entry: InputObject) -> bool:
+        """Return whether an object's records are its stored bytes, so that its size says how long they are."""
+        return not self.formats.reads_tables and self.formats.codec(entry.ref.key) is None
+
+    def placeholder(self, record: bytes) -> bytes | None:
+        """Return what is written for a bad record; None if nothing is."""
+        if self.options.on_error is not OnError.SKIP:
+            return None
+        if self.rewrites and self.processing is not None:
+            return self.processing.placeholder(record)
+        return placeholder(self.spec)

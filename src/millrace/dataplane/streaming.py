@@ -1,0 +1,104 @@
+"""Run the objects of a job that have no payload limit: each is one chunked request, of which nothing is held."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from millrace.clock import Clock
+from millrace.dataplane.client import Client
+from millrace.dataplane.formats.unreadable import UNREADABLE
+from millrace.dataplane.lane import Lane
+from millrace.dataplane.object_failures import full_disk_told, reading_told, unusable_told, writing_told
+from millrace.dataplane.object_output import NoOutputBucket
+from millrace.dataplane.payload import Payload, UnusableRecord
+from millrace.dataplane.progress import Counters
+from millrace.dataplane.record_count import record_count
+from millrace.dataplane.requests import Requests
+from millrace.dataplane.rules import PATH, Rules
+from millrace.dataplane.streamed import FailedAttempt, StreamedAttempt
+from millrace.dataplane.writing import Commits, WritingOwner
+from millrace.ports.objects import ObjectWriter
+from millrace.ports.runtime import Address
+
+__all__ = ["Streaming"]
+
+
+class Streaming:
+    """Streams objects through the container, as many at a time as requests may be sent.
+
+    `give_up` is told of an object whose attempts have failed.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        owner: WritingOwner,
+        *,
+        requests: Requests,
+        commits: Commits,
+        counters: Counters,
+        clock: Clock,
+        address: Address,
+        give_up: Callable[[Lane, Payload, FailedAttempt], None],
+    ) -> None:
+        self._rules = rules
+        self._owner = owner
+        self._requests = requests
+        self._commits = commits
+        self._counters = counters
+        self._clock = clock
+        self._address = address
+        self._give_up = give_up
+        self._slots = asyncio.Semaphore(rules.effective.max_concurrent_transforms)
+
+    async def run(self, lane: Lane) -> None:
+        """Send an object as one chunked request and its answer straight to the output; read it again for a retry."""
+        try:
+            async with self._slots, Client(self._address) as client:
+                await self._attempts(lane, client)
+        except NoOutputBucket as exc:
+            self._owner.fail(lane, 0, writing_told(lane, "ClientError", str(exc)))
+        except OSError as exc:
+            self._owner.fail(lane, 0, full_disk_told(lane, exc))
+        except UnusableRecord as exc:
+            self._owner.fail(lane, 0, unusable_told(lane, exc, limit=0))
+        except UNREADABLE as exc:
+            self._owner.fail(lane, 0, reading_told(lane, exc, splits=self._rules.splits))
+        finally:
+            self._owner.close_lane(lane)
+
+    async def _attempts(self, lane: Lane, client: Client) -> None:
+        spec, limits = self._rules.spec, self._rules.limits
+        attempt = StreamedAttempt(
+            path=PATH,
+            headers=self._rules.headers,
+            timeout_seconds=spec.invocation_timeout_seconds,
+            new_count=partial(record_count, spec.split),
+            line_after=self._rules.line_after_each,
+            kept_bytes=4 * limits.answer_snippet_chars,
+            clock=self._clock,
+            counters=self._counters,
+        )
+        open_writer: Callable[[], Awaitable[ObjectWriter]] = lane.output.open_streamed
+        commit = partial(self._commit, lane)
+        attempts = 0
+        while lane.failure is None:
+            self._counters.in_flight += 1
+            try:
+                failed = await attempt.make(client, lane.reader.chunks(whole=True), open_writer, commit)
+            finally:
+                self._counters.in_flight -= 1
+            if failed is None:
+                return
+            attempts += 1
+            if failed.failure.may_retry and attempts <= spec.invocation_max_retries:
+                self._counters.retries += 1
+                await self._clock.sleep(self._requests.retry_delay(attempts, failed.retry_after))
+            else:
+                payload = Payload(b"", 0, 1, 0, 1)
+                payload.failed_attempts = spec.invocation_max_retries
+                self._give_up(lane, payload, failed)
+
+    async def _commit(self, lane: Lane, writer: ObjectWriter, records: int) -> bool:
+        lane.ok = records
+        return await self._commits.make(lane, partial(writer.commit, origin=lane.output.origin(lane.counts)))

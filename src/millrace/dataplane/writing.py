@@ -1,0 +1,182 @@
+"""Write the outputs of a run: answers as they become ready, in input order, then the commit."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol
+
+from millrace.dataplane.assemble import assemble
+from millrace.dataplane.formats.unreadable import UNREADABLE
+from millrace.dataplane.lane import Lane
+from millrace.dataplane.long_body import BufferPool
+from millrace.dataplane.object_failures import Told, full_disk_told, reading_told, writing_told
+from millrace.dataplane.object_output import NoOutputBucket
+from millrace.dataplane.plan import InputObject
+from millrace.dataplane.progress import Counters
+from millrace.dataplane.requests import Requests
+from millrace.dataplane.rules import Rules
+from millrace.errors import InternalFailure
+from millrace.jobs.transform_options import OnError
+
+__all__ = ["Commits", "Writing", "WritingOwner"]
+
+
+class WritingOwner(Protocol):
+    """The run whose outputs are written."""
+
+    def fail(self, lane: Lane, index: int, told: Told) -> None:
+        """Fail an object."""
+        ...
+
+    def give_back_results(self, count: int, room: int) -> None:
+        """Take note that results were written, and of the room that they held."""
+        ...
+
+    def pump(self) -> None:
+        """Send what may be sent."""
+        ...
+
+    def close_lane(self, lane: Lane) -> None:
+        """Take note that nothing more happens to an object."""
+        ...
+
+
+class Commits:
+    """Makes outputs visible, behind the guard. A commit that is under way is never cut short.
+
+    Args:
+        guard: Awaited right before each; raises LeaseLost.
+        is_over: Tells whether the run has been stopped or broken off: then nothing is committed any more.
+        on_committed: Told of each input whose output was committed, in the order of the commits.
+    """
+
+    def __init__(
+        self,
+        *,
+        counters: Counters,
+        guard: Callable[[], Awaitable[None]],
+        is_over: Callable[[], bool],
+        on_committed: Callable[[InputObject], None] | None,
+    ) -> None:
+        self._counters = counters
+        self._guard = guard
+        self._is_over = is_over
+        self._on_committed = on_committed
+        self.tasks: set[asyncio.Task[object]] = set()
+        """Tasks that are committing."""
+
+    async def make(self, lane: Lane, commit: Callable[[], Awaitable[object]]) -> bool:
+        """Make an output visible; False if the run was over before."""
+        await self._guard()
+        if self._is_over():
+            return False
+        task = asyncio.current_task()
+        assert task is not None, "only tasks of a run come here"
+        self.tasks.add(task)
+        try:
+            await commit()
+        finally:
+            self.tasks.discard(task)
+        self._counters.objects_done += 1
+        self.tell(lane.input)
+        return True
+
+    def tell(self, entry: InputObject) -> None:
+        """Tell of an input that has its output."""
+        if self._on_committed is not None:
+            self._on_committed(entry)
+
+
+class Writing:
+    """Writes the outputs of a run, each from a task of its own."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        owner: WritingOwner,
+        *,
+        requests: Requests,
+        commits: Commits,
+        counters: Counters,
+    ) -> None:
+        self._rules = rules
+        self._owner = owner
+        self._requests = requests
+        self._pool: BufferPool = requests.pool
+        self._commits = commits
+        self._counters = counters
+
+    async def write_object(self, lane: Lane) -> None:
+        """Write a lane's answers as they become ready, then commit, unless the lane fails."""
+        output = lane.output
+        told = 0
+        try:
+            while True:
+                await lane.wake.wait()
+                lane.wake.clear()
+                if lane.settled:
+                    break
+                if lane.answers:
+                    records, offset = self._done_until(lane)
+                    told += len(lane.bad)
+                    counts = lane.counts_until(records, told)
+                    await self._write_results(lane)
+                    if output.checkpoint_due and lane.failure is None:
+                        await output.checkpoint(lane.start_offset + offset, counts)
+                if lane.failure is None and lane.complete and not lane.answers:
+                    await self._commit(lane)
+                    break
+        except NoOutputBucket as exc:
+            self._owner.fail(lane, 0, writing_told(lane, "ClientError", str(exc)))
+            self._owner.pump()
+        except UNREADABLE as exc:  # a table is made of its rows at the end
+            self._owner.fail(lane, 0, reading_told(lane, exc, splits=False))
+            self._owner.pump()
+        except OSError as exc:
+            self._owner.fail(lane, 0, full_disk_told(lane, exc))
+            await output.abort()
+            self._owner.pump()
+        finally:
+            await output.suspend()
+            self._owner.close_lane(lane)
+
+    async def _write_results(self, lane: Lane) -> None:
+        """Write what may be written, and give its room back."""
+        await lane.output.open()  # while the lane holds them: a failure meanwhile gives their room back itself
+        results = lane.take_results()
+        lane.writing = True
+        try:
+            for buffer in assemble(results.answers, line_after_each=self._rules.line_after_each):
+                await lane.output.write(buffer)
+                self._counters.bytes_out += len(buffer)
+                if isinstance(buffer, memoryview):
+                    self._pool.give_back(buffer)
+            await lane.output.tell(results.bad)
+        finally:
+            lane.writing = False
+            self._owner.give_back_results(len(results.answers), results.room)
+        self._owner.pump()
+
+    def _done_until(self, lane: Lane) -> tuple[int, int]:
+        """Return how many records, and bytes, of this attempt stand before the first payload without a result."""
+        index = lane.next_result
+        if index == lane.next_index:
+            return lane.taken()
+        isolation = lane.isolating.get(index)
+        first = self._requests.find(lane, index) if isolation is None else isolation.payload
+        return lane.before(first)
+
+    async def _commit(self, lane: Lane) -> None:
+        """Make an output visible, unless the job was stopped before."""
+        counts, (records, _) = lane.counts, lane.taken()
+        if counts.records != lane.start.records + records:
+            raise InternalFailure(
+                f"We encountered an internal error.  Please try again. (the records of {lane.input.ref} do not add up: "
+                f"{counts.ok} ok, {counts.failed} failed and {counts.filtered} filtered of "
+                f"{lane.start.records + records})"
+            )
+        await self._commits.make(lane, partial(lane.output.commit, counts, empty=self._has_no_output(lane)))
+
+    def _has_no_output(self, lane: Lane) -> bool:
+        """Return whether an object that is one record has none because that is bad."""
+        return not self._rules.splits and lane.failed > 0 and self._rules.options.on_error is OnError.QUARANTINE
