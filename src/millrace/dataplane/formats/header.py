@@ -146,9 +146,11 @@ class HeaderedPayloads:
         self._opened().finish()
 
     def take(self) -> Payload | None:
+        if self._former is None:  # asked before the header was read
+            return None
         if self._limit and self._limit <= self._header.limited_bytes:
             raise PayloadTooLarge(1, 0)
-        return self._opened().take()
+        return self._former.take()
 
     def taken(self) -> tuple[int, int]:
         return (0, 0) if self._former is None else self._former.taken()

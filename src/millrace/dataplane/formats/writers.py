@@ -1,8 +1,8 @@
 """Write outputs in their formats behind the interface of every output: the transform loop writes text as ever.
 
-What can be gone on with must not hold state that dies with its process: `KeptTextWriter` keeps the text in a file, which
-can be gone on with at any byte, and makes the object of it when it is committed. `EncodedWriter` is for outputs that are
-not gone on with, and spares the file. Both give the same bytes.
+What can be gone on with must not hold state that dies with its process: `KeptTextWriter` keeps the text in a file, to
+which more can be added after any checkpoint, and makes the object of it when it is committed. `EncodedWriter` is for
+outputs that are not gone on with, and spares the file. Both give the same bytes.
 """
 
 import asyncio

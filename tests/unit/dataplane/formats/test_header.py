@@ -109,6 +109,7 @@ async def test_a_record_that_does_not_fit_behind_the_header_is_told() -> None:
         assert (caught.value.record, caught.value.offset) == (1, 0)
         assert header.place(1, 0) == (2, 5)
     former = HeaderedPayloads(header, partial(payload_former, SplitType.LINE, BatchStrategy.SINGLE_RECORD), 5)
+    former.feed(body)
     with pytest.raises(PayloadTooLarge) as caught:
         former.take()
     assert (caught.value.record, caught.value.offset) == (1, 0)
@@ -138,3 +139,15 @@ async def test_the_header_of_a_table_is_no_record() -> None:
     header.prefix(payload)
     assert payload.joined() == b"h\n1\n"
     assert header.place(payload.record, payload.offset) == (1, 0)
+
+
+async def test_nothing_is_formed_before_the_header_is_known() -> None:
+    """Whoever asks for a payload early gets none; the limit is still what the header leaves of it."""
+    header = repeated()
+    former = HeaderedPayloads(header, partial(payload_former, SplitType.LINE, BatchStrategy.MULTI_RECORD), 4)
+    assert former.take() is None
+    assert (former.buffered, former.taken(), former.reached()) == (0, (0, 0), (1, 0))
+    former.feed(await records(header, b"h\n1\n2\n"))
+    payload = former.take()
+    assert payload is not None
+    assert payload.joined() == b"1\n"
