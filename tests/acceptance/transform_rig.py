@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from millrace.clock import Clock, SystemClock
 from millrace.dataplane import (
@@ -152,6 +153,7 @@ async def run_job(
     budget: Budget | None = None,
     options: JobOptions | None = None,
     checkpoints: Checkpoints | None = None,
+    scratch: Path | None = None,
 ) -> Result:
     """Run one instance as the agent does: check, ping, ask, list, transform.
 
@@ -193,6 +195,7 @@ async def run_job(
                 budget=room,
                 options=job_options(spec.environment) if options is None else options,
                 checkpoints=checkpoints,
+                scratch=scratch,
             )
             if driving is not None:
                 await driving

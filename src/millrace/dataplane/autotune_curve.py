@@ -34,4 +34,4 @@ def _thinned(points: list[CurvePoint], most: int) -> list[CurvePoint]:
         for index, point in enumerate(points)
         if point.verdict is not Verdict.KEPT or index % 2 or index == len(points) - 1
     ]
-    return thin if len(thin) <= most * 3 // 4 else [*points[: -1 : 2], points[-1]]
+    return thin if len(thin) <= most * 3 // 4 else [*points[:-1:2], points[-1]]

@@ -79,8 +79,8 @@ class Isolator:
         """Have a part sent, unless a filter leaves nothing of it or cannot take it."""
         part.isolation = isolation
         processing = self._rules.processing
+        part.raw = part.joined()
         if processing is not None:
-            part.raw = part.joined()
             try:
                 if not processing.prepare(part):
                     lane.drop_records(part.index, part.records)

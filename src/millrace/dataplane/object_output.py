@@ -35,7 +35,7 @@ class NoOutputBucket(Exception):
 class ObjectOutput:
     """One output in work: with `checkpoints` it says who made it, and `in_parts` can be committed in parts.
 
-    `tells` of bad records or not. `kept_rows` is a file of its own, made if the output is a table.
+    `tells` of bad records or not. `kept_text` is a folder for text that is converted when it is complete.
 
     `begin` says where to go on. Whoever is done with an output calls one of `commit`, `abort` and `suspend`.
     """
@@ -48,7 +48,7 @@ class ObjectOutput:
         meta: ObjectMeta,
         formats: JobFormats,
         reader: ObjectReader,
-        kept_rows: Path,
+        kept_text: Path,
         checkpoints: Checkpoints | None,
         in_parts: bool,
         monotonic: Callable[[], float],
@@ -59,7 +59,7 @@ class ObjectOutput:
         self._meta = meta
         self._formats = formats
         self._reader = reader
-        self._kept_rows = kept_rows
+        self._kept_text = kept_text
         self._checkpoints = checkpoints
         self._monotonic = monotonic
         self._tells = tells
@@ -85,7 +85,9 @@ class ObjectOutput:
             self._writer = await self._open_output(position.output_bytes)
             if position.error_bytes:
                 self._errors = await self._open_errors(position.error_bytes)
-        except DraftLost:  # or held by a process that has not noticed yet that its work is another's
+        except DraftLost as exc:
+            if isinstance(exc, DraftHeld):  # by a process that has not noticed yet that its work is another's
+                draft = f"{draft}-{secrets.token_hex(4)}"
             if self._writer is not None:
                 await self._writer.abort()
             self._writer, self._draft = None, draft
@@ -153,8 +155,10 @@ class ObjectOutput:
             if errors is not None:
                 await errors.commit()
                 errors = None
-            elif self._tells:  # of an earlier run of the same input
+            elif self._tells:  # of an earlier run of the same input, or attempt at it
                 await self._objects.delete(self._errors_ref())
+                if self._draft:
+                    await self._objects.discard_draft(self._entry.output.bucket, f"{self._draft}-errors")
             if empty:
                 await writer.abort()
             else:
@@ -191,13 +195,17 @@ class ObjectOutput:
         return writers
 
     async def _open_output(self, at: int) -> ObjectWriter:
-        reader = self._reader
-        return await self._formats.open_writer(
-            partial(self._open, self._entry.output, self._meta, self._draft, at),
+        reader, formats, keeps = self._reader, self._formats, None
+        draft = self._draft
+        if formats.writes_tables or (formats.converts and self._in_parts):
+            keeps = self._kept_text / (draft or secrets.token_hex(8))
+            draft = ""
+        return await formats.open_writer(
+            partial(self._open, self._entry.output, self._meta, draft, at),
             objects=self._objects,
             ref=self._entry.ref,
             header=reader.header,
-            kept_rows=self._kept_rows,
+            kept_text=keeps,
             at=at,
             etag=reader.etag,
         )

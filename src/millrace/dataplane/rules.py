@@ -83,10 +83,8 @@ class Rules:
             and not (self.splits and effective.strategy is BatchStrategy.SINGLE_RECORD)
         )
         """Whether objects are streamed through whole, and nothing of them is held."""
-        self.commits_parts = (
-            self.splits and not self.streams and not self.formats.writes_tables and self.formats.encoder() is None
-        )
-        """Whether outputs are committed in parts; a table and a compressed output are one piece."""
+        self.commits_parts = self.splits and not self.streams
+        """Whether outputs are committed in parts; those of objects that are one payload are one piece."""
         many = self.splits and effective.strategy is BatchStrategy.MULTI_RECORD
         self.read_ahead = limits.read_ahead_chunks * limits.chunk_bytes + (effective.max_payload_bytes if many else 0)
 

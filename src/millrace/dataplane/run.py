@@ -112,7 +112,7 @@ async def run_transform(
             whole if None.
         job_start: What rows tell as the time of their inference, if they tell one; now if None.
         on_committed: Called with each input whose output was committed, in the order of the commits.
-        scratch: A folder for rows that become tables; needed by jobs that write tables.
+        scratch: A folder for text that is converted when it is complete; needed by jobs that write other formats.
         budget: Where room is taken and given back, all of it by the end of a run that nothing broke off; one of its
             own of `limits.inflight_bytes` if None.
 
@@ -338,7 +338,7 @@ class _Run:
             meta=rules.meta,
             formats=formats,
             reader=reader,
-            kept_rows=(self._scratch or Path()) / f"rows-{order}",
+            kept_text=self._scratch or Path(),
             checkpoints=self._checkpoints,
             in_parts=rules.commits_parts,
             monotonic=self._monotonic,

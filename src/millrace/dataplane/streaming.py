@@ -17,10 +17,12 @@ from millrace.dataplane.requests import Requests
 from millrace.dataplane.rules import PATH, Rules
 from millrace.dataplane.streamed import FailedAttempt, StreamedAttempt
 from millrace.dataplane.writing import Commits, WritingOwner
-from millrace.ports.objects import ObjectWriter
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectWriter
 from millrace.ports.runtime import Address
 
 __all__ = ["Streaming"]
+
+_UNREADABLE = (NoSuchKey, NoSuchBucket, *UNREADABLE)
 
 
 class Streaming:
@@ -54,6 +56,14 @@ class Streaming:
     async def run(self, lane: Lane) -> None:
         """Send an object as one chunked request and its answer straight to the output; read it again for a retry."""
         try:
+            await self._run(lane)
+        except Exception as exc:  # noqa: BLE001 - before the lane is closed: with the last one the run would end well
+            self._owner.crash(exc)
+        finally:
+            self._owner.close_lane(lane)
+
+    async def _run(self, lane: Lane) -> None:
+        try:
             async with self._slots, Client(self._address) as client:
                 await self._attempts(lane, client)
         except NoOutputBucket as exc:
@@ -62,10 +72,8 @@ class Streaming:
             self._owner.fail(lane, 0, full_disk_told(lane, exc))
         except UnusableRecord as exc:
             self._owner.fail(lane, 0, unusable_told(lane, exc, limit=0))
-        except UNREADABLE as exc:
+        except _UNREADABLE as exc:
             self._owner.fail(lane, 0, reading_told(lane, exc, splits=self._rules.splits))
-        finally:
-            self._owner.close_lane(lane)
 
     async def _attempts(self, lane: Lane, client: Client) -> None:
         spec, limits = self._rules.spec, self._rules.limits

@@ -28,6 +28,10 @@ class WritingOwner(Protocol):
         """Fail an object."""
         ...
 
+    def crash(self, error: BaseException) -> None:
+        """Break the run off."""
+        ...
+
     def give_back_results(self, count: int, room: int) -> None:
         """Take note that results were written, and of the room that they held."""
         ...
@@ -108,6 +112,15 @@ class Writing:
 
     async def write_object(self, lane: Lane) -> None:
         """Write a lane's answers as they become ready, then commit, unless the lane fails."""
+        try:
+            await self._write_object(lane)
+        except Exception as exc:  # noqa: BLE001 - before the lane is closed: with the last one the run would end well
+            self._owner.crash(exc)
+        finally:
+            await lane.output.suspend()
+            self._owner.close_lane(lane)
+
+    async def _write_object(self, lane: Lane) -> None:
         output = lane.output
         told = 0
         try:
@@ -136,9 +149,6 @@ class Writing:
             self._owner.fail(lane, 0, full_disk_told(lane, exc))
             await output.abort()
             self._owner.pump()
-        finally:
-            await output.suspend()
-            self._owner.close_lane(lane)
 
     async def _write_results(self, lane: Lane) -> None:
         """Write what may be written, and give its room back."""

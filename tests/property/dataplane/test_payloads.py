@@ -128,7 +128,7 @@ def test_results_leave_in_input_order(order: list[int]) -> None:
         meta=ObjectMeta(),
         formats=formats,
         reader=reader,
-        kept_rows=Path("rows"),
+        kept_text=Path("rows"),
         checkpoints=None,
         in_parts=False,
         monotonic=clock.monotonic,

@@ -548,3 +548,17 @@ async def test_control_characters_of_an_answer_are_shown_not_obeyed() -> None:
 
     result = await run_job(job(), behave, b"1")
     assert result.reason.endswith("bad \\x1b[31mrow\\x00")
+
+
+class BrokenStore(MemoryObjects):
+    """A store whose writers fail for a reason that is nobody's fault."""
+
+    async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.mark.parametrize("settings", [{}, SINGLE, {"max_payload_bytes": 0}])
+async def test_a_store_that_breaks_ends_the_run(settings: dict[str, Any]) -> None:
+    """Also with the last object: a run never ends well without an output for each object that did not fail."""
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        await run_job(job(**settings), ECHO, b"a\n", objects=BrokenStore())
