@@ -14,7 +14,7 @@ from pathlib import Path
 from millrace.dataplane.batch import payload_former
 from millrace.dataplane.formats.answer_rows import AnswerRows
 from millrace.dataplane.formats.checks import check_formats, joins_tables
-from millrace.dataplane.formats.compress import Encoder, encoder_of
+from millrace.dataplane.formats.compress import encoder_of
 from millrace.dataplane.formats.csv_payloads import csv_payload_former
 from millrace.dataplane.formats.decompress import codec_of, decompressed
 from millrace.dataplane.formats.header import HeaderedPayloads, HeaderLine, without_header
@@ -208,11 +208,6 @@ class JobFormats:
             return {"content-type": _TABLE_TYPES[options.output_format]}
         return {} if options.output_compression is None else {"content-encoding": str(options.output_compression)}
 
-    def encoder(self) -> Encoder | None:
-        """Return what compresses the text of one output, None if it is written as it is, or is a table."""
-        codec = self.options.output_compression
-        return None if codec is None or self.writes_tables else encoder_of(codec)
-
     @property
     def converts(self) -> bool:
         """Whether an output is other bytes than the text that is written."""
@@ -225,10 +220,9 @@ class JobFormats:
         objects: ObjectStore,
         ref: ObjectRef,
         header: HeaderLine | None,
-        kept_rows: Path,
+        kept_text: Path | None,
         at: int = 0,
         etag: str | None = None,
-        resumable: bool = False,
     ) -> ObjectWriter:
         """Return what takes the assembled text of one output and writes it in the job's format.
 
@@ -238,13 +232,12 @@ class JobFormats:
             objects: Where the input is.
             ref: The input.
             header: The input's, read already unless this goes on with an output.
-            kept_rows: A file of this output alone, for text that is converted when it is complete: that of tables,
-                and of any output of a job with `converts` if this is to be a resumable writer.
+            kept_text: A file of this output alone, for the text that is converted when it is complete; it makes the
+                writer a resumable one, for jobs with `converts`. None where the output is not gone on with, which
+                tables don't allow.
             at: Bytes of an earlier writer's that are kept, as its `checkpoint` told them: of the object, or of the
                 file. 0 to begin anew.
             etag: That of the input's version.
-            resumable: Whether the output may be gone on with. Of a job without `converts` that is for `open_object` to
-                see to.
 
         Raises:
             UnfitFormat: OutputFilter does not fit the header.
@@ -253,13 +246,14 @@ class JobFormats:
         begin = b"" if at else self.output_start(header)
         codec = None if self.writes_tables else self.options.output_compression
         writer: ObjectWriter
-        if self.writes_tables or (codec is not None and resumable):
+        if self.converts and kept_text is not None:
             if codec is None:
                 convert = partial(self.table, objects=objects, ref=ref, header=header, etag=etag)
             else:
                 convert = partial(encoded, encoder=encoder_of(codec))
-            writer = KeptTextWriter(kept_rows, at=at, open_writer=open_object, convert=convert)
+            writer = KeptTextWriter(kept_text, at=at, open_writer=open_object, convert=convert)
         else:
+            assert not self.writes_tables, "a table is made of text that was kept"
             writer = await open_object()
             if codec is not None:
                 writer = EncodedWriter(writer, encoder_of(codec))

@@ -239,27 +239,23 @@ async def test_a_text_join_of_a_table_knows_its_columns() -> None:
 async def test_outputs_are_written_in_their_format(tmp_path: Path) -> None:
     """Text is compressed and says how; a table says what it is; a header stands first, once; others are as ever."""
     answers, out = b"1\n2\n", ObjectRef("shop", "out/t.out")
-    zipped = {"content-encoding": "gzip"}
-    a_table = {"content-type": "application/vnd.apache.parquet"}
-    for job, resumable, headers in (
-        (spec(), False, {}),
-        (spec(output_compression="gzip"), False, zipped),
-        (spec(output_compression="gzip"), True, zipped),
-        (spec(output_compression="zstd", output_format="parquet"), False, a_table),
+    for job, kept, headers in (
+        (spec(), None, {}),
+        (spec(output_compression="gzip"), None, {"content-encoding": "gzip"}),
+        (spec(output_compression="gzip"), tmp_path / "kept", {"content-encoding": "gzip"}),
+        (
+            spec(output_compression="zstd", output_format="parquet"),
+            tmp_path / "kept",
+            {"content-type": "application/vnd.apache.parquet"},
+        ),
     ):
         job = replace(job, environment={**job.environment, "MILLRACE_OUTPUT_COLUMNS": "score"})
         formats = JobFormats(job)
         objects = MemoryObjects()
         ref = objects.add("s3://shop/in/t", b"")
         writer = await formats.open_writer(
-            partial(objects.open_writer, out),
-            objects=objects,
-            ref=ref,
-            header=None,
-            kept_rows=tmp_path / "kept",
-            resumable=resumable,
+            partial(objects.open_writer, out), objects=objects, ref=ref, header=None, kept_text=kept
         )
-        assert hasattr(writer, "suspend") is (resumable or formats.writes_tables)
         await writer.write(answers)
         await writer.commit()
         data = objects.data(str(out))
