@@ -95,11 +95,12 @@ class ManyLines:
     """As many consecutive lines per payload as fit in the limit; one payload per object if there is none.
 
     Lines are never split from each other: the last line feed before the limit is searched from behind, and a payload
-    is a list of views on the chunks as they were read.
+    is a list of views on the chunks as they were read. With `aim`, a payload is about as large if it can be.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.aim = 0
         self._lines = LineCounter()
         self._chunks: deque[bytes] = deque()
         self._start = 0
@@ -119,7 +120,11 @@ class ManyLines:
         self._ended = True
 
     def take(self) -> Payload | None:
-        limit = self._limit
+        limit, aim = self._limit, self.aim
+        while aim and self.buffered > aim and (not limit or aim < limit):
+            if size := self._last_line_end(aim):
+                return self._cut(size)
+            aim *= 2  # a line is longer
         if not limit or self.buffered <= limit:
             # Even a full payload waits for one byte more or the end, which tell whether its last line ends there:
             # where payloads are cut must not depend on the chunks.

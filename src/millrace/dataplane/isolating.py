@@ -68,6 +68,19 @@ class Isolator:
         if allowed is not None and allowed.count is not None and self._found > allowed.count:
             self._on_too_many(lane, payload, bad)
 
+    def split(self, lane: Lane, payload: Payload) -> bool:
+        """Have the halves of a payload sent that is too large for the container; False if it is one record."""
+        parts = halves(payload, payload.raw or payload.joined(), self._rules.spec.split) if payload.records > 1 else []
+        if len(parts) < 2:
+            return False
+        isolation = payload.isolation
+        if isolation is None:
+            isolation = payload.isolation = lane.isolating[payload.index] = Isolation(payload)
+        isolation.cut(len(parts))
+        for part in parts:
+            self._try_part(lane, part, isolation)
+        return True
+
     def answered(self, lane: Lane, part: Payload, answer: bytes) -> None:
         """Take the answer of a part, whose room was taken."""
         assert part.isolation is not None, "it is a part"

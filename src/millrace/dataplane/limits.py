@@ -29,6 +29,8 @@ class Limits:
     """Failed objects that the outcome tells about in full."""
     answer_snippet_chars: int = 500
     """Characters of a failing answer that are kept for messages."""
+    curve_points: int = 64
+    """Measurements of the autotuner that the outcome tells."""
     tick_seconds: float = 0.25
     """Time between two looks at request deadlines, and between two progress reports."""
 

@@ -41,13 +41,14 @@ class Payload:
 
     `record` is the number (from 1) of its first record, `offset` that record's first byte in the object. `raw` is the
     original text where a join needs it. `dropped` are those of its `records` that are not sent, since they are blank.
-    `index`, `failed_attempts` and `isolation` belong to the run.
+    `index`, `failed_attempts`, `isolation` and `sent_at` (of the attempt that failed last) belong to the run.
     """
 
     raw = b""
     index = 0
     failed_attempts = 0
     dropped = 0
+    sent_at = 0.0
     isolation: "Isolation | None" = None
 
     def __init__(

@@ -179,6 +179,7 @@ class Requests:
         for connection in late:
             lane, payload = connection.lane, connection.payload
             connection.lane = connection.payload = None
+            payload.sent_at = connection.started
             self.drop(connection)
             self._owner.give_back(self.arriving.forget(connection))
             failure = failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=self._timeout)
@@ -227,6 +228,7 @@ class Requests:
                 self.idle.remove(connection)
             return
         connection.lane = connection.payload = None
+        payload.sent_at = connection.started
         try:
             error = connection.error
             if isinstance(error, ConnectionFailed) and error.stale and lane.may_fail_at(payload.index):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.client import Headers, request_head
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.formats.answer_rows import AnswerRows
@@ -12,8 +13,9 @@ from millrace.dataplane.payload import Payload
 from millrace.dataplane.placeholders import counts_rows, placeholder
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.processing import Processing
+from millrace.dataplane.tuning import tuning_settings
 from millrace.jobs.transform import AssembleWith, BatchStrategy, SplitType, TransformSpec
-from millrace.jobs.transform_options import JobOptions, OnError
+from millrace.jobs.transform_options import Autotune, JobOptions, OnError
 from millrace.ports.objects import ObjectMeta
 from millrace.ports.runtime import Address
 
@@ -47,11 +49,16 @@ class Rules:
         limits: Limits,
         address: Address,
         job_start: datetime,
+        autotune: AutotuneSettings | None = None,
     ) -> None:
         self.spec = spec
         self.effective = effective
         self.options = options
         self.limits = limits
+        if autotune is None and options.autotune is Autotune.THROUGHPUT:
+            autotune = tuning_settings(spec, effective, limits)
+        self.autotune = autotune
+        """The bounds of the search for concurrency and payload size, None if those stay as they are."""
         self.formats = JobFormats(spec)
         self.processing: Processing | AnswerRows | None = self.formats.processing(job_start)
         self.rewrites = self.processing is not None and self.processing.rewrites_answers
@@ -62,7 +69,7 @@ class Rules:
         """Raises RecordError if an answer has not a row for each record, where somebody wants that."""
         if options.strict_counts and not self.rewrites:
             self.counts_rows = counts_rows(spec)
-        looks = self.rewrites or self.isolates or self.counts_rows is not None
+        looks = self.rewrites or self.counts_rows is not None
         self.plain_answer_bytes = -1 if looks else limits.answer_bytes
         """Good answers of up to this size are written as they are, with nothing looked at."""
         self.line_after_each = spec.assemble_with is AssembleWith.LINE and not self.rewrites
@@ -80,6 +87,7 @@ class Rules:
             self.chunked
             and self.processing is None
             and not self.isolates
+            and autotune is None
             and not (self.splits and effective.strategy is BatchStrategy.SINGLE_RECORD)
         )
         """Whether objects are streamed through whole, and nothing of them is held."""

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from millrace.clock import Clock
+from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.bad_records import BadRecord
+from millrace.dataplane.batch import ManyLines
 from millrace.dataplane.checkpoints import Checkpoints, Origin
 from millrace.dataplane.connection import AnswerBody, Connection
 from millrace.dataplane.execution_parameters import EffectiveSettings
@@ -59,8 +61,16 @@ from millrace.dataplane.retry import (
 from millrace.dataplane.rules import Rules
 from millrace.dataplane.streamed import FailedAttempt
 from millrace.dataplane.streaming import Streaming
+from millrace.dataplane.tuning import TOO_LARGE, Tuning
 from millrace.dataplane.writing import Commits, Writing
-from millrace.jobs.transform import MIB, InstanceOutcome, ObjectFailure, Progress, TransformSpec
+from millrace.jobs.transform import (
+    MIB,
+    InstanceOutcome,
+    ObjectFailure,
+    Progress,
+    TransformSpec,
+    TuningOutcome,
+)
 from millrace.jobs.transform_options import JobOptions
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
 from millrace.ports.runtime import Address
@@ -92,6 +102,7 @@ async def run_transform(
     on_committed: Callable[[InputObject], None] | None = None,
     budget: Budget | None = None,
     scratch: Path | None = None,
+    autotune: AutotuneSettings | None = None,
 ) -> InstanceOutcome:
     """Transform `inputs` in order and return how it went; a failing object never keeps the others from their output.
 
@@ -112,6 +123,7 @@ async def run_transform(
             whole if None.
         job_start: What rows tell as the time of their inference, if they tell one; now if None.
         on_committed: Called with each input whose output was committed, in the order of the commits.
+        autotune: Bounds of the search for concurrency and payload size; if None, `options` say whether there is one.
         scratch: A folder for text that is converted when it is complete; needed by jobs that write other formats.
         budget: Where room is taken and given back, all of it by the end of a run that nothing broke off; one of its
             own of `limits.inflight_bytes` if None.
@@ -123,7 +135,9 @@ async def run_transform(
     limits = limits or Limits()
     options = options or JobOptions()
     start = job_start or clock.now()
-    rules = Rules(spec, effective=effective, options=options, limits=limits, address=address, job_start=start)
+    rules = Rules(
+        spec, effective=effective, options=options, limits=limits, address=address, job_start=start, autotune=autotune
+    )
     run = _Run(
         rules,
         inputs,
@@ -181,6 +195,12 @@ class _Run:
         self._forming: deque[Lane] = deque()
         """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
         self._concurrency = rules.effective.max_concurrent_transforms
+        self._tuning: Tuning | None = None
+        if rules.autotune is not None:
+            self._tuning = Tuning(
+                rules.autotune, in_flight=lambda: self._counters.in_flight, remaining_bytes=self._remaining_bytes
+            )
+            self._concurrency = self._tuning.concurrency
         self._outstanding = 0
         """Payloads that were formed and whose results are not written."""
         self._room = asyncio.Event()
@@ -247,7 +267,15 @@ class _Run:
             failures=select_failures(self._failures, self._limits.failures_kept),
             failure_count=self._failure_count,
             stopped=self._stopped,
+            tuning=self._told_tuning(),
         )
+
+    def _told_tuning(self) -> TuningOutcome | None:
+        """Return what the autotuner found, and tell it to the data log."""
+        if self._tuning is None:
+            return None
+        self._log(self._tuning.chosen)
+        return self._tuning.outcome(keep=self._limits.curve_points)
 
     def spawn(self, actor: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task; if it fails, so does the run."""
@@ -293,9 +321,19 @@ class _Run:
         while True:
             await self._clock.sleep(self._limits.tick_seconds)
             self._requests.drop_late()
+            if self._tuning is not None:
+                self._tuning.look(self._monotonic())
+                self._concurrency = self._tuning.concurrency
             if self._checkpoints is not None:
                 self.flush()  # what is written can be committed in a part
             self._on_progress(self._snapshot())
+
+    def _remaining_bytes(self) -> int | None:
+        """Return how much of the input is in no payload yet; None where stored bytes don't tell."""
+        if not all(map(self._rules.reads_as_stored, self._inputs[:1])):
+            return None
+        unread = self._counters.bytes_total - self._counters.bytes_in
+        return unread + sum(lane.former.buffered for lane in self._forming)
 
     def _snapshot(self) -> Progress:
         return self._counters.snapshot(lane.counts for lane in self._lanes)
@@ -531,6 +569,8 @@ class _Run:
     def _next_payload(self, lane: Lane) -> Payload | None:
         """Return the lane's next payload, ready to send; None if it has none, must be fed first, or failed."""
         processing, isolates = self._rules.processing, self._rules.isolates
+        if self._tuning is not None and self._tuning.tunes_payload and isinstance(lane.former, ManyLines):
+            lane.former.aim = self._tuning.payload_bytes
         while True:
             try:
                 payload = lane.former.take()
@@ -576,13 +616,21 @@ class _Run:
             now = self._monotonic()
             self._latency.add(now - connection.started)
             answer = connection.body
-            plain = connection.status == 200 and type(answer) is bytes and lane.failure is None
+            plain = (
+                connection.status == 200
+                and type(answer) is bytes
+                and lane.failure is None
+                and payload.isolation is None
+            )
             if connection.received:
                 self._budget.give_back(self._arriving.forget(connection))  # it is counted again, if it is kept
             if connection.keep_alive:
                 self._idle.append(connection)
             else:
                 self._requests.drop(connection)
+            if self._tuning is not None and connection.status == 200:
+                self._tuning.answered(now, connection.started, payload, _size_of(answer))
+                self._concurrency = self._tuning.concurrency
             if plain and len(answer) <= self._rules.plain_answer_bytes:
                 self._finish(lane, payload, answer, len(answer))
             else:
@@ -598,6 +646,7 @@ class _Run:
         rules = self._rules
         failure = failure_of_status(connection.status)
         if failure is not None:
+            payload.sent_at = connection.started
             retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
             self._attempt_failed(lane, payload, failure, answer=self._joined(answer), retry_after=retry_after)
             return
@@ -686,6 +735,12 @@ class _Run:
         if not lane.may_fail_at(payload.index):
             self._drop_payload(payload)
             return
+        if self._tuning is not None:
+            self._tuning.failed(self._monotonic(), payload, failure)
+            self._concurrency = self._tuning.concurrency
+            if failure.status == TOO_LARGE and self._isolator.split(lane, payload):
+                self._counters.in_flight -= 1
+                return
         if failure.may_retry and payload.failed_attempts <= self._rules.spec.invocation_max_retries:
             self._requests.send_later(lane, payload, retry_after)
             return

@@ -24,6 +24,8 @@ __all__ = [
     "SourceType",
     "SplitType",
     "TransformSpec",
+    "TuningOutcome",
+    "TuningPoint",
     "transform_failure_reason",
 ]
 
@@ -191,6 +193,32 @@ class ObjectFailure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TuningPoint:
+    """One setting that the autotuner measured; a refusal has no rates."""
+
+    at_seconds: float
+    concurrency: int
+    payload_bytes: int
+    verdict: str
+    records_per_second: float = 0.0
+    megabytes_per_second: float = 0.0
+    mean_latency_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TuningOutcome:
+    """What the autotuner of an instance found: in words, as settings, and as the curve that it saw.
+
+    `payload_bytes` is None where only concurrency was searched for.
+    """
+
+    chosen: str
+    concurrency: int
+    payload_bytes: int | None = None
+    curve: tuple[TuningPoint, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceOutcome:
     """How one instance ended: its failed objects in key order (the first ones in full), and the final counters."""
 
@@ -198,6 +226,7 @@ class InstanceOutcome:
     failures: tuple[ObjectFailure, ...] = ()
     failure_count: int = 0
     stopped: bool = False
+    tuning: TuningOutcome | None = None
 
 
 def transform_failure_reason(outcomes: Sequence[InstanceOutcome], allowed: FailuresAllowed | None = None) -> str | None:

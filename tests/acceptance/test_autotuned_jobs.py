@@ -1,0 +1,97 @@
+"""Jobs that find concurrency and payload size by themselves: same output, within the limits, told at the end."""
+
+import asyncio
+
+import pytest
+from tests.acceptance.transform_rig import ECHO, job, run_job
+
+from millrace.dataplane import EffectiveSettings
+from millrace.jobs.transform import BatchStrategy, SplitType
+from millrace.testing.model_server import ModelReply, ModelRequest
+
+TUNED = {"split": SplitType.LINE, "environment": {"MILLRACE_AUTOTUNE": "throughput"}}
+LINES = b"".join(b"%d,%s\n" % (n, b"x" * (n % 13)) for n in range(3000))
+
+
+async def slow(request: ModelRequest) -> ModelReply:
+    """Take some time whatever is asked: more requests at a time are answered sooner."""
+    if request.path == "/invocations":
+        await asyncio.sleep(0.002)
+    return await ECHO(request)
+
+
+@pytest.mark.parametrize("strategy", list(BatchStrategy))
+async def test_a_tuned_job_has_the_same_output_and_tells_what_it_chose(strategy: BatchStrategy) -> None:
+    """Whatever is tried on the way, records keep their order; outcome and data log say what was found."""
+    data = LINES if strategy is BatchStrategy.SINGLE_RECORD else LINES * 100
+    result = await run_job(job(**TUNED, strategy=strategy), slow, data)
+    assert result.output == data
+    tuning = result.outcome.tuning
+    assert tuning is not None
+    assert tuning.curve
+    assert (tuning.payload_bytes is None) == (strategy is BatchStrategy.SINGLE_RECORD)
+    assert tuning.chosen in result.texts
+
+
+async def test_stated_limits_hold() -> None:
+    """More requests at a time than the client stated are never sent."""
+    most = 0
+    now = 0
+
+    async def counting(request: ModelRequest) -> ModelReply:
+        nonlocal most, now
+        now += request.path == "/invocations"
+        most = max(most, now)
+        try:
+            return await slow(request)
+        finally:
+            now -= request.path == "/invocations"
+
+    spec = job(**TUNED, strategy=BatchStrategy.SINGLE_RECORD, max_concurrent_transforms=3)
+    result = await run_job(spec, counting, LINES[:9000])
+    assert result.output == LINES[:9000]
+    assert 1 < most <= 3
+
+
+async def test_payloads_that_are_too_large_are_sent_in_halves() -> None:
+    """A container that answers 413 fails nothing: smaller payloads follow."""
+
+    async def narrow(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations" and len(request.body) > 2000:
+            return ModelReply(status=413)
+        return await ECHO(request)
+
+    result = await run_job(job(**TUNED), narrow, LINES)
+    assert not result.failed
+    assert result.output == LINES
+    assert max(map(len, result.server.bodies)) > 2000
+
+
+async def test_a_record_that_is_too_large_by_itself_fails_its_object() -> None:
+    """There is nothing to halve: the container's answer is the reason."""
+
+    async def narrow(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations" and len(request.body) > 100:
+            return ModelReply(status=413)
+        return await ECHO(request)
+
+    effective = EffectiveSettings(max_concurrent_transforms=2)
+    result = await run_job(job(**TUNED), narrow, b"1\n" + b"y" * 200 + b"\n3\n", effective=effective)
+    assert "HTTP status 413" in result.reason
+    assert result.outcome.failures[0].record == 2
+
+
+async def test_bursts_of_429_are_ridden_out() -> None:
+    """A refused request is sent again, and fewer are sent at a time."""
+    left = 5
+
+    async def busy(request: ModelRequest) -> ModelReply:
+        nonlocal left
+        if request.path == "/invocations" and left:
+            left -= 1
+            return ModelReply(status=429, headers=(("Retry-After", "0"),))
+        return await slow(request)
+
+    result = await run_job(job(**TUNED, strategy=BatchStrategy.SINGLE_RECORD), busy, LINES[:3000])
+    assert result.output == LINES[:3000]
+    assert result.outcome.progress.retries == 5
