@@ -6,8 +6,9 @@ stops at the knee, and looks again rarely.
 
 * A *trial* measures another setting beside the *base*, the best so far. The median of a few short slices decides, and
   the first slice does where there is no doubt. A trial that takes far longer than it should is given up.
-* Payloads come first, at few requests at a time: how latency grows with size tells what a request costs beyond its
-  bytes, and thereby the size from which on that is small. Then the number of requests grows until it brings nothing.
+* The number of requests comes first, with small payloads that are soon answered: it grows until that brings nothing.
+  Then how latency grows with size tells what a request costs beyond its bytes, and thereby the size from which on that
+  is small.
 * Being refused (429, 503, a time-out, a connection lost) during a trial ends it; at the base it halves the number of
   requests. The number refused is a ceiling for a while, longer each time it proves right. A payload that is too large
   (413) is never tried again.
@@ -37,8 +38,10 @@ BASE_SLICES = 5
 PATIENCE = 4.0
 """A trial may take so many times as long as it would if latency grew with all that was raised."""
 PATIENCE_SECONDS = 0.2
-WORTH = 10.0
-"""What is left of a job must take so many times as long as a trial."""
+WORTH = 8.0
+"""What is left of a job must take so many times as long as a trial of fewer or more slots."""
+PAYLOAD_WORTH = 3.0
+"""The same for payloads: what they gain is foreseen, and trying them seldom costs anything."""
 FIRST_HOLD_SECONDS = 1.0
 """A refusal is first believed for so long: some are bursts."""
 SLOWER_HOLD_SECONDS = 60.0
@@ -287,20 +290,6 @@ class Autotuner:
 
     def _next_trial(self, now: float) -> _Trial | None:
         base, known = self._base, self._base_slice()
-        if not self._payload_settled:
-            wanted = base.payload_bytes
-            if known.payload_bytes >= FILLED * base.payload_bytes:
-                wanted = next_payload(
-                    base.payload_bytes,
-                    self._overhead,
-                    loss=self._settings.payload_loss,
-                    ceiling=self._payload_ceiling(now),
-                )
-            fitted = self._fitted(base.concurrency, wanted)
-            longest = known.latency_seconds * fitted.payload_bytes / base.payload_bytes
-            if fitted.payload_bytes > base.payload_bytes and longest <= self._settings.longest_request_seconds:
-                return self._trial_of(_Move.LARGER_PAYLOADS, fitted, now)
-            self._payload_settled = True
         if not self._slots_settled:
             wanted = next_slots(
                 base.concurrency,
@@ -319,6 +308,20 @@ class Autotuner:
             fitted = self._fitted(self._knee, base.payload_bytes)
             self._knee = None
             return self._trial_of(_Move.FEWER_SLOTS, fitted, now)
+        if not self._payload_settled:
+            wanted = base.payload_bytes
+            if known.payload_bytes >= FILLED * base.payload_bytes:
+                wanted = next_payload(
+                    base.payload_bytes,
+                    self._overhead,
+                    loss=self._settings.payload_loss,
+                    ceiling=self._payload_ceiling(now),
+                )
+            fitted = self._fitted(base.concurrency, wanted)
+            longest = known.latency_seconds * fitted.payload_bytes / base.payload_bytes
+            if fitted.payload_bytes > base.payload_bytes and longest <= self._settings.longest_request_seconds:
+                return self._trial_of(_Move.LARGER_PAYLOADS, fitted, now)
+            self._payload_settled = True
         if self._eases:
             self._eases = False
             fitted = self._fitted(base.concurrency, base.payload_bytes // 2)
@@ -332,7 +335,8 @@ class Autotuner:
         stretch = max(1.0, setting.concurrency / self._base.concurrency)
         stretch *= max(1.0, setting.payload_bytes / self._base.payload_bytes)
         seconds = 2.0 * known.latency_seconds * stretch + self._settings.slice_seconds
-        if self._remaining is not None and known.byte_rate * seconds * WORTH > self._remaining:
+        worth = PAYLOAD_WORTH if move is _Move.LARGER_PAYLOADS else WORTH
+        if self._remaining is not None and known.byte_rate * seconds * worth > self._remaining:
             return None
         patience = PATIENCE * seconds + PATIENCE_SECONDS
         return _Trial(
@@ -400,11 +404,15 @@ class Autotuner:
     def _begin(self, totals: Totals) -> None:
         """Measure what holds now, once the requests of what held before are answered."""
         setting = self._base if self._trial is None else self._trial.setting
+        slots = setting.concurrency
+        climbs = self._trial is not None and self._trial.move is _Move.MORE_SLOTS
         self._must_settle = False
         self._meter.begin(
             totals,
-            concurrency=setting.concurrency,
-            answers=self._settings.slice_answers,
+            # Of requests that waited behind those of another size, or in another queue, latency tells too little; only
+            # where more slots are tried a first glance is enough, since most servers have far fewer or far more.
+            settle_answers=max(slots, totals.in_flight) if climbs else slots + totals.in_flight,
+            answers=max(self._settings.slice_answers, slots // 2),
             seconds=self._settings.slice_seconds,
         )
 

@@ -82,17 +82,17 @@ class SliceMeter:
         self._in_flight = 0
         self._looks = 0
 
-    def begin(self, totals: Totals, *, concurrency: int, answers: int, seconds: float) -> None:
+    def begin(self, totals: Totals, *, settle_answers: int, answers: int, seconds: float) -> None:
         """Forget what was measured: another setting holds from now on.
 
         Args:
             totals: As they stand.
-            concurrency: Requests at a time under the new setting.
+            settle_answers: Answers that are waited for before the first slice.
             answers: Least answers of a slice.
             seconds: Least length of a slice.
         """
-        self._settled_at = totals.answers + max(concurrency, totals.in_flight)
-        self._wanted_answers = max(concurrency, answers)
+        self._settled_at = totals.answers + settle_answers
+        self._wanted_answers = answers
         self._wanted_seconds = seconds
         self._start = None
 

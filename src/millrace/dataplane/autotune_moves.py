@@ -16,7 +16,8 @@ from millrace.dataplane.autotune_measure import Slice
 __all__ = ["busy_slots", "next_payload", "next_slots", "overhead_bytes"]
 
 STEP = 2
-LONG_STEP = 4
+LONG_STEP = 8
+FIRST_PAYLOAD_STEP = 4
 LONGEST_PAYLOAD_STEP = 16
 SCALES = 0.85
 """Share of a step in slots that must come back in rate for the next step to be a long one."""
@@ -49,7 +50,7 @@ def next_payload(current: int, overhead: float | None, *, loss: float, ceiling: 
         ceiling: A size that was refused or slower, if there is one.
     """
     if overhead is None:
-        wanted = float(current * LONG_STEP)
+        wanted = float(current * FIRST_PAYLOAD_STEP)
     else:
         wanted = min(overhead * (1.0 / loss - 1.0), float(current * LONGEST_PAYLOAD_STEP))
     if ceiling is not None and wanted >= ceiling:

@@ -37,7 +37,7 @@ class AutotuneSettings:
     """Of these, what is read ahead."""
     first_concurrency: int = 2
     """Where the search starts: the container's own wish, else the number of processors."""
-    first_payload_bytes: int = 128 * 1024
+    first_payload_bytes: int = 256 * 1024
     """Small, so that even a slow model soon answers for the first time."""
     longest_request_seconds: float = 30.0
     """Payloads are not made so large that a request takes longer: well below its time-out."""
@@ -45,7 +45,7 @@ class AutotuneSettings:
     slice_seconds: float = 0.05
     """Least time over which a rate is taken."""
     slice_answers: int = 4
-    """Least answers over which a rate is taken; one for each request under way, if that is more."""
+    """Least answers over which a rate is taken; one for every second request under way, if that is more."""
     slices: int = 3
     """Slices of which the median decides, where the first does not show a difference beyond doubt."""
     slots_gain: float = 1.03
