@@ -12,9 +12,10 @@ from millrace.dataplane.formats.options import CsvHeader
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.payload import Payload, PayloadFormer, PayloadTooLarge
+from millrace.dataplane.record_count import RecordCount
 from millrace.dataplane.rows import RowError, parse_csv, serialize_csv
 
-__all__ = ["HEADER_BYTES", "HeaderLine", "HeaderedPayloads", "without_header"]
+__all__ = ["HEADER_BYTES", "CountBehindHeader", "HeaderLine", "HeaderedPayloads", "without_header"]
 
 HEADER_BYTES = 1024 * 1024
 """Longest header."""
@@ -164,3 +165,22 @@ class HeaderedPayloads:
             limit = self._limit
             self._former = self._make(max(1, limit - self._header.limited_bytes) if limit else 0)
         return self._former
+
+
+class CountBehindHeader:
+    """Counts the records of an object whose header goes by with them."""
+
+    def __init__(self, count: RecordCount) -> None:
+        self._count = count
+
+    @property
+    def records(self) -> int:
+        return max(0, self._count.records - 1)
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next bytes of the object."""
+        self._count.add(chunk)
+
+    def finish(self) -> None:
+        """Take the end of the object."""
+        self._count.finish()

@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from millrace.dataplane.batch import payload_former
+from millrace.dataplane.csv_records import CsvRecordCount
 from millrace.dataplane.formats.answer_rows import AnswerRows
 from millrace.dataplane.formats.checks import check_formats, joins_tables
 from millrace.dataplane.formats.compress import encoder_of
 from millrace.dataplane.formats.csv_payloads import csv_payload_former
 from millrace.dataplane.formats.decompress import codec_of, decompressed
-from millrace.dataplane.formats.header import HeaderedPayloads, HeaderLine, without_header
+from millrace.dataplane.formats.header import CountBehindHeader, HeaderedPayloads, HeaderLine, without_header
 from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, CsvHeader, FormatOptions, TableForm, format_options
 from millrace.dataplane.formats.output_names import row_names
@@ -25,6 +26,7 @@ from millrace.dataplane.formats.writers import EncodedWriter, KeptTextWriter, en
 from millrace.dataplane.jsonpath import Format, format_of, parse_filter
 from millrace.dataplane.payload import PayloadFormer
 from millrace.dataplane.processing import Processing, processing_of
+from millrace.dataplane.record_count import RecordCount, record_count
 from millrace.dataplane.rows import serialize_csv
 from millrace.jobs.transform import BatchStrategy, JoinSource, TransformSpec
 from millrace.names import ObjectRef
@@ -168,9 +170,19 @@ class JobFormats:
             on_read=on_read,
         )
 
+    @property
+    def keeps_quoted_newlines(self) -> bool:
+        """Whether records are those of CSV that may hold line feeds between quotes."""
+        return self.options.keeps_quoted_newlines and self._text_type == Format.CSV
+
+    def record_count(self) -> RecordCount:
+        """Return a new count of the records of an object whose `whole` chunks go by."""
+        count = CsvRecordCount() if self.keeps_quoted_newlines else record_count(self._spec.split)
+        return CountBehindHeader(count) if self.options.csv_header is CsvHeader.REPEAT else count
+
     def former(self, strategy: BatchStrategy, limit: int, header: HeaderLine | None) -> PayloadFormer:
         """Return a new former for one object; `limit` is in bytes, 0 means none."""
-        if self.options.keeps_quoted_newlines and self._text_type == Format.CSV:
+        if self.keeps_quoted_newlines:
             make: Callable[[int], PayloadFormer] = partial(csv_payload_former, strategy)
         else:
             make = partial(payload_former, self._spec.split, strategy)

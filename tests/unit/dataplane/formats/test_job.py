@@ -166,6 +166,22 @@ def test_quoted_line_feeds_are_kept_where_they_are_asked_for() -> None:
     assert isinstance(JobFormats(spec("application/jsonlines", input_format="arrow")).former(MANY, 0, None), ManyLines)
 
 
+def test_records_of_one_body_are_counted() -> None:
+    """A header that goes by is no record, nor is a line feed between quotes the end of one."""
+    for job, expected in (
+        (spec(), 4),
+        (spec(csv_header="skip"), 4),
+        (spec(csv_header="repeat"), 3),
+        (spec(csv_header="repeat", csv_records="rfc4180"), 2),
+    ):
+        count = JobFormats(job).record_count()
+        assert count.records == 0
+        for chunk in (b"h\n1\n", b'"2\n', b'"'):
+            count.add(chunk)
+        count.finish()
+        assert count.records == expected
+
+
 def payload(records: int) -> Payload:
     return Payload(b"", 0, 1, 0, records)
 
