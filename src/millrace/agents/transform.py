@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -37,9 +37,12 @@ from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
 from millrace.jobs.transform_options import job_options
 from millrace.names import Arn
 
-__all__ = ["LOG_GROUP", "TransformAgent"]
+__all__ = ["LOG_GROUP", "DataPlane", "TransformAgent"]
 
 log = logging.getLogger(__name__)
+
+DataPlane = Callable[..., Awaitable[InstanceOutcome]]
+"""Something with the parameters of `run_transform`."""
 
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
 
@@ -52,7 +55,8 @@ class TransformAgent:
 
     `find_start` returns when the job started; without it the job started when this instance did. `resumed` are the
     jobs whose work this one goes on with, the latest first. With data capture, memory holds one reference more for
-    each object of this instance.
+    each object of this instance. `data_plane` is what is run once the container is healthy; `on_committed` is told of
+    each object that has its output.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class TransformAgent:
         limits: Limits,
         find_start: Callable[[], Awaitable[datetime | None]] | None = None,
         resumed: Sequence[ResumedJob] = (),
+        data_plane: DataPlane = run_transform,
+        on_committed: Callable[[InputObject], None] | None = None,
     ) -> None:
         self._spec = spec
         self._containers = containers
@@ -82,6 +88,8 @@ class TransformAgent:
         self._limits = limits
         self._find_start = find_start
         self._resumed = resumed
+        self._data_plane = data_plane
+        self._on_committed = on_committed
         self._job_start = created_at
         self._captured: list[InputObject] = []
         self._progress = Progress()
@@ -204,7 +212,7 @@ class TransformAgent:
         if self._spec.capture is not None and self._find_start is not None:
             # Not before this instance has reported: then there is a start, the first one reported.
             self._job_start = await self._find_start() or self._job_start
-        return await run_transform(
+        outcome = await self._data_plane(
             self._spec,
             inputs,
             options=job_options(self._spec.environment),
@@ -220,8 +228,14 @@ class TransformAgent:
             clock=self._session.clock,
             limits=self._limits,
             job_start=self._job_start,
-            on_committed=None if self._spec.capture is None else self._captured.append,
+            on_committed=self._on_committed if self._spec.capture is None else self._capture,
         )
+        return replace(outcome, effective=effective)
+
+    def _capture(self, entry: InputObject) -> None:
+        self._captured.append(entry)
+        if self._on_committed is not None:
+            self._on_committed(entry)
 
     async def _checkpoints(self, inputs: Sequence[InputObject]) -> Checkpoints | None:
         """Return where parts of outputs are committed, and what was committed before: by us, or a job we resume."""

@@ -1,12 +1,11 @@
 """Settle concurrency, payload limit and batch strategy: the request's value, else the container's, else the default."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import orjson
 
 from millrace.dataplane.client import Client, ClientError
-from millrace.jobs.transform import DEFAULT_MAX_PAYLOAD_BYTES, MIB, BatchStrategy, TransformSpec
+from millrace.jobs.transform import DEFAULT_MAX_PAYLOAD_BYTES, MIB, BatchStrategy, EffectiveSettings, TransformSpec
 
 __all__ = ["EffectiveSettings", "container_environment", "effective_settings", "settle"]
 
@@ -19,22 +18,6 @@ MAX_ANSWER_BYTES = 1024 * 1024
 
 _WIRE_NAMES = {BatchStrategy.MULTI_RECORD: "MULTI_RECORD", BatchStrategy.SINGLE_RECORD: "SINGLE_RECORD"}
 _STRATEGIES = {wire: strategy for strategy, wire in _WIRE_NAMES.items()}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EffectiveSettings:
-    """What an instance runs with; `max_payload_bytes` 0 means no limit, and that bodies are sent chunked."""
-
-    max_concurrent_transforms: int = 1
-    max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES
-    strategy: BatchStrategy = BatchStrategy.MULTI_RECORD
-
-    def __str__(self) -> str:
-        """The first line of the data log."""
-        return (
-            f"MaxConcurrentTransforms={self.max_concurrent_transforms}, "
-            f"MaxPayloadInMB={self.max_payload_bytes // MIB}, BatchStrategy={_WIRE_NAMES[self.strategy]}"
-        )
 
 
 def settle(spec: TransformSpec, suggested: object) -> EffectiveSettings:

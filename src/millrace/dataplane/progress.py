@@ -1,10 +1,10 @@
 """Count what an instance has done, cheaply enough to do it for every request."""
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from millrace.dataplane.counts import Counts
-from millrace.jobs.transform import LATENCY_BOUNDS, Progress
+from millrace.jobs.transform import LATENCY_BOUNDS, OpenObject, Progress
 
 __all__ = ["Counters", "LatencyHistogram"]
 
@@ -93,8 +93,8 @@ class Counters:
         self.records_failed += counts.failed
         self.records_filtered += counts.filtered
 
-    def snapshot(self, in_work: Iterable[Counts] = ()) -> Progress:
-        """Return the counters as they stand, with the records of objects that are still in work."""
+    def snapshot(self, in_work: Iterable[Counts] = (), shown: Sequence[OpenObject] = ()) -> Progress:
+        """Return the counters as they stand, with the records of objects in work, of which `shown` are told of."""
         open_objects = list(in_work)
         return Progress(
             objects_total=self.objects_total,
@@ -113,4 +113,5 @@ class Counters:
             latency_p99_ms=self.latency.percentile_ms(0.99),
             latency_seconds=self.latency.total_seconds,
             latency_counts=self.latency.coarse(),
+            open_objects=tuple(shown),
         )

@@ -33,6 +33,11 @@ class ObjectReader:
         self.etag = entry.version or None
         """That of the version that is read, None if unknown."""
 
+    @property
+    def bytes_read(self) -> int:
+        """Stored bytes that were read so far."""
+        return self._counted
+
     def chunks(self, start: int = 0, *, whole: bool = False) -> AsyncGenerator[bytes, None]:
         """Return the bytes of the object's records from `start` on, in chunks of at most `chunk_bytes`.
 

@@ -46,6 +46,7 @@ from millrace.dataplane.object_failures import (
     writing_told,
 )
 from millrace.dataplane.object_output import NoOutputBucket, ObjectOutput
+from millrace.dataplane.open_objects import open_objects
 from millrace.dataplane.payload import Payload, PayloadTooLarge, UnusableRecord
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.processing import RecordError
@@ -336,7 +337,7 @@ class _Run:
         return unread + sum(lane.former.buffered for lane in self._forming)
 
     def _snapshot(self) -> Progress:
-        return self._counters.snapshot(lane.counts for lane in self._lanes)
+        return self._counters.snapshot((lane.counts for lane in self._lanes), open_objects(self._lanes))
 
     def _log(self, text: str) -> None:
         self._data_log(data_log_line(self._clock.now(), text))

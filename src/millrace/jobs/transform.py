@@ -17,9 +17,11 @@ __all__ = [
     "Compression",
     "DataCapture",
     "DataProcessing",
+    "EffectiveSettings",
     "InstanceOutcome",
     "JoinSource",
     "ObjectFailure",
+    "OpenObject",
     "Progress",
     "SourceType",
     "SplitType",
@@ -142,8 +144,49 @@ class TransformSpec:
         return self.capture is not None and self.capture.generate_inference_id
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EffectiveSettings:
+    """What an instance runs with; `max_payload_bytes` 0 means no limit, and that bodies are sent chunked."""
+
+    max_concurrent_transforms: int = 1
+    max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES
+    strategy: BatchStrategy = BatchStrategy.MULTI_RECORD
+
+    def __str__(self) -> str:
+        """The first line of the data log."""
+        strategy = "MULTI_RECORD" if self.strategy is BatchStrategy.MULTI_RECORD else "SINGLE_RECORD"
+        return (
+            f"MaxConcurrentTransforms={self.max_concurrent_transforms}, "
+            f"MaxPayloadInMB={self.max_payload_bytes // MIB}, BatchStrategy={strategy}"
+        )
+
+
 LATENCY_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds; requests to containers are counted between these."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenObject:
+    """How far one object is that is in work; sizes are those of the object as stored."""
+
+    key: str
+    bytes_in: int = 0
+    bytes_total: int = 0
+    records: int = 0
+    records_failed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TunedPoint:
+    """What one setting of concurrency and payload size was measured to give, while both were searched for."""
+
+    at_seconds: float
+    concurrency: int
+    payload_bytes: int
+    verdict: str
+    records_per_second: float = 0.0
+    megabytes_per_second: float = 0.0
+    mean_latency_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,6 +216,8 @@ class Progress:
     """Sum over all requests to the container."""
     latency_counts: tuple[int, ...] = ()
     """Requests by latency: up to each of LATENCY_BOUNDS (and above the one before), then the rest."""
+    open_objects: tuple[OpenObject, ...] = ()
+    """Objects in work, the first ones in key order; none at the end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,12 +265,17 @@ class TuningOutcome:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceOutcome:
-    """How one instance ended: its failed objects in key order (the first ones in full), and the final counters."""
+    """How one instance ended: its failed objects in key order (the first ones in full), and the final counters.
+
+    `effective` is what it ran with, None if it never came so far; `tuning` what a search for better settings saw.
+    """
 
     progress: Progress
     failures: tuple[ObjectFailure, ...] = ()
     failure_count: int = 0
     stopped: bool = False
+    effective: EffectiveSettings | None = None
+    tuning: tuple[TunedPoint, ...] = ()
     tuning: TuningOutcome | None = None
 
 
