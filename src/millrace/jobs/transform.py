@@ -177,19 +177,6 @@ class OpenObject:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TunedPoint:
-    """What one setting of concurrency and payload size was measured to give, while both were searched for."""
-
-    at_seconds: float
-    concurrency: int
-    payload_bytes: int
-    verdict: str
-    records_per_second: float = 0.0
-    megabytes_per_second: float = 0.0
-    mean_latency_seconds: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """Live counters of one instance; all only grow, save `in_flight` and the percentiles (milliseconds)."""
 
@@ -267,7 +254,7 @@ class TuningOutcome:
 class InstanceOutcome:
     """How one instance ended: its failed objects in key order (the first ones in full), and the final counters.
 
-    `effective` is what it ran with, None if it never came so far; `tuning` what a search for better settings saw.
+    `effective` is what it ran with, None if it never came so far; `tuning` what the autotuner found.
     """
 
     progress: Progress
@@ -275,7 +262,6 @@ class InstanceOutcome:
     failure_count: int = 0
     stopped: bool = False
     effective: EffectiveSettings | None = None
-    tuning: tuple[TunedPoint, ...] = ()
     tuning: TuningOutcome | None = None
 
 
