@@ -17,6 +17,7 @@ from millrace.ports.objects import (
     DraftHeld,
     DraftLost,
     NoSuchBucket,
+    NoSuchKey,
     ObjectMeta,
     ObjectStore,
     ObjectWriter,
@@ -67,6 +68,8 @@ class ObjectOutput:
         self._draft = checkpoints.draft(entry) if checkpoints is not None and self._in_parts else ""
         self._writer: ObjectWriter | None = None
         self._errors: ObjectWriter | None = None
+        self._told = False
+        """All bad records are told already, by an attempt that ended before it made the output visible."""
         self._next_at = 0.0
 
     async def begin(self) -> Position | None:
@@ -84,7 +87,7 @@ class ObjectOutput:
         try:
             self._writer = await self._open_output(position.output_bytes)
             if position.error_bytes:
-                self._errors = await self._open_errors(position.error_bytes)
+                await self._begin_errors(position.error_bytes)
         except DraftLost as exc:
             if isinstance(exc, DraftHeld):  # by a process that has not noticed yet that its work is another's
                 draft = f"{draft}-{secrets.token_hex(4)}"
@@ -108,7 +111,7 @@ class ObjectOutput:
 
     async def tell(self, bad: Sequence[BadRecord]) -> None:
         """Append bad records to the object that tells of them."""
-        if not bad:
+        if not bad or self._told:
             return
         if self._errors is None:
             self._errors = await self._open_errors(0)
@@ -153,9 +156,9 @@ class ObjectOutput:
         self._writer = self._errors = None
         try:
             if errors is not None:
-                await errors.commit()
+                await errors.commit(origin=self.origin(counts))
                 errors = None
-            elif self._tells:  # of an earlier run of the same input, or attempt at it
+            elif self._tells and not self._told:  # of an earlier run of the same input, or attempt at it
                 await self._objects.delete(self._errors_ref())
                 if self._draft:
                     await self._objects.discard_draft(self._entry.output.bucket, f"{self._draft}-errors")
@@ -209,6 +212,24 @@ class ObjectOutput:
             at=at,
             etag=reader.etag,
         )
+
+    async def _begin_errors(self, at: int) -> None:
+        """Go on with what tells of bad records; raises DraftLost if that is not there, nor complete."""
+        try:
+            self._errors = await self._open_errors(at)
+        except DraftLost:
+            if not await self._has_told():
+                raise
+            self._told = True
+
+    async def _has_told(self) -> bool:
+        """Return whether the object that tells of bad records is this work's: it is made visible first."""
+        assert self._checkpoints is not None, "asked only of work that is taken up"
+        try:
+            origin = Origin.decode((await self._objects.get(self._errors_ref())).meta.origin)
+        except NoSuchKey:
+            return False
+        return self._checkpoints.made_by_us(origin, self._entry)
 
     def _errors_ref(self) -> ObjectRef:
         return ObjectRef(self._entry.output.bucket, quarantine_key(self._entry.output.key))

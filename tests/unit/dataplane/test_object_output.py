@@ -1,0 +1,106 @@
+"""Outputs that are committed in parts, where a process ends between two of the steps."""
+
+from pathlib import Path
+
+from tests.acceptance.transform_rig import job
+
+from millrace.dataplane.bad_records import BadRecord
+from millrace.dataplane.checkpoints import Checkpoints
+from millrace.dataplane.counts import Counts
+from millrace.dataplane.formats.job import JobFormats
+from millrace.dataplane.object_output import ObjectOutput
+from millrace.dataplane.plan import InputObject
+from millrace.dataplane.progress import Counters
+from millrace.dataplane.reading import ObjectReader
+from millrace.names import ObjectRef
+from millrace.ports.jobs import InstanceRef
+from millrace.ports.objects import ObjectMeta
+from millrace.testing.journal import MemoryJournals
+from millrace.testing.objects import MemoryObjects
+
+ENTRY = InputObject(ref=ObjectRef("b", "in/a.csv"), size=9, output=ObjectRef("b", "out/a.csv.out"), version="v")
+ERRORS = ObjectRef("b", "out/a.csv.errors.jsonl")
+BAD = BadRecord(record=1, offset=0, text=b"x\n", label="ClientError", message="no", status=400, answer="no")
+WHOLE = BadRecord(record=3, offset=4, text=b"z\n", label="ClientError", message="no", status=400, answer="no")
+
+
+class Attempts:
+    """Attempts at one object, one after the other."""
+
+    def __init__(self) -> None:
+        self.objects = MemoryObjects()
+        self.objects.add("s3://b/in/a.csv", b"x\ny\nz\n")
+        self.checkpoints = Checkpoints(
+            journal=MemoryJournals().open(InstanceRef(job_id=1, index=0, attempt=1)), work="w"
+        )
+
+    async def output(self) -> ObjectOutput:
+        """Return the next attempt's output, which knows what the journal tells."""
+        await self.checkpoints.take_up([ENTRY], [])
+        formats = JobFormats(job())
+        reader = ObjectReader(
+            self.objects, ENTRY, formats=formats, chunk_bytes=64, counters=Counters(objects_total=1, bytes_total=6)
+        )
+        return ObjectOutput(
+            ENTRY,
+            objects=self.objects,
+            meta=ObjectMeta(),
+            formats=formats,
+            reader=reader,
+            kept_text=Path(),
+            checkpoints=self.checkpoints,
+            in_parts=True,
+            monotonic=lambda: 0.0,
+            tells=True,
+        )
+
+    async def commit_errors(self, output: ObjectOutput, work: str) -> None:
+        """Make what tells of bad records visible, as the first half of a commit does."""
+        draft = f"{self.checkpoints.draft(ENTRY)}-errors"
+        errors = await self.objects.open_resumable(ERRORS, draft=draft, at=1)
+        origin = output.origin(Counts(ok=1, failed=2, filtered=0))
+        await errors.commit(origin=origin.replace('"w"', f'"{work}"'))
+
+
+async def first_part(attempts: Attempts) -> ObjectOutput:
+    """Write and tell of two records, commit that part, and end without a word."""
+    output = await attempts.output()
+    assert await output.begin() is None
+    await output.open()
+    await output.write(b"Y\n")
+    await output.tell([BAD])
+    await output.checkpoint(4, Counts(ok=1, failed=1, filtered=0))
+    await output.suspend()
+    return output
+
+
+async def test_what_was_told_before_the_end_is_not_told_again() -> None:
+    """A commit makes bad records visible first; who comes after a crash right then goes on with the output alone."""
+    attempts = Attempts()
+    output = await first_part(attempts)
+    await attempts.commit_errors(output, "w")
+    told = attempts.objects.data(str(ERRORS))
+    again = await attempts.output()
+    position = await again.begin()
+    assert position is not None
+    assert position.offset == 4
+    await again.tell([WHOLE])
+    await again.write(b"")
+    await again.commit(Counts(ok=1, failed=2, filtered=0))
+    assert attempts.objects.data(str(ENTRY.output)) == b"Y\n"
+    assert attempts.objects.data(str(ERRORS)) == told
+
+
+async def test_what_another_job_told_does_not_stand_for_ours() -> None:
+    """Where our own draft of it is lost, the object is begun anew."""
+    attempts = Attempts()
+    output = await first_part(attempts)
+    await attempts.commit_errors(output, "another")
+    again = await attempts.output()
+    assert await again.begin() is None
+    await again.open()
+    await again.write(b"Y\n")
+    await again.tell([BAD, WHOLE])
+    await again.commit(Counts(ok=1, failed=2, filtered=0))
+    assert attempts.objects.data(str(ENTRY.output)) == b"Y\n"
+    assert attempts.objects.data(str(ERRORS)).count(b"\n") == 2
