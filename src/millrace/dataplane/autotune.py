@@ -27,7 +27,7 @@ from enum import Enum, auto
 from millrace.dataplane.autotune_ceiling import Ceiling
 from millrace.dataplane.autotune_curve import Curve
 from millrace.dataplane.autotune_measure import CurvePoint, Slice, SliceMeter, Totals, Verdict
-from millrace.dataplane.autotune_moves import busy_slots, next_payload, next_slots, overhead_bytes
+from millrace.dataplane.autotune_moves import busy_slots, next_payload, next_slots, overhead_bytes, scales
 from millrace.dataplane.autotune_settings import AutotuneSettings, Setting
 from millrace.jobs.transform import MIB
 
@@ -38,7 +38,7 @@ BASE_SLICES = 5
 PATIENCE = 4.0
 """A trial may take so many times as long as it would if latency grew with all that was raised."""
 PATIENCE_SECONDS = 0.2
-WORTH = 8.0
+WORTH = 6.0
 """What is left of a job must take so many times as long as a trial of fewer or more slots."""
 PAYLOAD_WORTH = 3.0
 """The same for payloads: what they gain is foreseen, and trying them seldom costs anything."""
@@ -50,6 +50,8 @@ FILLED = 0.6
 """Share of the size aimed at that payloads must have for the size to matter: objects may be smaller."""
 STILL_LARGE_LOSS = 0.1
 """A size short of one that was slower is tried only if more than this is to be gained."""
+LEAST_WAVES = 8
+"""Payloads grow only as long as so many are left for each request at a time: the last ones leave some idle."""
 TAPER = 2
 """Payloads shrink from when there are fewer than so many for each request at a time."""
 TAPERED_SHARE = 4
@@ -154,9 +156,11 @@ class Autotuner:
 
     def observe(self, now: float, totals: Totals) -> None:
         """Take the counters into account; call it every `slice_seconds` / 2 or so, more often is of no use."""
+        self._remaining = totals.remaining_bytes
         if self._started_at is None:
             self._started_at = now
-        self._remaining = totals.remaining_bytes
+            self._must_settle = False
+            self._measure(totals, settle_answers=0)
         if self._must_settle:
             self._begin(totals)
             self._publish()
@@ -199,7 +203,7 @@ class Autotuner:
             self._slots_ceiling.hit(trial.setting.concurrency, now)
         elif trial is not None and trial.move is _Move.LARGER_PAYLOADS:
             self._slower_payload.hit(trial.setting.payload_bytes, now)
-            self._payload_settled = True
+            self._payload_settled = not self._may_gain_by_size()
         else:
             self._back_off(now)
         self._next_probe = min(self._next_probe, self._slots_ceiling.until)
@@ -317,6 +321,8 @@ class Autotuner:
                     loss=self._settings.payload_loss,
                     ceiling=self._payload_ceiling(now),
                 )
+            if self._remaining is not None:
+                wanted = max(base.payload_bytes, min(wanted, self._remaining // (LEAST_WAVES * base.concurrency)))
             fitted = self._fitted(base.concurrency, wanted)
             longest = known.latency_seconds * fitted.payload_bytes / base.payload_bytes
             if fitted.payload_bytes > base.payload_bytes and longest <= self._settings.longest_request_seconds:
@@ -335,10 +341,12 @@ class Autotuner:
         stretch = max(1.0, setting.concurrency / self._base.concurrency)
         stretch *= max(1.0, setting.payload_bytes / self._base.payload_bytes)
         seconds = 2.0 * known.latency_seconds * stretch + self._settings.slice_seconds
+        patience = PATIENCE * seconds + PATIENCE_SECONDS
+        if move is _Move.MORE_SLOTS and scales(self._last_step, self._last_gain):
+            seconds = 2.0 * known.latency_seconds + self._settings.slice_seconds
         worth = PAYLOAD_WORTH if move is _Move.LARGER_PAYLOADS else WORTH
         if self._remaining is not None and known.byte_rate * seconds * worth > self._remaining:
             return None
-        patience = PATIENCE * seconds + PATIENCE_SECONDS
         return _Trial(
             move=move,
             setting=setting,
@@ -395,9 +403,12 @@ class Autotuner:
                 self._overhead = overhead_bytes(trial.base, trial.slices[-1])
             if gain < 1.0 - _SMALL_DOUBT:
                 self._slower_payload.hit(trial.setting.payload_bytes, now)
-                overhead = self._overhead or 0.0
-                lost = overhead / (overhead + self._base.payload_bytes) if overhead < float("inf") else 1.0
-                self._payload_settled = lost < STILL_LARGE_LOSS
+                self._payload_settled = not self._may_gain_by_size()
+
+    def _may_gain_by_size(self) -> bool:
+        """Whether a size short of the one that was worse would still be worth a trial, as far as is known."""
+        overhead = self._overhead
+        return overhead is None or self._base.payload_bytes * STILL_LARGE_LOSS < overhead * (1.0 - STILL_LARGE_LOSS)
 
     # -- small things
 
@@ -407,12 +418,19 @@ class Autotuner:
         slots = setting.concurrency
         climbs = self._trial is not None and self._trial.move is _Move.MORE_SLOTS
         self._must_settle = False
-        self._meter.begin(
+        self._measure(
             totals,
             # Of requests that waited behind those of another size, or in another queue, latency tells too little; only
             # where more slots are tried a first glance is enough, since most servers have far fewer or far more.
-            settle_answers=max(slots, totals.in_flight) if climbs else slots + totals.in_flight,
-            answers=max(self._settings.slice_answers, slots // 2),
+            settle_answers=totals.in_flight if climbs else slots + totals.in_flight,
+        )
+
+    def _measure(self, totals: Totals, *, settle_answers: int) -> None:
+        setting = self._base if self._trial is None else self._trial.setting
+        self._meter.begin(
+            totals,
+            settle_answers=settle_answers,
+            answers=max(self._settings.slice_answers, setting.concurrency),
             seconds=self._settings.slice_seconds,
         )
 

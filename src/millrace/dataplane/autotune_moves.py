@@ -13,12 +13,14 @@ import math
 
 from millrace.dataplane.autotune_measure import Slice
 
-__all__ = ["busy_slots", "next_payload", "next_slots", "overhead_bytes"]
+__all__ = ["busy_slots", "next_payload", "next_slots", "overhead_bytes", "scales"]
 
 STEP = 2
 LONG_STEP = 8
 FIRST_PAYLOAD_STEP = 4
 LONGEST_PAYLOAD_STEP = 16
+LEAST_PAYLOAD_STEP = 1.15
+"""No smaller step in size is worth a trial."""
 SCALES = 0.85
 """Share of a step in slots that must come back in rate for the next step to be a long one."""
 LEAST_STEP_SHARE = 8
@@ -55,7 +57,7 @@ def next_payload(current: int, overhead: float | None, *, loss: float, ceiling: 
         wanted = min(overhead * (1.0 / loss - 1.0), float(current * LONGEST_PAYLOAD_STEP))
     if ceiling is not None and wanted >= ceiling:
         wanted = (current + ceiling) / 2
-    return int(wanted) if wanted >= 1.3 * current else current
+    return int(wanted) if wanted >= LEAST_PAYLOAD_STEP * current else current
 
 
 def next_slots(current: int, last_step: float, last_gain: float, *, limit: int, ceiling: int | None) -> int:
@@ -68,11 +70,15 @@ def next_slots(current: int, last_step: float, last_gain: float, *, limit: int, 
         limit: Most that are allowed.
         ceiling: A number that was refused, if there is one.
     """
-    long = last_step > 1.0 and last_gain >= SCALES * last_step
-    wanted = min(current * (LONG_STEP if long else STEP), limit)
+    wanted = min(current * (LONG_STEP if scales(last_step, last_gain) else STEP), limit)
     if ceiling is not None and wanted >= ceiling:
         wanted = (current + ceiling) // 2
     return wanted if wanted - current >= max(1, current // LEAST_STEP_SHARE) else current
+
+
+def scales(step: float, gain: float) -> bool:
+    """Return whether a step in slots brought about as much in rate: the server is far from busy."""
+    return step > 1.0 and gain >= SCALES * step
 
 
 def busy_slots(before: int, gain: float) -> int:

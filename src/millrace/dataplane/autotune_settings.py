@@ -37,20 +37,20 @@ class AutotuneSettings:
     """Of these, what is read ahead."""
     first_concurrency: int = 2
     """Where the search starts: the container's own wish, else the number of processors."""
-    first_payload_bytes: int = 256 * 1024
+    first_payload_bytes: int = 128 * 1024
     """Small, so that even a slow model soon answers for the first time."""
     longest_request_seconds: float = 30.0
     """Payloads are not made so large that a request takes longer: well below its time-out."""
 
     slice_seconds: float = 0.05
     """Least time over which a rate is taken."""
-    slice_answers: int = 4
-    """Least answers over which a rate is taken; one for every second request under way, if that is more."""
+    slice_answers: int = 2
+    """Least answers over which a rate is taken; one for each request under way, if that is more."""
     slices: int = 3
     """Slices of which the median decides, where the first does not show a difference beyond doubt."""
     slots_gain: float = 1.03
     """More requests at a time must bring at least so many times the rate: a queue in the server brings none."""
-    payload_loss: float = 0.03
+    payload_loss: float = 0.04
     """Share of the time that requests may cost beyond what their bytes cost; payloads grow until it is less."""
     probe_seconds: float = 2.0
     """First pause between two looks whether more requests at a time have become worth while; doubles in vain."""
