@@ -1,0 +1,69 @@
+"""Transform jobs over tables and compressed objects, through boto3 on a real server with real containers."""
+
+import gzip
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from botocore.exceptions import ClientError
+
+from millrace.dataplane.formats.options import TableForm
+from tests.integration.platform import Platform
+from tests.unit.dataplane.formats.tables import parquet, read
+
+TABLE = pa.table({"id": ["x", "y", "z"], "a": [1, 3, 5], "b": [2.0, 4.0, 6.0], "v": [[1.5], None, []]})
+
+
+@pytest.fixture(scope="module")
+def rowsum(platform: Platform) -> str:
+    return platform.model("rowsum-formats", MODE="rowsum")
+
+
+def settings(*, joins: bool = False, **variables: str) -> dict[str, Any]:
+    """Members of a job whose answers are like its records, with variables named without their prefix."""
+    members: dict[str, Any] = {"Environment": {f"MILLRACE_{key.upper()}": value for key, value in variables.items()}}
+    if joins:
+        members["DataProcessing"] = {"JoinSource": "Input"}
+    return members
+
+
+def test_a_table_gets_a_column(platform: Platform, rowsum: str) -> None:
+    """The unmodified client sets variables of the job; the output is the input's table with the answers beside it."""
+    platform.put("s3://shop/tables/t.parquet", parquet(TABLE))
+    formats = {"input_format": "parquet", "input_columns": "a,b", "output_format": "parquet"}
+    members = settings(joins=True, output_columns="sum:double", **formats)
+    platform.transform("t-table", rowsum, "s3://shop/tables/", **members)
+    found = platform.ended_transform("t-table")
+    assert found["TransformJobStatus"] == "Completed", found
+    data = platform.get("s3://shop/t-table/t.parquet.out")
+    assert read(data, TableForm.PARQUET).to_pydict() == {**TABLE.to_pydict(), "sum": [3.0, 7.0, 11.0]}
+    head = platform.client("s3").head_object(Bucket="shop", Key="t-table/t.parquet.out")
+    assert head["ContentType"] == "application/vnd.apache.parquet"
+
+
+def test_compressed_text_with_a_header_stays_so(platform: Platform, rowsum: str) -> None:
+    """The header of the input names columns of the output; both are compressed."""
+    platform.put("s3://shop/zipped/a.csv.gz", gzip.compress(b"a,b\n1,2\n3,4\n", mtime=0))
+    formats = {"input_compression": "auto", "csv_header": "skip", "output_compression": "gzip"}
+    platform.transform("t-zipped", rowsum, "s3://shop/zipped/", **settings(joins=True, output_columns="sum", **formats))
+    assert platform.ended_transform("t-zipped")["TransformJobStatus"] == "Completed"
+    assert gzip.decompress(platform.get("s3://shop/t-zipped/a.csv.gz.out")) == b"a,b,sum\n1,2,3\n3,4,7\n"
+
+
+def test_what_is_no_table_fails_the_job(platform: Platform, rowsum: str) -> None:
+    """The reason names object and format."""
+    platform.put("s3://shop/broken/t.parquet", b"a,b\n1,2\n")
+    platform.transform("t-broken", rowsum, "s3://shop/broken/", **settings(input_format="parquet"))
+    found = platform.ended_transform("t-broken")
+    assert found["TransformJobStatus"] == "Failed"
+    assert "first: broken/t.parquet, record 1 at byte 0: Failed to read parquet: " in found["FailureReason"]
+
+
+def test_variables_are_checked_by_the_create_call(platform: Platform, rowsum: str) -> None:
+    """A wrong variable never becomes a job."""
+    with pytest.raises(ClientError) as caught:
+        platform.transform("t-orc", rowsum, "s3://shop/in/", **settings(input_format="orc"))
+    assert caught.value.response["Error"] == {
+        "Code": "ValidationException",
+        "Message": 'Environment.MILLRACE_INPUT_FORMAT must be one of [parquet, arrow]. Got "orc" instead.',
+    }
