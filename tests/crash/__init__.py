@@ -1,0 +1,1 @@
+"""Processes killed at random, and what must hold afterwards."""
