@@ -16,7 +16,7 @@ LINES = b"".join(b"%d,%s\n" % (n, b"x" * (n % 13)) for n in range(3000))
 async def slow(request: ModelRequest) -> ModelReply:
     """Take some time whatever is asked: more requests at a time are answered sooner."""
     if request.path == "/invocations":
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002 if len(request.body) < 1000 else 0.02)
     return await ECHO(request)
 
 

@@ -134,7 +134,13 @@ class Lane:
         self.ok += payload.records - dropped
         if dropped:
             self.drop_records(payload.index, dropped)
-        self.place_result(payload.index, answer, room)
+        index = payload.index
+        if index == self.next_result and not self._held:
+            self.answers.append(answer)
+            self.room += room
+            self.next_result = index + 1
+        else:
+            self.place_result(index, answer, room)
 
     def finish_part(self, part: Payload) -> None:
         """Count the records of a part of a payload, which has an answer."""

@@ -107,7 +107,14 @@ class Requests:
         if not self.idle:
             self._put_aside(lane, payload, self._connect_and_send(lane, payload))
             return
-        self._send_on(self.idle.pop(), lane, payload, now)
+        connection = self.idle.pop()
+        if self._chunked:
+            self._send_on(connection, lane, payload, now)
+            return
+        connection.lane = lane  # as `_send_on` does: this is the inner loop
+        connection.payload = payload
+        connection.started = now
+        connection.send(self._head, payload.body, payload.sent_size)
 
     def send_later(self, lane: Lane, payload: Payload, retry_after: float | None) -> None:
         """Send a payload again whose attempt failed, after a while."""

@@ -186,6 +186,8 @@ class _Run:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._limits = rules.limits
+        self._write_bytes = rules.limits.write_bytes
+        self._plain_answer_bytes = rules.plain_answer_bytes
         self._checkpoints = checkpoints
         self._budget = budget
         self._scratch = scratch
@@ -632,8 +634,13 @@ class _Run:
             if self._tuning is not None and connection.status == 200:
                 self._tuning.answered(now, connection.started, payload, _size_of(answer))
                 self._concurrency = self._tuning.concurrency
-            if plain and len(answer) <= self._rules.plain_answer_bytes:
-                self._finish(lane, payload, answer, len(answer))
+            if plain and len(answer) <= self._plain_answer_bytes:
+                size = len(answer)  # as `_finish` does
+                self._counters.in_flight -= 1
+                self._budget.held += size
+                lane.finish(payload, answer, payload.size + size)
+                if lane.room >= self._write_bytes or self._wants_room or self._arriving.paused or lane.exhausted:
+                    lane.wake.set()
             else:
                 self._take_answer(connection, lane, payload, answer)
             self.pump(now)
