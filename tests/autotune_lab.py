@@ -124,7 +124,7 @@ class _Fixed:
     def observe(self, now: float, totals: Totals) -> None:
         """Learn nothing."""
 
-    def refused(self, now: float, sent_at: float) -> None:
+    def refused(self, now: float, sent_at: float, payload_bytes: int) -> None:
         """Learn nothing."""
 
     def too_large(self, now: float, payload_bytes: int) -> None:
@@ -227,7 +227,12 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
             )
         elif event.kind == "again":
             backing_off -= 1
-            again.append((event.size, event.attempts))
+            whole = tuner.payload_bytes // job.record_bytes * job.record_bytes
+            rest = event.size
+            while not single and rest > tuner.payload_bytes >= job.record_bytes:
+                again.append((whole, event.attempts))
+                rest -= whole
+            again.append((rest, event.attempts))
         else:
             in_flight -= 1
             if event.status == 200:
@@ -243,7 +248,7 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
             else:
                 ended.refusals += 1
                 ended.refusals_of_one = max(ended.refusals_of_one, event.attempts + 1)
-                tuner.refused(now, event.sent_at)
+                tuner.refused(now, event.sent_at, event.size)
                 backing_off += 1
                 push(now + min(BACKOFF_SECONDS * 2**event.attempts, LONGEST_BACKOFF_SECONDS), "again", event.size, 0, 0.0, event.attempts + 1)
         pump(now)

@@ -27,7 +27,7 @@ from enum import Enum, auto
 from millrace.dataplane.autotune_ceiling import Ceiling
 from millrace.dataplane.autotune_curve import Curve
 from millrace.dataplane.autotune_measure import CurvePoint, Slice, SliceMeter, Totals, Verdict
-from millrace.dataplane.autotune_moves import busy_slots, next_payload, next_slots, overhead_bytes, scales
+from millrace.dataplane.autotune_moves import STEP, busy_slots, next_payload, next_slots, overhead_bytes, scales
 from millrace.dataplane.autotune_settings import AutotuneSettings, Setting
 from millrace.jobs.transform import MIB
 
@@ -46,6 +46,8 @@ FIRST_HOLD_SECONDS = 1.0
 """A refusal is first believed for so long: some are bursts."""
 SLOWER_HOLD_SECONDS = 60.0
 """A payload size that was slower is believed to be for so long."""
+LENIENT = 2.0
+"""Large payloads of a trial that was refused may fill the server for so many times the time that one should take."""
 FILLED = 0.6
 """Share of the size aimed at that payloads must have for the size to matter: objects may be smaller."""
 STILL_LARGE_LOSS = 0.1
@@ -85,6 +87,8 @@ class _Trial:
     """Seconds in which the next slice must come."""
     deadline: float
     slices: list[Slice] = field(default_factory=list)
+    overshot: bool = False
+    """Whether it began with more slots than would do."""
 
 
 class Autotuner:
@@ -105,7 +109,7 @@ class Autotuner:
         self._must_settle = True
         self._curve = Curve(settings.curve_points)
         self._started_at: float | None = None
-        self._changed_at = float("-inf")
+        self._changed_at = self._lenient_until = float("-inf")
         self._remaining: int | None = None
         self._answer_ratio = 0.0
         self._tries = 0
@@ -122,6 +126,8 @@ class Autotuner:
         self._last_step = self._last_gain = 1.0
         self._knee: int | None = None
         """Fewer requests at a time that should do."""
+        self._glanced = False
+        """Whether the base was taken at a first glance, at requests some of which waited in a shorter queue."""
         self._eases = False
         """Whether less may be more: the server has become slower."""
         self._grown = False
@@ -186,17 +192,21 @@ class Autotuner:
             self._begin(totals)
         self._publish()
 
-    def refused(self, now: float, sent_at: float) -> None:
+    def refused(self, now: float, sent_at: float, payload_bytes: int) -> None:
         """Tell at once that a request was refused (429, 503), ran out of time or lost its connection.
 
         Args:
             now: The time.
             sent_at: When the request was sent: those sent under an earlier setting tell nothing of this one.
+            payload_bytes: What it carried: payloads of an abandoned, larger size come again after their back-off.
         """
-        if sent_at < self._changed_at:
+        trial, base = self._trial, self._base
+        holds = base if trial is None else trial.setting
+        if sent_at < self._changed_at or now < self._lenient_until:
             return
-        trial, self._trial = self._trial, None
-        base = self._base
+        if self._settings.tunes_payload and payload_bytes > holds.payload_bytes:
+            return
+        self._trial = None
         self._note(now, base if trial is None else trial.setting, Verdict.REFUSED)
         self._tries += trial is not None
         if trial is not None and trial.move is _Move.MORE_SLOTS:
@@ -204,6 +214,9 @@ class Autotuner:
         elif trial is not None and trial.move is _Move.LARGER_PAYLOADS:
             self._slower_payload.hit(trial.setting.payload_bytes, now)
             self._payload_settled = not self._may_gain_by_size()
+            self._lenient_until = now + LENIENT * trial.base.latency_seconds * (
+                trial.setting.payload_bytes / base.payload_bytes
+            )
         else:
             self._back_off(now)
         self._next_probe = min(self._next_probe, self._slots_ceiling.until)
@@ -277,6 +290,8 @@ class Autotuner:
                 return
             self._restart_climb()
         trial = self._next_trial(now)
+        if trial is None and self._must_settle:
+            return
         if trial is None:
             self._settled_rate = self._base_rate()
             self._probe_seconds = (
@@ -302,12 +317,19 @@ class Autotuner:
                 limit=self._settings.max_concurrency,
                 ceiling=self._slots_ceiling.limit(now),
             )
+            if self._slots_ceiling.value is not None:
+                wanted = min(wanted, max(base.concurrency + 1, self._slots_ceiling.value))
             fitted = self._fitted(wanted, base.payload_bytes)
             if fitted.concurrency > base.concurrency:
                 trial = self._trial_of(_Move.MORE_SLOTS, fitted, now)
                 if trial is not None:
                     return trial
             self._slots_settled = True
+        if self._glanced:
+            self._glanced = False
+            self._base_slices.clear()
+            self._must_settle = True
+            return None
         if self._knee is not None and self._knee <= 0.8 * base.concurrency:
             fitted = self._fitted(self._knee, base.payload_bytes)
             self._knee = None
@@ -362,6 +384,12 @@ class Autotuner:
         trial.deadline = now + trial.patience
         rates = [self._rate(one) for one in trial.slices]
         gain = statistics.median(rates) / trial.base_rate
+        if trial.move is _Move.MORE_SLOTS and self._overshoots(trial, gain):
+            trial.setting = self._fitted(busy_slots(self._base.concurrency, gain), trial.setting.payload_bytes)
+            trial.slices.clear()
+            trial.overshot = True
+            self._must_settle = True
+            return
         least = _LEAST_GAIN.get(trial.move, self._settings.slots_gain)
         if min(rates) >= _BEYOND_DOUBT * trial.base_rate:
             self._take(now, trial, gain)
@@ -372,6 +400,16 @@ class Autotuner:
             self._take(now, trial, gain)
         else:
             self._leave(now, trial, gain)
+
+    def _overshoots(self, trial: _Trial, gain: float) -> bool:
+        """Whether the first glance at a long step shows that far fewer slots would do: then those are tried instead."""
+        slots = self._base.concurrency
+        fewer = busy_slots(slots, gain)
+        return (
+            not trial.overshot
+            and trial.setting.concurrency > STEP * slots
+            and slots < fewer <= trial.setting.concurrency // STEP
+        )
 
     def _take(self, now: float, trial: _Trial, gain: float) -> None:
         before = self._base
@@ -385,6 +423,7 @@ class Autotuner:
         elif trial.move is _Move.SMALLER_PAYLOADS:
             self._eases = True
         elif trial.move is _Move.MORE_SLOTS:
+            self._glanced = len(trial.slices) == 1 and not trial.overshot
             self._slots_ceiling.passed(trial.setting.concurrency)
             self._last_step = trial.setting.concurrency / before.concurrency
             self._last_gain = gain
@@ -416,7 +455,8 @@ class Autotuner:
         """Measure what holds now, once the requests of what held before are answered."""
         setting = self._base if self._trial is None else self._trial.setting
         slots = setting.concurrency
-        climbs = self._trial is not None and self._trial.move is _Move.MORE_SLOTS
+        trial = self._trial
+        climbs = trial is not None and trial.move is _Move.MORE_SLOTS and not trial.overshot
         self._must_settle = False
         self._measure(
             totals,

@@ -19,6 +19,7 @@ STEP = 2
 LONG_STEP = 8
 FIRST_PAYLOAD_STEP = 4
 LONGEST_PAYLOAD_STEP = 16
+"""Where most of the time is lost to overhead, size matters little: else a server may be near what its memory holds."""
 LEAST_PAYLOAD_STEP = 1.15
 """No smaller step in size is worth a trial."""
 SCALES = 0.85
@@ -54,9 +55,10 @@ def next_payload(current: int, overhead: float | None, *, loss: float, ceiling: 
     if overhead is None:
         wanted = float(current * FIRST_PAYLOAD_STEP)
     else:
-        wanted = min(overhead * (1.0 / loss - 1.0), float(current * LONGEST_PAYLOAD_STEP))
+        step = LONGEST_PAYLOAD_STEP if overhead >= current else STEP
+        wanted = min(overhead * (1.0 / loss - 1.0), float(current * step))
     if ceiling is not None and wanted >= ceiling:
-        wanted = (current + ceiling) / 2
+        wanted = math.sqrt(current * ceiling)
     return int(wanted) if wanted >= LEAST_PAYLOAD_STEP * current else current
 
 
