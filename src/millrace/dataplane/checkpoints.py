@@ -90,7 +90,11 @@ class Checkpoints:
 
     def draft(self, entry: InputObject) -> str:
         """Return the name of the draft of an object's output."""
-        return hashlib.sha256(f"{self.work}\n{entry.output}".encode()).hexdigest()[:40]
+        return _draft(self.work, entry)
+
+    def earlier_drafts(self, entry: InputObject) -> list[str]:
+        """Return the names that drafts of an object's output may have that earlier jobs have left."""
+        return [_draft(work, entry) for work in self.earlier]
 
     def position(self, entry: InputObject) -> Position | None:
         """Return how far an object was done, None if it was not begun or has changed since."""
@@ -119,6 +123,10 @@ class Checkpoints:
             and origin.work in (self.work, *self.earlier)
             and origin.input_version == entry.version != ""
         )
+
+
+def _draft(work: str, entry: InputObject) -> str:
+    return hashlib.sha256(f"{work}\n{entry.output}".encode()).hexdigest()[:40]
 
 
 def _key(entry: InputObject) -> str:

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -70,6 +71,8 @@ class ObjectOutput:
         self._errors: ObjectWriter | None = None
         self._told = False
         """All bad records are told already, by an attempt that ended before it made the output visible."""
+        self._part: Position | None = None
+        """The last part that is committed."""
         self._next_at = 0.0
 
     async def begin(self) -> Position | None:
@@ -82,6 +85,8 @@ class ObjectOutput:
             return None
         position = self._checkpoints.position(self._entry)
         if position is None:
+            for draft in self._checkpoints.earlier_drafts(self._entry):
+                await self._discard(draft)
             return None
         draft, self._draft = self._draft, position.draft
         try:
@@ -94,7 +99,10 @@ class ObjectOutput:
             if self._writer is not None:
                 await self._writer.abort()
             self._writer, self._draft = None, draft
+            if position.draft != draft:
+                await self._discard(position.draft)
             return None
+        self._part = position
         return position
 
     async def open(self) -> None:
@@ -142,6 +150,7 @@ class ObjectOutput:
             counts=counts,
         )
         await checkpoints.save(self._entry, position)
+        self._part = position
         ended = self._monotonic()
         self._next_at = ended + max(checkpoints.pause_seconds, (ended - started) / checkpoints.share)
 
@@ -185,12 +194,19 @@ class ObjectOutput:
             await writer.abort()
 
     async def suspend(self) -> None:
-        """Leave what was committed in parts to a later attempt; without parts, throw it away."""
+        """Leave what was committed in parts to a later attempt; throw away what was not."""
+        part, errors = self._part, self._errors
         for writer in self._take_writers():
-            if not self._in_parts:
+            if part is None or (writer is errors and not part.error_bytes):
                 await writer.abort()
             else:
                 await cast(ResumableWriter, writer).suspend()
+
+    async def _discard(self, draft: str) -> None:
+        """Remove a draft that nobody goes on with, and what goes with it; what has a writer is left to that one."""
+        for name in (draft, f"{draft}-errors"):
+            with suppress(DraftHeld, NoSuchBucket):
+                await self._objects.discard_draft(self._entry.output.bucket, name)
 
     def _take_writers(self) -> list[ObjectWriter]:
         writers = [writer for writer in (self._writer, self._errors) if writer is not None]

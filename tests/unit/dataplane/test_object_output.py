@@ -28,15 +28,19 @@ class Attempts:
     """Attempts at one object, one after the other."""
 
     def __init__(self) -> None:
+        self.journals = MemoryJournals()
         self.objects = MemoryObjects()
         self.objects.add("s3://b/in/a.csv", b"x\ny\nz\n")
-        self.checkpoints = Checkpoints(
-            journal=MemoryJournals().open(InstanceRef(job_id=1, index=0, attempt=1)), work="w"
-        )
+        self.checkpoints = self.job(1, "w")
+
+    def job(self, job_id: int, work: str, *earlier: str) -> Checkpoints:
+        """Return the journal of a job that goes on with earlier ones."""
+        journal = self.journals.open(InstanceRef(job_id=job_id, index=0, attempt=1))
+        return Checkpoints(journal=journal, work=work, earlier=earlier, resumes=bool(earlier))
 
     async def output(self) -> ObjectOutput:
         """Return the next attempt's output, which knows what the journal tells."""
-        await self.checkpoints.take_up([ENTRY], [])
+        await self.checkpoints.take_up([ENTRY], [1] if self.checkpoints.earlier else [])
         formats = JobFormats(job())
         reader = ObjectReader(
             self.objects, ENTRY, formats=formats, chunk_bytes=64, counters=Counters(objects_total=1, bytes_total=6)
@@ -104,3 +108,47 @@ async def test_what_another_job_told_does_not_stand_for_ours() -> None:
     await again.commit(Counts(ok=1, failed=2, filtered=0))
     assert attempts.objects.data(str(ENTRY.output)) == b"Y\n"
     assert attempts.objects.data(str(ERRORS)).count(b"\n") == 2
+
+
+async def test_what_was_not_committed_in_parts_is_not_left() -> None:
+    """A draft that no entry of the journal tells of is of use to nobody."""
+    attempts = Attempts()
+    output = await attempts.output()
+    assert await output.begin() is None
+    await output.open()
+    await output.write(b"Y\n")
+    await output.tell([BAD])
+    await output.suspend()
+    assert not attempts.objects.drafts.kept
+    await first_part(attempts)
+    assert len(attempts.objects.drafts.kept) == 2
+    again = await attempts.output()
+    assert await again.begin() is not None
+    await again.suspend()
+    assert len(attempts.objects.drafts.kept) == 2
+
+
+async def test_a_job_goes_on_with_the_parts_of_an_earlier_one() -> None:
+    """It takes over the entry, and the draft under the name that it has."""
+    attempts = Attempts()
+    await first_part(attempts)
+    attempts.checkpoints = attempts.job(2, "second", "w")
+    output = await attempts.output()
+    position = await output.begin()
+    assert position is not None
+    assert position.offset == 4
+    await output.write(b"Z\n")
+    await output.commit(Counts(ok=2, failed=1, filtered=0))
+    assert attempts.objects.data(str(ENTRY.output)) == b"Y\nZ\n"
+    assert not attempts.objects.drafts.kept
+
+
+async def test_drafts_that_killed_processes_of_earlier_jobs_left_are_removed() -> None:
+    """The journal knows nothing of them; who does the object anew finds them by their name."""
+    attempts = Attempts()
+    await first_part(attempts)
+    attempts.journals.entries.clear()
+    attempts.checkpoints = attempts.job(2, "second", "w")
+    output = await attempts.output()
+    assert await output.begin() is None
+    assert not attempts.objects.drafts.kept
