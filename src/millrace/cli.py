@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millrace import __version__, settings
+from millrace.commands.transform_arguments import add_transform_options, request_of
 from millrace.errors import MillraceError, UsageError
 from millrace.settings import BadSettings, Settings
 
@@ -79,26 +80,7 @@ def _add_environment(commands: "Commands[argparse.ArgumentParser]", shared: argp
 
 def _add_transform(commands: "Commands[argparse.ArgumentParser]", shared: argparse.ArgumentParser) -> None:
     transform = commands.add_parser("transform", parents=[shared], help="run one batch transform without a server")
-    add = transform.add_argument
-    add("--model", required=True, help="model archive or folder, s3 address, or name of a model")
-    add("--input", required=True, help="file, folder or s3 prefix of the input")
-    add("--output", required=True, help="folder or s3 prefix of the output")
-    add("--image", help="image of the model; archives of built-in algorithms know theirs")
-    add("--manifest", action="store_true", help="the input is a manifest object")
-    add("--split-type", choices=["None", "Line", "RecordIO", "TFRecord"], default="None")
-    add("--compression-type", choices=["None", "Gzip"], default="None")
-    add("--strategy", choices=["MultiRecord", "SingleRecord"])
-    add("--assemble-with", choices=["None", "Line"], default="None")
-    add("--join-source", choices=["None", "Input"], default="None")
-    add("--input-filter", default="$", metavar="JSONPATH")
-    add("--output-filter", default="$", metavar="JSONPATH")
-    add("--max-concurrent-transforms", type=int, metavar="N")
-    add("--max-payload-in-mb", type=int, metavar="N")
-    add("--content-type", metavar="TYPE")
-    add("--accept", metavar="TYPE")
-    add("--invocations-timeout-in-seconds", type=int, default=600, metavar="N")
-    add("--invocations-max-retries", type=int, default=3, metavar="N")
-    add("--env", action="append", default=[], metavar="NAME=VALUE", help="variable of the container; repeatable")
+    add_transform_options(transform)
     transform.set_defaults(run=_transform)
 
 
@@ -219,32 +201,16 @@ def _exec(options: argparse.Namespace) -> int:
 
 
 def _transform(options: argparse.Namespace) -> int:
-    from millrace.commands.transform import TransformRequest, transform
+    request = request_of(options)
+    from millrace.commands import transform
 
-    request = TransformRequest(
-        model=options.model,
-        input=options.input,
-        output=options.output,
-        image=options.image,
-        manifest=options.manifest,
-        split_type=options.split_type,
-        compression=options.compression_type,
-        strategy=options.strategy,
-        assemble_with=options.assemble_with,
-        join_source=options.join_source,
-        input_filter=options.input_filter,
-        output_filter=options.output_filter,
-        max_concurrent_transforms=options.max_concurrent_transforms,
-        max_payload_in_mb=options.max_payload_in_mb,
-        content_type=options.content_type,
-        accept=options.accept,
-        timeout_seconds=options.invocations_timeout_in_seconds,
-        max_retries=options.invocations_max_retries,
-        environment=_variables(options.env),
-    )
     loaded = _settings(options)
     _log_warnings(loaded)
-    return transform(loaded, request)
+    if options.explain:
+        return transform.explain(loaded, request)
+    if options.dry_run:
+        return transform.dry_run(loaded, request)
+    return transform.transform(loaded, request, report=options.report)
 
 
 def _log_warnings(loaded: Settings) -> None:
@@ -252,16 +218,6 @@ def _log_warnings(loaded: Settings) -> None:
     from millrace.log_format import set_up_logging
 
     set_up_logging("warning" if loaded.log_level == "info" else loaded.log_level, loaded.log_format)
-
-
-def _variables(pairs: Sequence[str]) -> Mapping[str, str]:
-    variables = {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator or not name:
-            raise UsageError(f"--env must be NAME=VALUE, got {pair!r}")
-        variables[name] = value
-    return variables
 
 
 def _list_options(options: argparse.Namespace) -> "ListOptions":

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from millrace.dataplane.manifest import parse_manifest
 from millrace.errors import ClientFailure
+from millrace.jobs.report_keys import is_report
 from millrace.jobs.transform import SourceType, TransformSpec
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
@@ -98,7 +99,8 @@ def assign(inputs: Sequence[InputObject], index: int, count: int) -> list[InputO
 async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputObject]:
     """Return the objects of a job in key order, each with its output.
 
-    Folder markers (size 0, key ends with "/") are left out, duplicates of a manifest count once.
+    Folder markers (size 0, key ends with "/") and reports of earlier jobs are left out, duplicates of a manifest count
+    once.
 
     Raises:
         ClientFailure: The manifest is missing or malformed, or two inputs share one output.
@@ -115,7 +117,7 @@ async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputOb
             found += [
                 Found(entry.ref, entry.size, relative_key(spec.source.prefix, entry.ref.key), entry.etag)
                 for entry in page.objects
-                if entry.size or not entry.ref.key.endswith("/")
+                if (entry.size or not entry.ref.key.endswith("/")) and not is_report(entry.ref.key)
             ]
             if page.next_after is None:
                 break

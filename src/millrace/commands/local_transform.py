@@ -1,0 +1,218 @@
+"""Run one transform in this process, without a server: what a request names is found, checked, and put together."""
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from millrace import agent
+from millrace.agents.backends import AgentBackends
+from millrace.agents.session import DetachedSession
+from millrace.agents.transform import DataPlane, TransformAgent
+from millrace.clock import Clock, SystemClock
+from millrace.commands.local_models import find_containers
+from millrace.commands.transform_request import TransformRequest
+from millrace.containers import container_runtime, runnable_images
+from millrace.dataplane.plan import InputObject
+from millrace.dataplane.run import run_transform
+from millrace.dataplane.validate import validate_spec
+from millrace.errors import ImageUnavailable, UsageError
+from millrace.jobs.endpoint import ModelContainer
+from millrace.jobs.transform import (
+    AssembleWith,
+    BatchStrategy,
+    Compression,
+    DataProcessing,
+    JoinSource,
+    SourceType,
+    SplitType,
+    TransformSpec,
+)
+from millrace.names import DEFAULT_REGION, Arn, ObjectPrefix, ObjectRef, sagemaker_arn
+from millrace.settings import Settings
+from millrace.store.filesystem import FilesystemObjects
+from millrace.store.log_files import LogFiles
+
+__all__ = ["LocalTransform", "open_transform"]
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalTransform:
+    """A transform that was checked, and may be looked at or run. Local folders are buckets that `aliases` name."""
+
+    settings: Settings
+    spec: TransformSpec
+    containers: tuple[ModelContainer, ...]
+    arn: Arn
+    created_at: datetime
+    objects: FilesystemObjects
+    backends: AgentBackends
+    scratch: Path
+    aliases: Mapping[str, Path]
+    session: DetachedSession
+    clock: Clock = field(default_factory=SystemClock)
+
+    def agent(
+        self, *, data_plane: DataPlane = run_transform, on_committed: Callable[[InputObject], None] | None = None
+    ) -> TransformAgent:
+        """Return what runs it; once."""
+        folder = self.scratch / "work"
+        folder.mkdir()
+        return TransformAgent(
+            self.spec,
+            self.containers,
+            self.arn,
+            self.created_at,
+            folder,
+            backends=self.backends,
+            grace_seconds=self.settings.serve_stop_grace_seconds,
+            ping_window_seconds=self.settings.ping_window_seconds,
+            limits=agent.limits(self.settings),
+            data_plane=data_plane,
+            on_committed=on_committed,
+        )
+
+    def stop(self) -> None:
+        """Have the run end early; finished outputs stay. To be called on the run's event loop."""
+        self.session.stop.set()
+
+    def told(self, ref: ObjectRef) -> str:
+        """Return an object as the person who asked knows it: a path, or an s3 address."""
+        folder = self.aliases.get(ref.bucket)
+        return str(ref) if folder is None else str(folder / ref.key)
+
+
+@asynccontextmanager
+async def open_transform(
+    settings: Settings, request: TransformRequest, scratch: Path, *, writes: bool = True
+) -> AsyncIterator[LocalTransform]:
+    """Find and check what a request names.
+
+    Args:
+        settings: The data directory's.
+        request: What is asked for.
+        scratch: An empty folder of this transform's own.
+        writes: Whether there will be outputs; a local folder for them is made then.
+
+    Raises:
+        UsageError, ValidationError: The request makes no sense; the message names the option.
+    """
+    aliases: dict[str, Path] = {}
+    source = _input_place(request.input, aliases)
+    output = _output_place(request.output, aliases, make=writes)
+    containers = await find_containers(settings, request.model, request.image, aliases, scratch)
+    spec = _spec(request, source, output)
+    validate_spec(spec)
+    images = runnable_images(settings, holds=True)
+    try:
+        for container in containers:
+            images.resolve(container.image)
+    except ImageUnavailable as exc:
+        raise UsageError(f"--image: {exc}") from exc
+    clock = SystemClock()
+    objects = FilesystemObjects(settings.objects_dir, aliases=aliases, clock=clock)
+    session = DetachedSession(clock)
+    name = f"transform-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    backends = AgentBackends(
+        session=session,
+        objects=objects,
+        logs=LogFiles(scratch / "logs"),
+        images=images,
+        runtime=container_runtime(settings, os.environ),
+        endpoint_url=None,
+        mint_credentials=_no_credentials,
+    )
+    try:
+        yield LocalTransform(
+            settings=settings,
+            spec=spec,
+            containers=containers,
+            arn=sagemaker_arn("transform-job", name, region=DEFAULT_REGION, account=settings.account),
+            created_at=clock.now(),
+            objects=objects,
+            backends=backends,
+            scratch=scratch,
+            aliases=aliases,
+            session=session,
+        )
+    finally:
+        objects.close()
+
+
+async def _no_credentials(session_name: str) -> Mapping[str, str]:
+    """There is no server that keys could be for."""
+    return {}
+
+
+def _input_place(text: str, aliases: dict[str, Path]) -> ObjectPrefix:
+    """Return where the input is; a local folder becomes a bucket of its own."""
+    place = _place(text, "--input")
+    if isinstance(place, ObjectPrefix):
+        return place
+    if not place.exists():
+        raise UsageError(f"--input: there is no file or folder {place}")
+    bucket = f"local{len(aliases)}"
+    aliases[bucket] = place.parent if place.is_file() else place
+    return ObjectPrefix(bucket, place.name if place.is_file() else "")
+
+
+def _output_place(text: str, aliases: dict[str, Path], *, make: bool) -> ObjectPrefix:
+    """Return where outputs go; a local folder is made if it is to be."""
+    place = _place(text, "--output")
+    if isinstance(place, ObjectPrefix):
+        return place
+    if place.is_file():
+        raise UsageError(f"--output: {place} is a file; outputs go into a folder")
+    if make:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise UsageError(f"--output: can't make folder {place}: {exc.strerror}") from exc
+        if not os.access(place, os.W_OK):
+            raise UsageError(f"--output: can't write into {place}")
+    bucket = f"local{len(aliases)}"
+    aliases[bucket] = place
+    return ObjectPrefix(bucket, "")
+
+
+def _place(text: str, option: str) -> ObjectPrefix | Path:
+    if text.startswith("s3://"):
+        try:
+            return ObjectPrefix.parse(text)
+        except ValueError as exc:
+            raise UsageError(f"{option}: {exc}") from None
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme != "file":
+        raise UsageError(f"{option}: s3:// and file:// addresses and paths are taken, got {text!r}")
+    return Path(rest if separator else text).expanduser().absolute()
+
+
+def _spec(request: TransformRequest, source: ObjectPrefix, output: ObjectPrefix) -> TransformSpec:
+    payload = request.max_payload_in_mb
+    return TransformSpec(
+        model=request.model,
+        source=source,
+        source_type=SourceType.MANIFEST if request.manifest else SourceType.PREFIX,
+        output=output,
+        split=SplitType(request.split_type),
+        compression=Compression(request.compression),
+        assemble_with=AssembleWith(request.assemble_with),
+        content_type=request.content_type,
+        accept=request.accept,
+        max_concurrent_transforms=request.max_concurrent_transforms,
+        max_payload_bytes=None if payload is None else payload * MIB,
+        strategy=None if request.strategy is None else BatchStrategy(request.strategy),
+        invocation_timeout_seconds=float(request.timeout_seconds),
+        invocation_max_retries=request.max_retries,
+        processing=DataProcessing(
+            input_filter=request.input_filter,
+            output_filter=request.output_filter,
+            join_source=JoinSource(request.join_source),
+        ),
+        environment=request.environment,
+    )
