@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import orjson
 import pyarrow as pa
 import pytest
 from backports import zstd
@@ -149,6 +150,36 @@ async def test_quoted_records_stay_whole(strategy: BatchStrategy) -> None:
 
     result = await run(spec(strategy, csv_records="rfc4180"), model(answer), b'1,"a\nb"\n2,c\n')
     assert seen == ([b'1,"a\nb"\n2,c\n'] if strategy is BatchStrategy.MULTI_RECORD else [b'1,"a\nb"\n', b"2,c\n"])
+    assert result.outcome.progress.records == 2
+
+
+@strategies
+async def test_quoted_records_are_filtered_and_joined_whole(strategy: BatchStrategy) -> None:
+    """Filters and joins take a record with the line feeds between its quotes, of text and of tables."""
+    processing = DataProcessing(join_source=JoinSource.INPUT, input_filter="$[0]")
+    result = await run(spec(strategy, processing, input_format="parquet", output_columns="n"), ECHO, parquet(TABLE))
+    assert result.output == b'id,a,b,s,n\n1,10,0.5,x,1\n2,20,,"y\nz",2\n3,30,2,"w,",3\n'
+    made = spec(strategy, DataProcessing(output_filter="$[1]"), csv_records="rfc4180")
+    assert (await run(made, ECHO, b'1,"a\nb"\n2,"c"\n')).output == b'"a\nb"\nc\n'
+    result = await run(spec(strategy, JOIN, csv_records="rfc4180"), ECHO, b'1,"a\nb"\n2,"x"y\n')
+    assert "first: in/a.csv, record 2 at byte 8: Failed to parse input as CSV" in result.reason
+
+
+@strategies
+async def test_bad_quoted_records_are_found(strategy: BatchStrategy) -> None:
+    """A bad record is told with the line feeds between its quotes, and with its place behind the header."""
+    made = spec(strategy, csv_records="rfc4180", csv_header="repeat", on_error="quarantine")
+    data = b'h,i\n1,"y\nb"\n2,"BAD\nx"\n3,"y\nz"\n'
+    result = await run(made, status(400, "no", only=b"BAD"), data)
+    [line] = result.objects.data("s3://b/out/a.csv.errors.jsonl").splitlines()
+    bad = orjson.loads(line)
+    assert (bad["record"], bad["offset"], bad["input"]) == (3, 12, '2,"BAD\nx"\n')
+
+
+async def test_records_of_a_streamed_body_are_counted_without_its_header() -> None:
+    """What goes by as one request is counted like what is cut."""
+    made = spec(max_payload_bytes=0, csv_header="repeat", csv_records="rfc4180")
+    result = await run(made, ECHO, b'h\n"1\n"\n2\n')
     assert result.outcome.progress.records == 2
 
 

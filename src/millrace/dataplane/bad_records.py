@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from millrace.dataplane.csv_records import middle_record
 from millrace.dataplane.frames import FrameReader
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.split import FRAMINGS
@@ -80,16 +81,19 @@ class Isolation:
         return sorted(self.bad, key=lambda bad: bad.offset)
 
 
-def halves(payload: Payload, original: bytes, split: SplitType) -> list[Payload]:
+def halves(payload: Payload, original: bytes, split: SplitType, *, quoted_newlines: bool = False) -> list[Payload]:
     """Return a payload of several records as two of about the same size, both with at least one record.
 
     Args:
         payload: What failed.
         original: Its bytes as they stand in the object.
         split: What its records are.
+        quoted_newlines: Whether lines of CSV may go on behind line feeds between quotes.
     """
     if split in FRAMINGS:
         cut, before = _middle_frame(original, split)
+    elif quoted_newlines:
+        cut, before = middle_record(original)
     else:
         cut = original.find(b"\n", len(original) // 2) + 1
         if not 0 < cut < len(original):

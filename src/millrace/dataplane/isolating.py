@@ -48,7 +48,7 @@ class Isolator:
         if isolation is None:
             isolation = payload.isolation = lane.isolating[payload.index] = Isolation(payload)
         original = payload.raw or payload.joined()
-        parts = halves(payload, original, self._rules.spec.split) if payload.records > 1 else [payload]
+        parts = self._halves(payload, original) if payload.records > 1 else [payload]
         if len(parts) > 1:
             isolation.cut(len(parts))
             for part in parts:
@@ -70,7 +70,7 @@ class Isolator:
 
     def split(self, lane: Lane, payload: Payload) -> bool:
         """Have the halves of a payload sent that is too large for the container; False if it is one record."""
-        parts = halves(payload, payload.raw or payload.joined(), self._rules.spec.split) if payload.records > 1 else []
+        parts = self._halves(payload, payload.raw or payload.joined()) if payload.records > 1 else []
         if len(parts) < 2:
             return False
         isolation = payload.isolation
@@ -80,6 +80,10 @@ class Isolator:
         for part in parts:
             self._try_part(lane, part, isolation)
         return True
+
+    def _halves(self, payload: Payload, original: bytes) -> list[Payload]:
+        rules = self._rules
+        return halves(payload, original, rules.spec.split, quoted_newlines=rules.formats.keeps_quoted_newlines)
 
     def answered(self, lane: Lane, part: Payload, answer: bytes) -> None:
         """Take the answer of a part, whose room was taken."""

@@ -77,9 +77,9 @@ def unusable_told(lane: Lane, error: UnusableRecord, *, limit: int) -> Told:
     return Told(failure, f"ClientError: {error}")
 
 
-def record_told(lane: Lane, payload: Payload, error: RecordError, *, answer_chars: int) -> Told:
+def record_told(lane: Lane, payload: Payload, error: RecordError, *, answer_chars: int, quoted_newlines: bool) -> Told:
     """Tell of a record that cannot be filtered or joined: to the data log it is a 400, as on SageMaker."""
-    records, size = locate(payload.raw, error.position)
+    records, size = locate(payload.raw, error.position, quoted_newlines=quoted_newlines)
     record, offset = lane.place(payload.record + records, payload.offset + size)
     failure = ObjectFailure(
         key=lane.input.ref.key,

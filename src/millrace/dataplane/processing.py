@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from millrace.dataplane.batch import Payload
+from millrace.dataplane.csv_records import csv_records, nonblank_csv_records
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.jsonpath import FilterError, Format, format_of, parse_filter
 from millrace.dataplane.rows import RowError, nonblank_lines, parse_csv, parse_json, serialize_csv, serialize_json
@@ -36,7 +37,9 @@ class RecordError(Exception):
 class Processing:
     """What DataProcessing and GenerateInferenceId ask for, decided once per job; `ids` is None without the latter."""
 
-    def __init__(self, spec: TransformSpec, ids: InferenceIds | None = None) -> None:
+    def __init__(self, spec: TransformSpec, ids: InferenceIds | None = None, *, quoted_newlines: bool = False) -> None:
+        self._csv_rows = nonblank_csv_records if quoted_newlines else nonblank_lines
+        self._records = csv_records if quoted_newlines else _lines
         processing = spec.processing
         self._ids = ids
         self._untouched_input = processing.is_identity
@@ -75,7 +78,8 @@ class Processing:
         if not splits and self._input_format == Format.JSON:
             body = self._filtered(raw, 0)
         else:
-            rows = [self._filtered(line, i) + b"\n" for i, line in enumerate(nonblank_lines(raw))]
+            split = self._csv_rows if self._input_format == Format.CSV else nonblank_lines
+            rows = [self._filtered(line, i) + b"\n" for i, line in enumerate(split(raw))]
             body = b"".join(rows)
             payload.dropped = payload.records - len(rows) if splits else 0
             if not rows:
@@ -84,15 +88,14 @@ class Processing:
         payload.sent_size = len(body)
         return True
 
-    @staticmethod
-    def _drop_blank_lines(payload: Payload) -> None:
+    def _drop_blank_lines(self, payload: Payload) -> None:
         body = payload.joined()
         if 1 < body.find(b"\n") == len(body) - 1:  # one line, and more than a carriage return in it
             return
         starts_blank = body.startswith((b"\n", b"\r\n")) or body == b"\r"
         if not starts_blank and b"\n\n" not in body and b"\n\r\n" not in body:
             return
-        kept = [line for line in _lines(body) if line not in _BLANK]
+        kept = [line for line in self._records(body) if line not in _BLANK]
         payload.body = b"".join(kept)
         payload.sent_size = len(payload.body)
         payload.dropped = payload.records - len(kept)
@@ -125,7 +128,7 @@ class Processing:
         try:
             if self._output_format == Format.CSV:
                 return b"".join(
-                    [self._csv_body([self._csv_row([*parse_csv(row), ""], 0)]) for row in nonblank_lines(record)]
+                    [self._csv_body([self._csv_row([*parse_csv(row), ""], 0)]) for row in self._csv_rows(record)]
                 )
             return self._joined_json(record, None, 0)
         except (RecordError, RowError):
@@ -134,7 +137,7 @@ class Processing:
     # -- CSV
 
     def _join_csv(self, raw: bytes, answer: bytes) -> bytes:
-        records, rows = nonblank_lines(raw), nonblank_lines(answer)
+        records, rows = self._csv_rows(raw), self._csv_rows(answer)
         plain = b'"' not in raw and b'"' not in answer and b"\r" not in raw and b"\r" not in answer
         if plain and self._output_filter.is_identity and len(records) == len(rows):
             if len(rows) == 1 and self._ids is None:
@@ -147,7 +150,7 @@ class Processing:
         return self._csv_body([self._csv_row(one + other, i) for i, (one, other) in pairs])
 
     def _filter_csv(self, _: bytes, answer: bytes) -> bytes:
-        rows = nonblank_lines(answer)
+        rows = self._csv_rows(answer)
         if self._output_filter.is_identity and b'"' not in answer and b"\r" not in answer:
             return self._csv_body(rows)
         return self._csv_body([self._csv_row(_csv_answer(row, i), 0) for i, row in enumerate(rows)])
@@ -223,11 +226,14 @@ class Processing:
         return RecordError(text, position)
 
 
-def processing_of(spec: TransformSpec, job_start: datetime) -> Processing | None:
-    """Return what DataProcessing and GenerateInferenceId ask for, or None if bytes pass through untouched."""
+def processing_of(spec: TransformSpec, job_start: datetime, *, quoted_newlines: bool = False) -> Processing | None:
+    """Return what DataProcessing and GenerateInferenceId ask for, or None if bytes pass through untouched.
+
+    `quoted_newlines` tells that rows of CSV may hold line feeds between quotes.
+    """
     if spec.tags_rows:
-        return Processing(spec, InferenceIds(job_start))
-    return None if spec.processing.is_identity else Processing(spec)
+        return Processing(spec, InferenceIds(job_start), quoted_newlines=quoted_newlines)
+    return None if spec.processing.is_identity else Processing(spec, quoted_newlines=quoted_newlines)
 
 
 def _line_end(split: SplitType, assemble_with: AssembleWith, accept: str | None) -> bytes:
@@ -274,10 +280,10 @@ def _snippet(text: bytes) -> str:
     return text[:SNIPPET].decode("utf-8", "replace")
 
 
-def locate(raw: bytes, position: int) -> tuple[int, int]:
+def locate(raw: bytes, position: int, *, quoted_newlines: bool = False) -> tuple[int, int]:
     """Return how many records and bytes stand before the `position`-th non-blank line of a payload's text."""
     offset = number = seen = 0
-    for line in _lines(raw):
+    for line in csv_records(raw) if quoted_newlines else _lines(raw):
         if line not in _BLANK:
             if seen == position:
                 break

@@ -587,7 +587,7 @@ class _Run:
                 return None
             if self._wants_buffer and lane.former.buffered < self._rules.read_ahead:
                 self._room.set()
-            if isolates:
+            if isolates or (lane.header is not None and self._tuning is not None):  # what halves are cut from
                 payload.raw = payload.joined()
             try:
                 if processing is None or processing.prepare(payload):
@@ -778,7 +778,14 @@ class _Run:
         self.fail(lane, lane.next_index, unusable_told(lane, error, limit=limit))
 
     def _fail_record(self, lane: Lane, index: int, payload: Payload, error: RecordError) -> None:
-        self.fail(lane, index, record_told(lane, payload, error, answer_chars=self._limits.answer_snippet_chars))
+        told = record_told(
+            lane,
+            payload,
+            error,
+            answer_chars=self._limits.answer_snippet_chars,
+            quoted_newlines=self._rules.formats.keeps_quoted_newlines,
+        )
+        self.fail(lane, index, told)
 
     def _stop_over(self, lane: Lane, payload: Payload, bad: BadRecord) -> None:
         """Fail an object, and begin no other: more records are bad than are allowed."""

@@ -12,7 +12,6 @@ from millrace.dataplane.object_failures import full_disk_told, reading_told, unu
 from millrace.dataplane.object_output import NoOutputBucket
 from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.progress import Counters
-from millrace.dataplane.record_count import record_count
 from millrace.dataplane.requests import Requests
 from millrace.dataplane.rules import PATH, Rules
 from millrace.dataplane.streamed import FailedAttempt, StreamedAttempt
@@ -81,7 +80,7 @@ class Streaming:
             path=PATH,
             headers=self._rules.headers,
             timeout_seconds=spec.invocation_timeout_seconds,
-            new_count=partial(record_count, spec.split),
+            new_count=self._rules.formats.record_count,
             line_after=self._rules.line_after_each,
             kept_bytes=4 * limits.answer_snippet_chars,
             clock=self._clock,

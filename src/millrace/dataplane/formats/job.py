@@ -193,11 +193,11 @@ class JobFormats:
     def processing(self, job_start: datetime) -> Processing | AnswerRows | None:
         """Return what filters records and completes answers, or None if bytes pass through untouched."""
         if not self.writes_tables:
-            return processing_of(self._spec, job_start)
+            return processing_of(self._spec, job_start, quoted_newlines=self.keeps_quoted_newlines)
         spec = self._spec
         if self._joins_tables:
             spec = replace(spec, processing=replace(spec.processing, join_source=JoinSource.NONE))
-        processing = processing_of(spec, job_start)
+        processing = processing_of(spec, job_start, quoted_newlines=self.keeps_quoted_newlines)
         if processing is not None and processing.rewrites_answers:
             return processing
         return AnswerRows(self._row_type, counts=self._joins_tables, processing=processing)
