@@ -111,6 +111,20 @@ CASES = (
         processing={"JoinSource": "Input"},
         environment={"MILLRACE_ON_ERROR": "skip", **REFUSE},
     ),
+    Case(name="zstd-out", environment={"MILLRACE_OUTPUT_COMPRESSION": "zstd"}),
+    Case(name="gzip-out-many", environment={"MILLRACE_OUTPUT_COMPRESSION": "gzip"}, **MANY),
+    Case(
+        name="header",
+        environment={"MILLRACE_CSV_HEADER": "skip", "MILLRACE_CSV_RECORDS": "rfc4180"},
+        processing={"JoinSource": "Input"},
+    ),
+    Case(
+        name="parquet-out",
+        environment={
+            "MILLRACE_OUTPUT_FORMAT": "parquet",
+            "MILLRACE_OUTPUT_COLUMNS": "digest:string,x:string",
+        },
+    ),
     Case(
         name="recordio",
         input={"ContentType": "application/x-recordio-protobuf", "SplitType": "RecordIO"},
