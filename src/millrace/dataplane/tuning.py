@@ -121,4 +121,4 @@ class Tuning:
         if failure.status == TOO_LARGE:
             self._tuner.too_large(now, payload.size)
         elif failure.status in _REFUSALS or (failure.status is None and failure.may_retry):
-            self._tuner.refused(now, payload.sent_at)
+            self._tuner.refused(now, payload.sent_at, payload.size)
