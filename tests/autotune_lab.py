@@ -157,8 +157,7 @@ def best_static(job: Job) -> tuple[float, Setting]:
     """Return the time and the setting of the best of a grid within the limits."""
     settings = job.settings
     slots = [2**power for power in range(9) if 2**power <= settings.max_concurrency]
-    if 3 <= settings.max_concurrency:
-        slots.append(3)
+    slots += [between for between in (3, 6, 12) if between <= settings.max_concurrency]
     sizes = [65536, 262144, 524288, 1048576, 2097152, 4194304, settings.max_payload_bytes]
     grid = {settings.fitted(concurrency, size, 0.0) for concurrency in slots for size in sizes}
     ordered = sorted(grid, key=lambda one: (one.concurrency, one.payload_bytes))

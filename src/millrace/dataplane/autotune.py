@@ -69,8 +69,11 @@ class _Move(Enum):
     FEWER_SLOTS = auto()
 
 
-_LEAST_GAIN = {_Move.LARGER_PAYLOADS: 1.0, _Move.SMALLER_PAYLOADS: 1.03, _Move.FEWER_SLOTS: 0.98}
-"""Times the base's rate from which on a setting is taken; for more slots it is a setting."""
+_LEAST_GAIN = {_Move.LARGER_PAYLOADS: 0.94, _Move.SMALLER_PAYLOADS: 1.03, _Move.FEWER_SLOTS: 0.97}
+"""Times the base's rate from which on a setting is taken; for more slots it is a setting.
+
+What larger payloads gain is foreseen, and less than a few noisy slices can show: only a clear loss speaks against them.
+"""
 _BEYOND_DOUBT = 1.3
 _SMALL_DOUBT = 0.1
 
@@ -116,6 +119,8 @@ class Autotuner:
 
         self._payload_settled = not settings.tunes_payload
         self._overhead: float | None = None
+        self._smallest: Slice | None = None
+        """What was measured with the smallest payloads at as many requests at a time: far apart, two tell most."""
         self._largest: int | None = None
         """The smallest payload that the server called too large."""
         self._slower_payload = Ceiling(first_seconds=SLOWER_HOLD_SECONDS, longest_seconds=SLOWER_HOLD_SECONDS)
@@ -259,7 +264,7 @@ class Autotuner:
             slower = rate < settled
             self._restart_climb()
             self._payload_settled = not self._settings.tunes_payload
-            self._overhead = None
+            self._smallest = None
             self._probe_seconds = self._settings.probe_seconds
             self._eases = slower
 
@@ -270,6 +275,7 @@ class Autotuner:
         payload = base.payload_bytes if base.concurrency > 1 else base.payload_bytes // 2
         self._base = self._fitted(base.concurrency // 2, payload)
         self._base_slices.clear()
+        self._smallest = None
         self._restart_climb()
         self._probe_seconds = self._settings.probe_seconds
 
@@ -289,6 +295,7 @@ class Autotuner:
             if now < self._next_probe:
                 return
             self._restart_climb()
+            self._payload_settled = not (self._settings.tunes_payload and self._may_gain_by_size())
         trial = self._next_trial(now)
         if trial is None and self._must_settle:
             return
@@ -391,7 +398,8 @@ class Autotuner:
             self._must_settle = True
             return
         least = _LEAST_GAIN.get(trial.move, self._settings.slots_gain)
-        if min(rates) >= _BEYOND_DOUBT * trial.base_rate:
+        foreseen = trial.move is _Move.LARGER_PAYLOADS and gain >= 1.0
+        if foreseen or min(rates) >= _BEYOND_DOUBT * trial.base_rate:
             self._take(now, trial, gain)
         elif len(rates) < self._settings.slices:
             if len(rates) > 1 and max(rates) < (least - _SMALL_DOUBT) * trial.base_rate:
@@ -418,8 +426,11 @@ class Autotuner:
         self._base, self._trial = trial.setting, None
         self._base_slices = deque(trial.slices, maxlen=BASE_SLICES)
         self._grown = self._grown or trial.move is not _Move.FEWER_SLOTS
+        if self._base.concurrency != before.concurrency:
+            self._smallest = None
         if trial.move is _Move.LARGER_PAYLOADS:
-            self._overhead = overhead_bytes(trial.base, self._base_slice())
+            self._smallest = self._smallest or trial.base
+            self._overhead = overhead_bytes(self._smallest, self._base_slice())
         elif trial.move is _Move.SMALLER_PAYLOADS:
             self._eases = True
         elif trial.move is _Move.MORE_SLOTS:
