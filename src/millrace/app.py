@@ -29,6 +29,7 @@ from millrace.retention import collectors, rules_of, run_daily
 from millrace.runtimes.started import STARTER_VARIABLE
 from millrace.scheduler.data_capture import DataCaptureWriter
 from millrace.scheduler.job_ends import JobEnds
+from millrace.scheduler.job_reports import JobReports
 from millrace.scheduler.membership import Membership
 from millrace.scheduler.router import StoreRouter
 from millrace.scheduler.scheduler import Scheduler
@@ -121,6 +122,7 @@ class Server:
             on_saved=self.router.forget,
             is_busy=self.router.is_busy,
             on_moved=self.ends.note,
+            before_end=JobReports(self.objects).before_end,
             on_started=lambda ref: self.metrics.count_agent_start(ref.attempt),
             on_lost=lambda loss: self.metrics.count_agent_loss(),
         )

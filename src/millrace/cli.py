@@ -102,6 +102,7 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
         ("show", "one job with its live counters and history, as JSON"),
         ("logs", "the log lines of a job"),
         ("stop", "ask a job to stop"),
+        ("report", "how a transform job went that has ended: counts, rates, latencies, settings; as JSON"),
         ("resume", "start a transform job that goes on with what one left that failed or was stopped"),
     ):
         named = actions.add_parser(action, parents=[region], help=text)
@@ -109,6 +110,8 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
         if action == "resume":
             named.add_argument("--name", dest="new_name", help="name of the new job (default: NAME-resume-N)")
             named.add_argument("--wait", action="store_true", help="follow the new job until its end, as watch does")
+        if action == "report":
+            named.add_argument("--html", type=Path, metavar="FILE", help="write a page that needs nothing else instead")
         if action == "logs":
             named.add_argument("-f", "--follow", action="store_true", help="go on with lines to come until the end")
     jobs.set_defaults(run=_jobs)
@@ -256,6 +259,10 @@ def _jobs(options: argparse.Namespace) -> int:
             return jobs.show_job(loaded, options.name, region=options.region)
         case "logs":
             return jobs.show_logs(loaded, options.name, region=options.region, follow=options.follow)
+        case "report":
+            from millrace.commands.jobs_report import print_report
+
+            return print_report(loaded, options.name, region=options.region, html=options.html)
         case "resume":
             from millrace.commands.jobs_resume import resume_job
 

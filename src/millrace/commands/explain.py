@@ -21,6 +21,9 @@ __all__ = ["expected_requests", "explain_lines", "pitfalls"]
 
 SHOWN_OBJECTS = 20
 
+LOOKED_AT_BYTES = 64 * 1024
+"""Of the first object as much is read, to see whether it has a header."""
+
 
 async def explain_lines(local: LocalTransform) -> list[str]:
     """Return the plan as lines of text.
@@ -38,7 +41,43 @@ async def explain_lines(local: LocalTransform) -> list[str]:
         _requests(spec, inputs),
         f"model: {', '.join(container.image for container in local.containers)}, one instance; not started",
         *[f"warning: {text}" for text in pitfalls(spec, inputs)],
+        *await _header_warning(local, inputs),
     ]
+
+
+async def _header_warning(local: LocalTransform, inputs: Sequence[InputObject]) -> list[str]:
+    """Return a warning if the first object seems to begin with a header that would be sent as a record."""
+    spec, formats = local.spec, JobFormats(local.spec)
+    plain = spec.split is SplitType.LINE and format_of(spec.content_type) == Format.CSV
+    if not plain or not inputs or formats.options.csv_header is not None:
+        return []
+    first = inputs[0]
+    if formats.reads_tables or formats.codec(first.ref.key) is not None:
+        return []
+    begin = b"".join([chunk async for chunk in local.objects.read(first.ref, length=LOOKED_AT_BYTES)])
+    if not seems_headed(begin):
+        return []
+    return [
+        f"warning: {local.told(first.ref)} seems to begin with a header, which would be sent as a record; "
+        "--csv-header skip (or repeat) says what to do with it"
+    ]
+
+
+def seems_headed(begin: bytes) -> bool:
+    """Return whether CSV that begins so seems to have a header: no number in its first line, some in its second."""
+    lines = begin.split(b"\n", 2)
+    if len(lines) < 2:
+        return False
+    first, second = ([_is_number(field) for field in line.split(b",")] for line in lines[:2])
+    return len(first) == len(second) and not any(first) and any(second)
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
 
 
 def _objects(local: LocalTransform, inputs: Sequence[InputObject]) -> Iterator[str]:
@@ -107,21 +146,16 @@ def _requests(spec: TransformSpec, inputs: Sequence[InputObject]) -> str:
 def pitfalls(spec: TransformSpec, inputs: Sequence[InputObject]) -> Iterator[str]:
     """Yield a sentence for each thing in a request that is allowed, and seldom meant."""
     splits = spec.split is not SplitType.NONE
-    accept, content = format_of(spec.accept), format_of(spec.content_type)
     single = spec.strategy is BatchStrategy.SINGLE_RECORD
-    if content == Format.JSON and splits and not single:
+    if format_of(spec.content_type) == Format.JSON and splits and not single:
         yield (
             "application/json with SplitType Line and MultiRecord sends several documents in one body, one on a line; "
             "a model that parses one document fails on them: use SingleRecord, or application/jsonlines"
         )
-    if accept == Format.JSON and splits and spec.assemble_with is AssembleWith.NONE and spec.processing.is_identity:
-        yield "AssembleWith None puts JSON answers behind each other with nothing between; use Line"
-    if splits and spec.assemble_with is AssembleWith.NONE and accept == Format.CSV and single:
-        yield "AssembleWith None adds no line feed: rows run together unless the model ends each answer with one"
-    if splits and spec.assemble_with is AssembleWith.LINE and not single and spec.processing.is_identity:
+    if spec.split is SplitType.LINE and spec.assemble_with is AssembleWith.NONE and spec.processing.is_identity:
         yield (
-            "AssembleWith Line adds a line feed behind each answer: if the model ends its answers with one, there is an "
-            "empty line between payloads"
+            "SplitType is Line, AssembleWith None: no line feed is put between answers, and rows run together unless "
+            "the model ends each answer with one; AssembleWith Line goes with SplitType Line"
         )
     if not splits and spec.strategy is BatchStrategy.MULTI_RECORD:
         yield "BatchStrategy says nothing without a SplitType: each object is one request"
@@ -129,9 +163,9 @@ def pitfalls(spec: TransformSpec, inputs: Sequence[InputObject]) -> Iterator[str
         limit = DEFAULT_MAX_PAYLOAD_BYTES if spec.max_payload_bytes is None else spec.max_payload_bytes
         large = sum(1 for entry in inputs if limit and entry.size > limit)
         if large:
-            yield f"{large} of {len(inputs)} objects are larger than MaxPayloadInMB and will fail, since they are not split"
-    if splits and content == Format.CSV and "MILLRACE_CSV_HEADER" not in spec.environment:
-        yield "a header line of CSV is sent as a record; MILLRACE_CSV_HEADER (--csv-header) says what to do with it"
+            yield f"{large} of {len(inputs)} objects are larger than MaxPayloadInMB and fail: they are not split"
+    if spec.content_type and not spec.accept:
+        yield "ContentType is given, Accept is not: the model chooses the type of its answers"
     yield from _place_pitfalls(spec, inputs)
 
 

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from millrace.commands.local_models import find_containers
 from millrace.commands.transform_request import TransformRequest
 from millrace.containers import container_runtime, runnable_images
 from millrace.dataplane.plan import InputObject
+from millrace.dataplane.report import JobReport, local_report
 from millrace.dataplane.run import run_transform
 from millrace.dataplane.validate import validate_spec
 from millrace.errors import ImageUnavailable, UsageError
@@ -26,6 +27,7 @@ from millrace.jobs.transform import (
     BatchStrategy,
     Compression,
     DataProcessing,
+    InstanceOutcome,
     JoinSource,
     SourceType,
     SplitType,
@@ -46,6 +48,7 @@ class LocalTransform:
     """A transform that was checked, and may be looked at or run. Local folders are buckets that `aliases` name."""
 
     settings: Settings
+    request: TransformRequest
     spec: TransformSpec
     containers: tuple[ModelContainer, ...]
     arn: Arn
@@ -53,6 +56,7 @@ class LocalTransform:
     objects: FilesystemObjects
     backends: AgentBackends
     scratch: Path
+    """A folder of this transform's own."""
     aliases: Mapping[str, Path]
     session: DetachedSession
     clock: Clock = field(default_factory=SystemClock)
@@ -80,6 +84,11 @@ class LocalTransform:
     def stop(self) -> None:
         """Have the run end early; finished outputs stay. To be called on the run's event loop."""
         self.session.stop.set()
+
+    def report(self, outcome: InstanceOutcome) -> JobReport:
+        """Return the report of a run that ended now; places are told as they were asked for."""
+        report = local_report(self.spec, outcome, arn=self.arn, created_at=self.created_at, ended_at=self.clock.now())
+        return replace(report, input=self.request.input, output=self.request.output)
 
     def told(self, ref: ObjectRef) -> str:
         """Return an object as the person who asked knows it: a path, or an s3 address."""
@@ -130,6 +139,7 @@ async def open_transform(
     try:
         yield LocalTransform(
             settings=settings,
+            request=request,
             spec=spec,
             containers=containers,
             arn=sagemaker_arn("transform-job", name, region=DEFAULT_REGION, account=settings.account),

@@ -1,4 +1,4 @@
-"""Say how a transform is going: sums, rates over the last seconds and the time left, in total and for open objects. Pure.
+"""Say how a transform is going: sums, rates over the last seconds and the time left, also of objects in work. Pure.
 
 The command without a server and `jobs watch` show the same, from the same counters.
 """

@@ -24,7 +24,7 @@ from millrace.commands.local_transform import LocalTransform, open_transform
 from millrace.commands.progress_view import ProgressMeter, ProgressView, progress_line
 from millrace.commands.transform_request import TransformRequest
 from millrace.dataplane.dry_run import DryRun
-from millrace.dataplane.report import JobReport, local_report, write_report, write_report_files
+from millrace.dataplane.report import write_report, write_report_files
 from millrace.errors import ApiError, JobFailure, UsageError
 from millrace.jobs.transform import InstanceOutcome, transform_failure_reason
 from millrace.jobs.transform_options import job_options
@@ -116,9 +116,7 @@ async def _report(local: LocalTransform, outcome: InstanceOutcome, folder: Path 
     wanted = job_options(local.spec.environment).report
     if folder is None and not wanted:
         return
-    report: JobReport = local_report(
-        local.spec, outcome, arn=local.arn, created_at=local.created_at, ended_at=local.clock.now()
-    )
+    report = local.report(outcome)
     if folder is not None:
         write_report_files(report, folder)
         print(f"report in {folder / 'report.html'}")

@@ -24,7 +24,7 @@ class Shape(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeyOption:
-    """One option, and the key that it sets. An option without `choices` takes any text; `alone` is what it means alone."""
+    """One option, and the key that it sets. One without `choices` takes any text; `alone` is what it means alone."""
 
     name: str
     key: str
@@ -50,7 +50,7 @@ KEY_OPTIONS = (
     KeyOption(
         name="max_failed_records",
         key=MAX_FAILED_RECORDS,
-        metavar="N|P%%",
+        metavar="N|P%",
         help="how many records may be bad, or which share of all, before the transform fails",
     ),
     KeyOption(

@@ -57,6 +57,10 @@ DRAIN_SECONDS = 60.0
 """How long an endpoint's instance that is to stop may go on answering what it was asked (containers.md 5.5)."""
 
 
+async def _nothing(job: Job) -> None:
+    """Do nothing before a job's end."""
+
+
 class Scheduler:
     """Moves the jobs of one store. `try_pump` may be called by others to have their event applied at once."""
 
@@ -75,12 +79,14 @@ class Scheduler:
         on_started: Callable[[InstanceRef], None] = lambda ref: None,
         on_lost: Callable[[InstanceLost], None] = lambda loss: None,
         on_saved: Callable[[Job], None] = lambda job: None,
+        before_end: Callable[[Job], Awaitable[None]] = _nothing,
     ) -> None:
         """Take the ports, the bounds, the id under which jobs are owned, and whom to tell what happens.
 
         `on_moved` is told of this server's moves, of its jobs that others have moved, and of all endpoints' moves.
         `on_saved` is told of the same before anything is done about it: no request goes to an instance that is about to
-        be stopped. `is_busy` tells whether the endpoint's instance at an address still answers requests.
+        be stopped. `before_end` is awaited before the end of a job is saved. `is_busy` tells whether the endpoint's
+        instance at an address still answers requests.
         """
         self._jobs = jobs
         self._engine = engine
@@ -93,6 +99,7 @@ class Scheduler:
         self._on_started = on_started
         self._on_lost = on_lost
         self._on_saved = on_saved
+        self._before_end = before_end
         self._watch = AgentWatch(engine, lease_seconds=lease_seconds)
         self._owners: dict[int, str | None] = {}
         self._kinds: dict[int, JobKind] = {}
@@ -218,6 +225,8 @@ class Scheduler:
                 log.info("event came too late", extra={"job": str(job.arn), "event": str(exc)})
                 continue
             commands += further
+        if moved.is_terminal and not job.is_terminal:
+            await self._before_end(moved)
         try:
             saved = await self._jobs.save(moved, applied, owner=owner)
         except StaleJob:
