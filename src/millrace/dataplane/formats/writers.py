@@ -6,13 +6,16 @@ outputs that are not gone on with, and spares the file. Both give the same bytes
 """
 
 import asyncio
+import fcntl
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from millrace.dataplane.formats.compress import Encoder
 from millrace.dataplane.formats.kept_rows import Rows
-from millrace.ports.objects import DraftLost, ObjectInfo, ObjectWriter
+from millrace.ports.objects import DraftHeld, DraftLost, ObjectInfo, ObjectWriter
 
 __all__ = ["EncodedWriter", "KeptTextWriter", "encoded"]
 
@@ -66,8 +69,12 @@ class KeptTextWriter:
         open_writer: Opens the object, once the text is complete: one that need not be resumable, as it is begun anew.
         convert: Makes the object's bytes of the text; it may raise UnfitFormat, which passes `commit`.
 
+    The file is locked. Who begins anew takes a file of its own in its place: a process that does not know yet that its
+    work is another's goes on writing to what nobody reads.
+
     Raises:
         DraftLost: The file has not as many bytes as are to be kept.
+        DraftHeld: They are to be kept, and another writer has the file still.
     """
 
     def __init__(
@@ -81,14 +88,7 @@ class KeptTextWriter:
         self._path = path
         self._open_writer = open_writer
         self._convert = convert
-        try:
-            self._file = path.open("r+b" if at else "wb")
-        except FileNotFoundError as exc:
-            raise DraftLost(path.name, "it is not there") from exc
-        kept = self._file.seek(0, os.SEEK_END)
-        if kept < at:
-            self._file.close()
-            raise DraftLost(path.name, f"it must have {at} bytes, has {kept}")
+        self._file = _locked(path, at)
         self._file.truncate(at)
         self._file.seek(at)
 
@@ -124,15 +124,41 @@ class KeptTextWriter:
         return info
 
     async def _text(self) -> AsyncGenerator[bytes, None]:
-        with self._path.open("rb") as text:
-            while chunk := await asyncio.to_thread(text.read, READ_BYTES):
-                yield chunk
+        position = 0
+        while chunk := await asyncio.to_thread(os.pread, self._file.fileno(), READ_BYTES, position):
+            yield chunk
+            position += len(chunk)
 
     async def abort(self) -> None:
         """Forget the text; harmless after commit or a second time."""
+        if self._file.closed:
+            return
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._file.fileno()), self._path.stat()):  # not that of one who began anew
+                self._path.unlink()
         self._file.close()
-        self._path.unlink(missing_ok=True)
 
     async def suspend(self) -> None:
         """Leave the text to a later writer."""
         self._file.close()
+
+
+def _locked(path: Path, at: int) -> BinaryIO:
+    """Open a file of at least `at` bytes for one writer; a new one if none are to be kept."""
+    if not at:
+        path.unlink(missing_ok=True)
+    try:
+        file = path.open("r+b" if at else "x+b")
+    except FileNotFoundError as exc:
+        raise DraftLost(path.name, "it is not there") from exc
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kept = file.seek(0, os.SEEK_END)
+        if kept < at:
+            raise DraftLost(path.name, f"it must have {at} bytes, has {kept}")
+    except BaseException as exc:
+        file.close()
+        if isinstance(exc, BlockingIOError):
+            raise DraftHeld(path.name, "another writer holds it") from None
+        raise
+    return file

@@ -13,7 +13,7 @@ from millrace.dataplane.formats.options import Codec
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.formats.writers import EncodedWriter, KeptTextWriter, encoded
 from millrace.names import ObjectRef
-from millrace.ports.objects import DraftLost, NoSuchKey, ObjectWriter
+from millrace.ports.objects import DraftHeld, DraftLost, NoSuchKey, ObjectWriter
 from millrace.testing.objects import MemoryObjects
 
 REF = ObjectRef("shop", "out/a.out")
@@ -149,3 +149,30 @@ async def test_rows_that_are_no_table_leave_nothing(tmp_path: Path) -> None:
     assert objects.open_writers == 0
     await writer.abort()
     assert not kept.exists()
+
+
+async def test_two_writers_never_share_kept_text(tmp_path: Path) -> None:
+    """Who has lost the work without knowing keeps its file: who begins anew gets another, who goes on is refused."""
+    objects = await store()
+
+    def opened(at: int) -> KeptTextWriter:
+        return KeptTextWriter(
+            tmp_path / "text",
+            at=at,
+            open_writer=partial(objects.open_writer, REF),
+            convert=partial(encoded, encoder=encoder_of(Codec.GZIP)),
+        )
+
+    lost = opened(0)
+    await lost.write(b"1\n")
+    at = await lost.checkpoint()
+    with pytest.raises(DraftHeld):
+        opened(at)
+    anew = opened(0)
+    await anew.write(b"one\n")
+    await lost.write(b"2\n")
+    await lost.abort()
+    await anew.write(b"two\n")
+    await anew.commit()
+    assert gzip.decompress(objects.data(str(REF))) == b"one\ntwo\n"
+    assert list(tmp_path.iterdir()) == []
