@@ -217,7 +217,7 @@ class Processing:
                 value = self._ids.json_row(value)
             return serialize_json(value) + self._line_end
         except FilterError as exc:
-            raise self._output_error(exc, serialize_json(value), position) from exc
+            raise self._output_error(exc, _shown_json(value), position) from exc
         except RowError as exc:
             raise RecordError(str(exc), position) from exc
 
@@ -274,6 +274,13 @@ def _check_counts(records: int, rows: int) -> None:
             "Fail to join data: mismatched line count between the input and the output: "
             f"{records} record{'s' * (records != 1)}, {rows} row{'s' * (rows != 1)}"
         )
+
+
+def _shown_json(value: Any) -> bytes:
+    try:
+        return serialize_json(value)
+    except RowError as exc:  # a join nests a level deeper than what was read
+        return str(exc).encode()
 
 
 def _snippet(text: bytes) -> str:

@@ -15,6 +15,7 @@ __all__ = ["RowError", "nonblank_lines", "parse_csv", "parse_json", "serialize_c
 
 _WHITE_SPACE = b" \t\r\n"
 _SNIPPET = 60
+_TOO_DEEP = "nested too deeply"
 
 
 class RowError(ValueError):
@@ -100,13 +101,15 @@ def parse_json(text: bytes) -> Any:
     Numbers that Python would print in another way come as opaque fragments.
 
     Raises:
-        RowError: The text is no JSON document.
+        RowError: The text is no JSON document, or one that could not be written again: it is nested too deeply.
     """
     try:
         value = orjson.loads(text)
         printed = orjson.dumps(value)
     except ValueError:
         return _parse_json_slowly(text)
+    except TypeError as exc:  # what can be read may be deeper than what can be written
+        raise RowError(_TOO_DEEP + _found_near(text)) from exc
     if printed == text:
         return value
     # Only white space may differ. Without any white space, inside strings or outside, both texts must be the same
@@ -145,10 +148,17 @@ def _parse_json_slowly(text: bytes) -> Any:
         value, end = _TOKEN_DECODER.raw_decode(decoded)
         if end != len(decoded):
             raise ValueError(f"Extra data at character {end}")
-    except (ValueError, RecursionError) as exc:
-        reason = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
-        raise RowError(f"{reason}, found near: {text[:_SNIPPET].decode('utf-8', 'replace')}") from exc
-    return _without_lone_surrogates(value) if "\\u" in decoded or "\\U" in decoded else value
+        if "\\u" in decoded or "\\U" in decoded:
+            value = _without_lone_surrogates(value)
+        orjson.dumps(value)
+    except (ValueError, RecursionError, TypeError) as exc:
+        reason = str(exc) if isinstance(exc, ValueError) else _TOO_DEEP
+        raise RowError(reason + _found_near(text)) from exc
+    return value
+
+
+def _found_near(text: bytes) -> str:
+    return f", found near: {text[:_SNIPPET].decode('utf-8', 'replace')}"
 
 
 def _without_lone_surrogates(value: Any) -> Any:

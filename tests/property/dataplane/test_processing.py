@@ -202,3 +202,21 @@ def test_a_record_is_found_among_blank_lines(lines: list[bytes]) -> None:
     positions = [number for number, line in enumerate(lines) if line.strip()]
     for position, number in enumerate(positions):
         assert locate(raw, position) == (number, sum(map(len, lines[:number])))
+
+
+@given(
+    depth=st.integers(200, 1100),
+    leaf=st.sampled_from([b"1", b"1.0e400", b'"\\ud800"', b'[1.50,"\\ud800"]']),
+    brackets=st.sampled_from([(b"[", b"]"), (b'{"a":', b"}")]),
+)
+def test_json_is_nested_as_deeply_as_it_can_be_written_again(
+    depth: int, leaf: bytes, brackets: tuple[bytes, bytes]
+) -> None:
+    """What is parsed can be serialized; anything deeper is refused as a bad row."""
+    text = brackets[0] * depth + leaf + brackets[1] * depth
+    try:
+        value = parse_json(text)
+    except RowError as exc:
+        assert "nested too deeply" in str(exc)
+    else:
+        assert serialize_json(value)
