@@ -91,7 +91,7 @@ class Slots:
         return Answer(end)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Job:
     """What is to be sent to what."""
 
@@ -249,6 +249,13 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
                 ended.refusals_of_one = max(ended.refusals_of_one, event.attempts + 1)
                 tuner.refused(now, event.sent_at, event.size)
                 backing_off += 1
-                push(now + min(BACKOFF_SECONDS * 2**event.attempts, LONGEST_BACKOFF_SECONDS), "again", event.size, 0, 0.0, event.attempts + 1)
+                push(
+                    now + min(BACKOFF_SECONDS * 2**event.attempts, LONGEST_BACKOFF_SECONDS),
+                    "again",
+                    event.size,
+                    0,
+                    0.0,
+                    event.attempts + 1,
+                )
         pump(now)
     return replace(ended, seconds=now)
