@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.commands.job_view import InstanceView, JobView
+from millrace.commands.progress_view import ObjectView, duration, short_name
 
 __all__ = ["JobTable"]
 
@@ -44,6 +45,8 @@ def _table(views: Sequence[JobView]) -> Table:
         ("records", True),
         ("records/s", True),
         ("MB/s", True),
+        ("in flight", True),
+        ("p50/p99 ms", True),
         ("time", True),
         ("left", True),
     ):
@@ -58,12 +61,16 @@ def _table(views: Sequence[JobView]) -> Table:
             _count(view.total("records"), view.total("objects_total")),
             _rate(view.rate("records_per_second"), 1.0, 0),
             _rate(view.rate("bytes_per_second"), 1e6, 2),
-            _time(view.elapsed_seconds),
-            "" if view.eta_seconds is None else _time(view.eta_seconds),
+            f"{view.total('in_flight')}" if view.most("latency_p50_ms") else "",
+            _latency(view.most("latency_p50_ms"), view.most("latency_p99_ms")),
+            duration(view.elapsed_seconds),
+            "" if view.eta_seconds is None else duration(view.eta_seconds),
         )
-        if len(view.instances) > 1:
-            for instance in view.instances:
+        for instance in view.instances:
+            if len(view.instances) > 1:
                 table.add_row(*_instance_row(instance), style="dim")
+            for entry in instance.objects:
+                table.add_row(*_object_row(entry), style="dim")
         if view.failure_reason:
             table.add_row(Text(f"  {view.failure_reason[:100]}"), style="red")
     return table
@@ -79,9 +86,32 @@ def _instance_row(instance: InstanceView) -> Sequence[str]:
         _count(instance.records, instance.objects_total),
         _rate(instance.records_per_second, 1.0, 0),
         _rate(instance.bytes_per_second, 1e6, 2),
+        f"{instance.in_flight}" if instance.latency_p50_ms else "",
+        _latency(instance.latency_p50_ms, instance.latency_p99_ms),
         "",
         "",
     )
+
+
+def _object_row(entry: ObjectView) -> Sequence[str | Text]:
+    share = f"{100 * entry.bytes_in / entry.bytes_total:.0f} %" if entry.bytes_total else ""
+    return (
+        Text(f"    {short_name(entry.key)}"),  # a key is no markup
+        share,
+        "",
+        f"{entry.records_failed:,}" if entry.records_failed else "",
+        f"{entry.records:,}",
+        _rate(entry.records_per_second, 1.0, 0),
+        _rate(entry.bytes_per_second, 1e6, 2),
+        "",
+        "",
+        "",
+        "" if entry.eta_seconds is None else duration(entry.eta_seconds),
+    )
+
+
+def _latency(p50: float, p99: float) -> str:
+    return f"{p50:.3g}/{p99:.3g}" if p50 else ""
 
 
 def _share(done: int, total: int) -> str:
@@ -94,9 +124,3 @@ def _count(number: int, total: int) -> str:
 
 def _rate(rate: float | None, unit: float, digits: int) -> str:
     return "" if rate is None else f"{rate / unit:,.{digits}f}"
-
-
-def _time(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

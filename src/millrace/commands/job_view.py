@@ -1,19 +1,28 @@
 """What a person wants to know of a job that runs: how far it is, how fast, what failed, how long it will take."""
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from millrace.commands.progress_view import ObjectView, ProgressMeter, ProgressView
 from millrace.jobs.job import Job, JobKind, JobStatus
 from millrace.ports.jobs import AgentRecord
 from millrace.told import printable
 
 __all__ = ["InstanceView", "JobView", "RateMeter", "exit_code", "view_document", "view_line", "view_of"]
 
-WINDOW_SECONDS = 10.0
-"""Rates are means over this long: short enough to show a change, long enough to be read."""
+_COUNTS = (
+    "objects_done",
+    "objects_total",
+    "objects_failed",
+    "records",
+    "records_failed",
+    "bytes_in",
+    "bytes_total",
+    "in_flight",
+    "retries",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,11 +36,17 @@ class InstanceView:
     objects_total: int = 0
     objects_failed: int = 0
     records: int = 0
+    records_failed: int = 0
     bytes_in: int = 0
     bytes_total: int = 0
+    in_flight: int = 0
+    retries: int = 0
     latency_p50_ms: float = 0.0
+    latency_p99_ms: float = 0.0
     records_per_second: float | None = None
     bytes_per_second: float | None = None
+    objects: tuple[ObjectView, ...] = ()
+    """Those in work, the first ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +70,10 @@ class JobView:
         known = [rate for instance in self.instances if (rate := getattr(instance, field)) is not None]
         return sum(known) if known else None
 
+    def most(self, field: str) -> float:
+        """Return the largest value of a field over the instances."""
+        return max((getattr(instance, field) for instance in self.instances), default=0.0)
+
     @property
     def eta_seconds(self) -> float | None:
         """How long the slowest instance takes for the rest at its rate of now; None if that is not known."""
@@ -75,25 +94,13 @@ class RateMeter:
     """Remembers the counters of the last seconds, for rates. One for a whole command."""
 
     def __init__(self) -> None:
-        self._samples: dict[tuple[int, int, int], deque[tuple[datetime, int, int]]] = {}
+        self._meters: dict[tuple[int, int, int], ProgressMeter] = {}
 
-    def rates(self, agent: AgentRecord) -> tuple[float, float] | None:
-        """Return records and bytes a second of an agent; None as long as there is one sample of it."""
-        counters = agent.progress
-        if counters is None:
-            return None
+    def view(self, agent: AgentRecord) -> ProgressView:
+        """Return how an agent is going; rates are None as long as there is one sample of it."""
         key = (agent.ref.job_id, agent.ref.index, agent.ref.attempt)
-        samples = self._samples.setdefault(key, deque())
-        now = agent.heartbeat_at
-        if not samples or samples[-1][0] < now:
-            samples.append((now, int(counters.get("records", 0)), int(counters.get("bytes_in", 0))))
-        while len(samples) > 2 and (now - samples[1][0]).total_seconds() >= WINDOW_SECONDS:
-            samples.popleft()
-        (since, records_then, bytes_then), (until, records, received) = samples[0], samples[-1]
-        seconds = (until - since).total_seconds()
-        if seconds <= 0:
-            return None
-        return (records - records_then) / seconds, (received - bytes_then) / seconds
+        meter = self._meters.setdefault(key, ProgressMeter())
+        return meter.view(agent.heartbeat_at.timestamp(), agent.progress or {})
 
 
 def view_of(kind: JobKind, job: Job, agents: Sequence[AgentRecord], *, now: datetime, meter: RateMeter) -> JobView:
@@ -102,22 +109,22 @@ def view_of(kind: JobKind, job: Job, agents: Sequence[AgentRecord], *, now: date
     instances = []
     for instance in job.instances:
         agent = by_index.get(instance.index)
-        counters: Mapping[str, Any] = (agent.progress if agent is not None else None) or {}
-        rates = None if agent is None or job.is_terminal else meter.rates(agent)
+        if agent is None or agent.progress is None:
+            instances.append(InstanceView(index=instance.index, attempt=instance.attempt, state=instance.state.value))
+            continue
+        going = meter.view(agent)
+        over = job.is_terminal
         instances.append(
             InstanceView(
                 index=instance.index,
                 attempt=instance.attempt,
                 state=instance.state.value,
-                objects_done=counters.get("objects_done", 0),
-                objects_total=counters.get("objects_total", 0),
-                objects_failed=counters.get("objects_failed", 0),
-                records=counters.get("records", 0),
-                bytes_in=counters.get("bytes_in", 0),
-                bytes_total=counters.get("bytes_total", 0),
-                latency_p50_ms=counters.get("latency_p50_ms", 0.0),
-                records_per_second=None if rates is None else rates[0],
-                bytes_per_second=None if rates is None else rates[1],
+                **{name: getattr(going, name) for name in _COUNTS},
+                latency_p50_ms=going.latency_p50_ms,
+                latency_p99_ms=going.latency_p99_ms,
+                records_per_second=None if over else going.records_per_second,
+                bytes_per_second=None if over else going.bytes_per_second,
+                objects=() if over else going.objects,
             )
         )
     return JobView(
@@ -133,16 +140,17 @@ def view_of(kind: JobKind, job: Job, agents: Sequence[AgentRecord], *, now: date
 
 def view_document(view: JobView) -> dict[str, Any]:
     """Return a view as JSON has it."""
-    fields = ("objects_done", "objects_total", "objects_failed", "records", "bytes_in", "bytes_total")
     return {
         "kind": view.kind.value,
         "name": view.name,
         "region": view.region,
         "status": view.status.value,
         "elapsed_seconds": round(view.elapsed_seconds, 3),
-        **{field: view.total(field) for field in fields},
+        **{field: view.total(field) for field in _COUNTS},
         "records_per_second": _rounded(view.rate("records_per_second")),
         "bytes_per_second": _rounded(view.rate("bytes_per_second")),
+        "latency_p50_ms": view.most("latency_p50_ms"),
+        "latency_p99_ms": view.most("latency_p99_ms"),
         "eta_seconds": _rounded(view.eta_seconds),
         "failure_reason": view.failure_reason,
         "instances": [
@@ -150,13 +158,28 @@ def view_document(view: JobView) -> dict[str, Any]:
                 "instance": instance.index,
                 "attempt": instance.attempt,
                 "state": instance.state,
-                **{field: getattr(instance, field) for field in fields},
+                **{field: getattr(instance, field) for field in _COUNTS},
                 "latency_p50_ms": instance.latency_p50_ms,
+                "latency_p99_ms": instance.latency_p99_ms,
                 "records_per_second": _rounded(instance.records_per_second),
                 "bytes_per_second": _rounded(instance.bytes_per_second),
+                "open_objects": [_object(entry) for entry in instance.objects],
             }
             for instance in view.instances
         ],
+    }
+
+
+def _object(entry: ObjectView) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "bytes_in": entry.bytes_in,
+        "bytes_total": entry.bytes_total,
+        "records": entry.records,
+        "records_failed": entry.records_failed,
+        "records_per_second": _rounded(entry.records_per_second),
+        "bytes_per_second": _rounded(entry.bytes_per_second),
+        "eta_seconds": _rounded(entry.eta_seconds),
     }
 
 
@@ -171,10 +194,15 @@ def view_line(view: JobView) -> str:
         words.append(f"{view.total('objects_done')}/{view.total('objects_total')} objects")
         words.append(f"{view.total('records')} records")
         words.append(f"{view.total('objects_failed')} failed")
+    if view.total("records_failed"):
+        words.append(f"{view.total('records_failed')} bad records")
     records, received = view.rate("records_per_second"), view.rate("bytes_per_second")
     if records is not None and received is not None:
         words.append(f"{records:.0f} records/s")
         words.append(f"{received / 1e6:.2f} MB/s")
+    if view.most("latency_p50_ms") and view.status is JobStatus.IN_PROGRESS:
+        words.append(f"{view.total('in_flight')} in flight")
+        words.append(f"p50 {view.most('latency_p50_ms'):.3g} ms, p99 {view.most('latency_p99_ms'):.3g} ms")
     if view.eta_seconds is not None:
         words.append(f"{view.eta_seconds:.0f} s left")
     if view.failure_reason:

@@ -1,7 +1,6 @@
 """Draw how a transform is going on a terminal: a bar in total, and one for each object in work."""
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 from types import TracebackType
 
 from rich import box
@@ -11,13 +10,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from millrace.commands.progress_view import ObjectView, ProgressView, duration
+from millrace.commands.progress_view import ObjectView, ProgressView, duration, short_name
 
 __all__ = ["ProgressTable", "object_rows"]
 
 BAR_WIDTH = 20
-NAME_WIDTH = 32
-"""Longest name that is shown whole; of a longer one the end is, which tells parts apart."""
 
 
 class ProgressTable:
@@ -65,7 +62,7 @@ def object_rows(objects: Iterable[ObjectView]) -> Iterable[tuple[str | Text | Pr
     """Yield the rows of objects in work."""
     for entry in objects:
         yield (
-            Text(_name(entry.key)),  # a key is no markup
+            Text(short_name(entry.key)),  # a key is no markup
             _bar(entry.bytes_in, entry.bytes_total),
             _megabytes(entry.bytes_in, entry.bytes_total),
             f"{entry.records:,}",
@@ -73,13 +70,6 @@ def object_rows(objects: Iterable[ObjectView]) -> Iterable[tuple[str | Text | Pr
             f"{entry.records_failed} records" if entry.records_failed else "",
             "" if entry.eta_seconds is None else duration(entry.eta_seconds),
         )
-
-
-def _name(key: str) -> str:
-    if len(key) <= NAME_WIDTH:
-        return key
-    name = PurePosixPath(key).name
-    return "…" + (name if len(name) < NAME_WIDTH else name[1 - NAME_WIDTH :])
 
 
 def _bar(done: int, total: int) -> ProgressBar:

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ObjectView", "ProgressMeter", "ProgressView", "RateWindow", "duration", "progress_line"]
+__all__ = ["ObjectView", "ProgressMeter", "ProgressView", "RateWindow", "duration", "progress_line", "short_name"]
 
 WINDOW_SECONDS = 10.0
 """Rates are means over this long: short enough to show a change, long enough to be read."""
+
+NAME_WIDTH = 32
+"""Characters of a key that a row of a table has room for."""
 
 
 class RateWindow:
@@ -168,3 +171,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short_name(key: str) -> str:
+    """Return a key as a row of a table has room for it: of a long one the end, which tells parts apart."""
+    return key if len(key) <= NAME_WIDTH else f"…{key[1 - NAME_WIDTH :]}"

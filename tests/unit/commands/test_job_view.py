@@ -27,6 +27,11 @@ def _agent(seconds: float, index: int = 0, attempt: int = 1, **counters: Any) ->
     )
 
 
+def _rates(meter: RateMeter, agent: AgentRecord) -> tuple[float | None, float | None]:
+    view = meter.view(agent)
+    return view.records_per_second, view.bytes_per_second
+
+
 def _job(*, status: JobStatus = JobStatus.IN_PROGRESS, instances: int = 1) -> Job:
     return Job(
         id=1,
@@ -43,10 +48,10 @@ def test_rates_are_means_over_the_last_seconds() -> None:
     """A burst of the beginning does not make the rate of now."""
     meter = RateMeter()
     rates = [
-        meter.rates(_agent(second, records=records, bytes_in=records * 10))
+        _rates(meter, _agent(second, records=records, bytes_in=records * 10))
         for second, records in [(0, 0), (1, 1000), (2, 1000), (11, 1090), (12, 1100)]
     ]
-    assert rates[0] is None
+    assert rates[0] == (None, None)
     assert rates[1] == (1000.0, 10000.0)
     assert rates[-1] == (10.0, 100.0)
 
@@ -55,15 +60,15 @@ def test_the_same_heartbeat_read_twice_changes_nothing() -> None:
     """Looking more often than agents report does not make rates flicker."""
     meter = RateMeter()
     for second in (0, 1, 1, 1):
-        last = meter.rates(_agent(second, records=second * 5, bytes_in=0))
+        last = _rates(meter, _agent(second, records=second * 5, bytes_in=0))
     assert last == (5.0, 0.0)
 
 
 def test_a_new_attempt_is_measured_anew() -> None:
     """Its counters start from nothing, which is no negative rate."""
     meter = RateMeter()
-    meter.rates(_agent(0, records=100, bytes_in=100))
-    assert meter.rates(_agent(1, attempt=2, records=5, bytes_in=5)) is None
+    meter.view(_agent(0, records=100, bytes_in=100))
+    assert _rates(meter, _agent(1, attempt=2, records=5, bytes_in=5)) == (None, None)
 
 
 def test_a_view_sums_over_instances_and_waits_for_the_slowest() -> None:
