@@ -2,7 +2,8 @@
 
 Everything is an event on one heap, and noise comes from a seeded generator, so that a job takes exactly as long each
 time. The pump does what the data plane does: a payload that is refused backs off without a slot, goes first when its
-time has come, and nothing new is sent while many back off; one that is too large is cut in two.
+time has come, and nothing new is sent while many back off; one that is too large is cut in two. One that was refused
+is cut as well, if payloads have become smaller meanwhile.
 """
 
 import heapq
@@ -229,9 +230,9 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
             whole = tuner.payload_bytes // job.record_bytes * job.record_bytes
             rest = event.size
             while not single and rest > tuner.payload_bytes >= job.record_bytes:
-                again.append((whole, event.attempts))
+                again.append((whole, 0))
                 rest -= whole
-            again.append((rest, event.attempts))
+            again.append((rest, event.attempts if rest == event.size else 0))
         else:
             in_flight -= 1
             if event.status == 200:

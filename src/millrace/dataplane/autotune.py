@@ -46,6 +46,8 @@ FIRST_HOLD_SECONDS = 1.0
 """A refusal is first believed for so long: some are bursts."""
 SLOWER_HOLD_SECONDS = 60.0
 """A payload size that was slower is believed to be for so long."""
+HARDLY_CHANCE = 0.6
+"""A trial with less than this share of the base's rate is no better than a base that was measured badly."""
 LENIENT = 2.0
 """Large payloads of a trial that was refused may fill the server for so many times the time that one should take."""
 FILLED = 0.6
@@ -125,14 +127,14 @@ class Autotuner:
         """The smallest payload that the server called too large."""
         self._slower_payload = Ceiling(first_seconds=SLOWER_HOLD_SECONDS, longest_seconds=SLOWER_HOLD_SECONDS)
         self._slots_settled = False
-        self._slots_ceiling = Ceiling(
-            first_seconds=FIRST_HOLD_SECONDS, longest_seconds=settings.longest_probe_seconds
-        )
+        self._slots_ceiling = Ceiling(first_seconds=FIRST_HOLD_SECONDS, longest_seconds=settings.longest_probe_seconds)
         self._last_step = self._last_gain = 1.0
         self._knee: int | None = None
         """Fewer requests at a time that should do."""
         self._glanced = False
         """Whether the base was taken at a first glance, at requests some of which waited in a shorter queue."""
+        self._base_due = False
+        """Whether the base must be measured better before anything else is tried."""
         self._eases = False
         """Whether less may be more: the server has become slower."""
         self._grown = False
@@ -271,6 +273,8 @@ class Autotuner:
     def _back_off(self, now: float) -> None:
         """Halve what is asked of the server: requests at a time, or payloads if there is one request."""
         base = self._base
+        round_seconds = self._base_slice().latency_seconds if self._base_slices else 0.0
+        self._lenient_until = now + max(round_seconds, self._settings.slice_seconds)
         self._slots_ceiling.hit(base.concurrency, now)
         payload = base.payload_bytes if base.concurrency > 1 else base.payload_bytes // 2
         self._base = self._fitted(base.concurrency // 2, payload)
@@ -296,6 +300,9 @@ class Autotuner:
                 return
             self._restart_climb()
             self._payload_settled = not (self._settings.tunes_payload and self._may_gain_by_size())
+        if self._base_due and len(self._base_slices) < self._settings.slices:
+            return
+        self._base_due = False
         trial = self._next_trial(now)
         if trial is None and self._must_settle:
             return
@@ -441,11 +448,14 @@ class Autotuner:
             self._knee = busy_slots(before.concurrency, gain)
 
     def _leave(self, now: float, trial: _Trial, gain: float) -> None:
+        doubtful = len(self._base_slices) < self._settings.slices and gain >= HARDLY_CHANCE
         self._note(now, trial.setting, Verdict.LEFT, trial.slices[-1] if trial.slices else None)
         self._tries += 1
         self._trial = None
         self._must_settle = True
-        if trial.move is _Move.MORE_SLOTS:
+        if doubtful and trial.move in (_Move.MORE_SLOTS, _Move.LARGER_PAYLOADS):
+            self._base_due = True  # the base's one slice may have been a lucky one
+        elif trial.move is _Move.MORE_SLOTS:
             self._slots_settled = True
         elif trial.move is _Move.LARGER_PAYLOADS:
             self._payload_settled = True
