@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from millrace import agent
 from millrace.agents.backends import AgentBackends
@@ -41,6 +43,8 @@ from millrace.store.log_files import LogFiles
 __all__ = ["LocalTransform", "open_transform"]
 
 MIB = 1024 * 1024
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,20 +213,27 @@ def _spec(request: TransformRequest, source: ObjectPrefix, output: ObjectPrefix)
         source=source,
         source_type=SourceType.MANIFEST if request.manifest else SourceType.PREFIX,
         output=output,
-        split=SplitType(request.split_type),
-        compression=Compression(request.compression),
-        assemble_with=AssembleWith(request.assemble_with),
+        split=_one_of(SplitType, request.split_type, "--split-type"),
+        compression=_one_of(Compression, request.compression, "--compression-type"),
+        assemble_with=_one_of(AssembleWith, request.assemble_with, "--assemble-with"),
         content_type=request.content_type,
         accept=request.accept,
         max_concurrent_transforms=request.max_concurrent_transforms,
         max_payload_bytes=None if payload is None else payload * MIB,
-        strategy=None if request.strategy is None else BatchStrategy(request.strategy),
+        strategy=None if request.strategy is None else _one_of(BatchStrategy, request.strategy, "--strategy"),
         invocation_timeout_seconds=float(request.timeout_seconds),
         invocation_max_retries=request.max_retries,
         processing=DataProcessing(
             input_filter=request.input_filter,
             output_filter=request.output_filter,
-            join_source=JoinSource(request.join_source),
+            join_source=_one_of(JoinSource, request.join_source, "--join-source"),
         ),
         environment=request.environment,
     )
+
+
+def _one_of(choices: type[Choice], value: str, option: str) -> Choice:
+    try:
+        return choices(value)
+    except ValueError:
+        raise UsageError(f"{option} must be one of [{', '.join(choices)}], got {value!r}") from None

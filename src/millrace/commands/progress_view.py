@@ -84,7 +84,7 @@ class ProgressView:
 
 
 def _eta(done: int, total: int, rate: float | None) -> float | None:
-    return (total - done) / rate if rate and done <= total else None
+    return (total - done) / rate if rate and done < total else None
 
 
 class ProgressMeter:

@@ -1,0 +1,131 @@
+"""Read the outputs of a transform as one table."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from millrace.dataplane.formats.options import Codec, TableForm, format_options
+from millrace.dataplane.jsonpath import Format, format_of
+from millrace.dataplane.rows import parse_csv
+from millrace.errors import UsageError
+from millrace.jobs.transform import TransformSpec
+from millrace.jobs.transform_options import OnError, job_options
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+__all__ = ["OutputForm", "frame_of", "read_table"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputForm:
+    """How outputs are written: as tables, or as text of a type that may be compressed and begin with names."""
+
+    table: TableForm | None = None
+    text: str | None = None
+    codec: Codec | None = None
+    """How text is compressed; tables have their compression inside."""
+    has_header: bool = False
+    has_placeholders: bool = False
+    """Whether an empty line of CSV stands for a bad record."""
+
+    @classmethod
+    def of(cls, spec: TransformSpec) -> "OutputForm":
+        """Return how the outputs of a transform are written."""
+        options = format_options(spec.environment)
+        return cls(
+            table=options.output_format,
+            text=format_of(spec.accept),
+            codec=options.output_compression if options.output_format is None else None,
+            has_header=bool(options.output_columns),
+            has_placeholders=job_options(spec.environment).on_error is OnError.SKIP,
+        )
+
+
+def read_table(bodies: Sequence[tuple[str, bytes]], form: OutputForm) -> "pyarrow.Table":
+    """Return outputs, each a name and its decompressed bytes, as one table; columns that one of them lacks are null there.
+
+    Raises:
+        UsageError: pyarrow is missing, or an output is not what it should be; the message names it.
+    """
+    try:
+        import pyarrow as pa
+    except ImportError as exc:
+        raise UsageError(
+            "to_arrow() and to_pandas() need pyarrow; install it with: pip install 'millrace[arrow]'"
+        ) from exc
+    if form.table is None and form.text is None:
+        raise UsageError(
+            "accept must be text/csv, application/jsonlines or application/json for to_arrow() and to_pandas(): "
+            "it says how the outputs are to be read; they are in handle.outputs as they are"
+        )
+    tables = []
+    for name, body in bodies:
+        try:
+            table = _table(body, form)
+        except (pa.ArrowException, ValueError) as exc:
+            raise UsageError(f"{name} can't be read: {exc}") from exc
+        if table is not None:
+            tables.append(table)
+    return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+def frame_of(table: "pyarrow.Table") -> "pandas.DataFrame":
+    """Return a table as a frame; raises UsageError without pandas."""
+    try:
+        import pandas  # noqa: F401 - so that its absence is told of in our words
+    except ImportError as exc:
+        raise UsageError("to_pandas() needs pandas: pip install pandas") from exc
+    return table.to_pandas()
+
+
+def _table(body: bytes, form: OutputForm) -> "pyarrow.Table | None":
+    """Return one output as a table, None if it has no row."""
+    if form.table is TableForm.PARQUET:
+        import pyarrow.parquet
+
+        return pyarrow.parquet.read_table(io.BytesIO(body))
+    if form.table is TableForm.ARROW:
+        import pyarrow.ipc
+
+        return pyarrow.ipc.open_file(io.BytesIO(body)).read_all()
+    if not body.strip():
+        return None
+    if form.text == Format.CSV:
+        return _csv(body, form)
+    import pyarrow
+
+    return pyarrow.Table.from_pylist([row if isinstance(row, dict) else {"f0": row} for row in _documents(body)])
+
+
+def _csv(body: bytes, form: OutputForm) -> "pyarrow.Table | None":
+    from pyarrow import csv
+
+    if form.has_placeholders:
+        body = _filled(body)
+    return csv.read_csv(
+        io.BytesIO(body),
+        read_options=csv.ReadOptions(autogenerate_column_names=not form.has_header),
+        parse_options=csv.ParseOptions(newlines_in_values=b'"' in body, ignore_empty_lines=not form.has_placeholders),
+    )
+
+
+def _filled(body: bytes) -> bytes:
+    """Return CSV whose empty lines have as many columns as the others, all of them empty."""
+    lines = body.removesuffix(b"\n").split(b"\n")
+    first = next((line for line in lines if line), b"")
+    empty = b"," * (len(parse_csv(first)) - 1)
+    return b"\n".join([line or empty for line in lines] + [b""])
+
+
+def _documents(body: bytes) -> list[Any]:
+    """Return the rows of JSON: lines, or one document, of which a list has its members as rows."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return [orjson.loads(line) for line in body.splitlines() if line.strip()]
+    return document if isinstance(document, list) else [document]
