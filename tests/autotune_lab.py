@@ -113,6 +113,7 @@ class Ended:
     """When each request was sent, its size, and how many were under way with it."""
     refusals: int = 0
     refusals_of_one: int = 0
+    """Most failed attempts of one payload; those that the search brought about are none."""
     tuner: Autotuner | None = None
 
 
@@ -125,8 +126,9 @@ class _Fixed:
     def observe(self, now: float, totals: Totals) -> None:
         """Learn nothing."""
 
-    def refused(self, now: float, sent_at: float, payload_bytes: int) -> None:
+    def refused(self, now: float, sent_at: float, payload_bytes: int) -> bool:
         """Learn nothing."""
+        return False
 
     def too_large(self, now: float, payload_bytes: int) -> None:
         """Learn nothing."""
@@ -188,9 +190,9 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
     def pump(now: float) -> None:
         nonlocal unformed, in_object, in_flight
         while in_flight < tuner.concurrency:
-            attempts = 0
+            tried = 0
             if again:
-                size, attempts = again.popleft()
+                size, tried = again.popleft()
             elif unformed and backing_off <= MOST_BACKING_OFF:
                 whole = max(job.record_bytes, tuner.payload_bytes // job.record_bytes * job.record_bytes)
                 size = min(unformed, in_object, job.record_bytes if single else whole)
@@ -204,7 +206,7 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
             ended.sent.append((now, size, in_flight))
             arrives = now + TURNAROUND_SECONDS
             answer = server.ask(arrives, size)
-            push(max(arrives, answer.at), "answer", size, answer.status, now, attempts)
+            push(max(arrives, answer.at), "answer", size, answer.status, now, tried)
 
     pump(0.0)
     now = 0.0
@@ -247,16 +249,10 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
                 again.extend([(half, 0), (event.size - half, 0)])
             else:
                 ended.refusals += 1
-                ended.refusals_of_one = max(ended.refusals_of_one, event.attempts + 1)
-                tuner.refused(now, event.sent_at, event.size)
+                attempts = event.attempts + (not tuner.refused(now, event.sent_at, event.size))
+                ended.refusals_of_one = max(ended.refusals_of_one, attempts)
                 backing_off += 1
-                push(
-                    now + min(BACKOFF_SECONDS * 2**event.attempts, LONGEST_BACKOFF_SECONDS),
-                    "again",
-                    event.size,
-                    0,
-                    0.0,
-                    event.attempts + 1,
-                )
+                pause = min(BACKOFF_SECONDS * 2 ** max(0, attempts - 1), LONGEST_BACKOFF_SECONDS)
+                push(now + pause, "again", event.size, attempts=attempts)
         pump(now)
     return replace(ended, seconds=now)

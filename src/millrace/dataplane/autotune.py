@@ -115,6 +115,8 @@ class Autotuner:
         self._curve = Curve(settings.curve_points)
         self._started_at: float | None = None
         self._changed_at = self._lenient_until = float("-inf")
+        self._provoked = False
+        """Whether the last refusals came of a trial."""
         self._remaining: int | None = None
         self._answer_ratio = 0.0
         self._tries = 0
@@ -199,37 +201,41 @@ class Autotuner:
             self._begin(totals)
         self._publish()
 
-    def refused(self, now: float, sent_at: float, payload_bytes: int) -> None:
+    def refused(self, now: float, sent_at: float, payload_bytes: int) -> bool:
         """Tell at once that a request was refused (429, 503), ran out of time or lost its connection.
 
         Args:
             now: The time.
             sent_at: When the request was sent: those sent under an earlier setting tell nothing of this one.
             payload_bytes: What it carried: payloads of an abandoned, larger size come again after their back-off.
+
+        Returns:
+            Whether the search brought it about, by asking more than the server can take: then it is no failed attempt.
         """
         trial, base = self._trial, self._base
         holds = base if trial is None else trial.setting
         if sent_at < self._changed_at or now < self._lenient_until:
-            return
+            return self._provoked
         if self._settings.tunes_payload and payload_bytes > holds.payload_bytes:
-            return
+            return self._provoked
         self._trial = None
-        self._note(now, base if trial is None else trial.setting, Verdict.REFUSED)
+        self._note(now, holds, Verdict.REFUSED)
         self._tries += trial is not None
-        if trial is not None and trial.move is _Move.MORE_SLOTS:
+        self._provoked = trial is not None and trial.move in (_Move.MORE_SLOTS, _Move.LARGER_PAYLOADS)
+        if trial is None or not self._provoked:
+            self._back_off(now)
+        elif trial.move is _Move.MORE_SLOTS:
             self._slots_ceiling.hit(trial.setting.concurrency, now)
-        elif trial is not None and trial.move is _Move.LARGER_PAYLOADS:
+        else:
             self._slower_payload.hit(trial.setting.payload_bytes, now)
             self._payload_settled = not self._may_gain_by_size()
-            self._lenient_until = now + LENIENT * trial.base.latency_seconds * (
-                trial.setting.payload_bytes / base.payload_bytes
-            )
-        else:
-            self._back_off(now)
+            stretch = trial.setting.payload_bytes / base.payload_bytes
+            self._lenient_until = now + LENIENT * trial.base.latency_seconds * stretch
         self._next_probe = min(self._next_probe, self._slots_ceiling.until)
         self._changed_at = now
         self._must_settle = True
         self._publish()
+        return self._provoked
 
     def too_large(self, now: float, payload_bytes: int) -> None:
         """Tell at once that a payload of so many bytes was refused for its size (413)."""
