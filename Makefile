@@ -8,7 +8,7 @@ EXTRAS := algorithms
 # Tests wait for servers and jobs more than they compute.
 TEST_PROCESSES ?= 3
 
-.PHONY: setup dev sdk data-clients demo test lint types imports check bench bench-peers format clean
+.PHONY: setup dev sdk data-clients demo test crash-test lint types imports check bench bench-peers format clean
 
 setup: $(VENV)/.installed $(VENV)/.sandbox-programs   ## .venv with .venv/bin/millrace, and what the sandbox runs on
 dev: $(VENV)/.installed-dev $(VENV)/.sandbox-programs   ## what tests and checks need on top
@@ -61,6 +61,10 @@ demo: setup sdk                      ## the main job end to end with the unmodif
 test: dev sdk data-clients $(VENV)/.postgresql-programs   ## all tests
 	MILLRACE_SDK_PYTHON=$(CURDIR)/$(SDK_VENV)/bin/python $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile \
 		--cov --cov-report=term:skip-covered
+
+# Each trial kills something; TRIALS=300 takes about eight minutes. SEED=2 kills at other moments.
+crash-test: dev $(VENV)/.postgresql-programs   ## kill processes at random and hold jobs to what must not change
+	MILLRACE_CRASH_TRIALS=$(or $(TRIALS),300) MILLRACE_CRASH_SEED=$(or $(SEED),1) $(BIN)/python -m pytest tests/crash -s
 
 lint: dev
 	$(BIN)/ruff check src tests bench examples scripts

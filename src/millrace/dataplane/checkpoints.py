@@ -63,8 +63,8 @@ class Origin:
 class Checkpoints:
     """The journal of one instance's share of a job.
 
-    `work` names the job. `earlier` are other names under which outputs and drafts of this work were made: those of the
-    job that this one resumes. `share` is the part of the time that committing parts may take, `pause_seconds` the
+    `work` names the job. `earlier` are the names of the job that this one resumes, and of those that that one resumed,
+    the latest first. `share` is the part of the time that committing parts may take, `pause_seconds` the
     shortest time between two of one object. `resumes` tells whether anything may have been done before.
     """
 
@@ -87,6 +87,14 @@ class Checkpoints:
         if resumed:
             await self.journal.take_over(resumed, [_key(entry) for entry in inputs])
         self.found = await self.journal.load()
+
+    @property
+    def family(self) -> str:
+        """What outputs tell of who made them: the first of the jobs that go on with each other's work.
+
+        So a job knows the outputs of all others that resume the same one, not only of those before it.
+        """
+        return self.earlier[-1] if self.earlier else self.work
 
     def draft(self, entry: InputObject) -> str:
         """Return the name of the draft of an object's output."""
@@ -118,11 +126,7 @@ class Checkpoints:
 
     def made_by_us(self, origin: Origin | None, entry: InputObject) -> bool:
         """Return whether an output is that of this object as it is, made by this work."""
-        return (
-            origin is not None
-            and origin.work in (self.work, *self.earlier)
-            and origin.input_version == entry.version != ""
-        )
+        return origin is not None and origin.work == self.family and origin.input_version == entry.version != ""
 
 
 def _draft(work: str, entry: InputObject) -> str:

@@ -185,7 +185,7 @@ class ObjectOutput:
         """Return what the finished output tells of itself."""
         if self._checkpoints is None:
             return ""
-        work, version = self._checkpoints.work, self._entry.version
+        work, version = self._checkpoints.family, self._entry.version
         return Origin(work=work, input_version=version, counts=counts).encode()
 
     async def abort(self) -> None:

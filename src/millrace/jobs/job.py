@@ -188,7 +188,7 @@ class TransformJob(Job):
 
 
 def work_name(arn: Arn, created_at: datetime) -> str:
-    """Return what outputs call the job that made them: no other, not even a later one of its name, is called so."""
+    """Return what outputs and drafts call a job: no other, not even a later one of its name, is called so."""
     return f"{arn} {to_micros(created_at)}"
 
 
