@@ -54,7 +54,8 @@ def put(platform: Platform, body: bytes, **headers: str) -> tuple[int, bytes]:
 
 def drafts(platform: Platform) -> list[Path]:
     """Return the files that uploads in progress have in the bucket's private folder."""
-    return list((platform.settings.objects_dir / ".millrace" / "shop" / "tmp").iterdir())
+    temporary = platform.settings.objects_dir / ".millrace" / "shop" / "tmp"
+    return [path for path in temporary.rglob("*") if path.is_file()]
 
 
 def chunks(content: bytes, *, trailer: str = "") -> bytes:

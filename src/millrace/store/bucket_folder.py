@@ -3,7 +3,8 @@
 Objects lie at their plain paths in the bucket's folder. All else that belongs to the bucket lies in its *private*
 folder on the same file system, so that a rename between the two is atomic:
 
-    tmp/        files being written, locked by their writers; a name here is never an object
+    tmp/        files being written, locked by their writers; a name here is never an object. Where the file system
+                spreads folders, they are in folders of this one (draft_folders)
     drafts/     the same, but they outlive their writers (kept_draft)
     spare/      files that replaced objects have left, empty, to be written again (recycled_files); locked, too
     alt/        objects at alternate paths (key_paths)
@@ -34,6 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from millrace.ports.objects import NoSuchBucket, ObjectStoreError
+from millrace.store.draft_folders import DraftFolders
 from millrace.store.facts import FactsStore
 from millrace.store.file_exchange import exchange
 from millrace.store.key_paths import alternate_segments, plain_segments
@@ -104,7 +106,7 @@ class BucketFolder:
         self.facts = FactsStore(private / "meta", use_attributes=use_attributes)
         self.alternates = os.fsencode(private / "alt")
         self.spares = os.fsencode(private / "spare")
-        self._temporaries = os.fsencode(private / "tmp")
+        self._temporaries = DraftFolders(os.fsencode(private / "tmp"))
         self.drafts = os.fsencode(private / "drafts")
         self._locks = os.fsencode(private / "locks")
         self._durable = durable
@@ -126,14 +128,13 @@ class BucketFolder:
 
     def temporary(self, folder: Path | None = None) -> tuple[int, bytes]:
         """Make a file to write to, locked as long as its writer lives; return descriptor and path."""
-        inside = self._temporaries if folder is None else os.fsencode(folder)
-        path = b"%b/%b" % (inside, secrets.token_hex(12).encode())
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        try:
-            descriptor = os.open(path, flags, 0o666)
-        except FileNotFoundError:
+        if folder is None:
+            descriptor, path = self._temporaries.make()
+        else:
+            inside = os.fsencode(folder)
             os.makedirs(inside, exist_ok=True)
-            descriptor = os.open(path, flags, 0o666)
+            path = b"%b/%b" % (inside, secrets.token_hex(12).encode())
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return descriptor, path
 

@@ -18,6 +18,7 @@ from threading import Lock
 
 from millrace.ports.objects import DraftHeld, DraftLost
 from millrace.store.batched_append import Buffer
+from millrace.store.draft_folders import spreads_folders
 from millrace.store.large_file import LargeFile
 from millrace.store.recycled_files import RecycledFiles
 
@@ -147,6 +148,7 @@ def _make_folder(folder: bytes) -> None:
         return
     above = os.path.dirname(folder)
     _make_folder(above)
+    spreads_folders(above)
     with suppress(FileExistsError):
         os.mkdir(folder)
     descriptor = os.open(above, os.O_RDONLY | os.O_DIRECTORY)

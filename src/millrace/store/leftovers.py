@@ -38,7 +38,7 @@ class LeftoverFile:
 def list_leftovers(bucket: BucketFolder, before: datetime) -> list[LeftoverFile]:
     """Return what was last changed before a moment and has no living writer."""
     limit_ns = _nanoseconds(before)
-    own = [bucket.private / "tmp", bucket.private / "spare"]
+    own = [bucket.private / "tmp", *(bucket.private / "tmp").glob("*/"), bucket.private / "spare"]
     temporary = itertools.chain(own, (bucket.private / "uploads").glob("*/tmp"))
     return [*_without_writer(temporary, limit_ns), *_uploads_over(bucket, limit_ns), *_sidecars(bucket, limit_ns)]
 
@@ -53,7 +53,7 @@ def _without_writer(folders: Iterable[Path], limit_ns: int) -> Iterator[Leftover
         for path in folder.glob("*"):
             with suppress(OSError):  # gone meanwhile, or locked: its writer lives
                 stat = path.stat()
-                if stat.st_mtime_ns >= limit_ns:
+                if stat.st_mtime_ns >= limit_ns or not stat_bits.S_ISREG(stat.st_mode):
                     continue
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
                 try:
