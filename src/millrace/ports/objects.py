@@ -315,6 +315,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def read_draft(self, bucket: str, draft: str, *, length: int) -> AsyncIterator[bytes]:
+        """Yield the first `length` bytes of a draft, which a writer has checkpointed and nobody cuts off meanwhile.
+
+        Whether a writer has it open does not matter. The iterator raises DraftLost if the draft is not there, or has
+        fewer bytes.
+        """
+        ...
+
     async def put(
         self,
         ref: ObjectRef,

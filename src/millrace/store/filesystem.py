@@ -26,6 +26,7 @@ from millrace.ports.objects import (
     BucketInfo,
     BucketNotEmpty,
     BucketState,
+    DraftLost,
     ListPage,
     NoSuchBucket,
     NoSuchKey,
@@ -41,7 +42,7 @@ from millrace.store.checksums import Digests
 from millrace.store.draft import Draft, copy_bytes, receive, receive_small, verify_digests
 from millrace.store.facts import Facts
 from millrace.store.file_writer import FileWriter
-from millrace.store.kept_draft import KeptDraft
+from millrace.store.kept_draft import KeptDraft, open_kept
 from millrace.store.kept_drafts import KeptDrafts
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
 from millrace.store.large_file import BLOCK_BYTES
@@ -255,6 +256,19 @@ class FilesystemObjects:
     async def discard_draft(self, bucket: str, draft: str) -> None:
         """Remove what a suspended or killed writer has left; raises DraftHeld."""
         await self._kept_drafts.discard(self._existing(bucket).drafts, draft)
+
+    async def read_draft(self, bucket: str, draft: str, *, length: int) -> AsyncIterator[bytes]:
+        """Yield the first bytes of what a writer has left; raises DraftLost."""
+        descriptor = open_kept(self._existing(bucket).drafts, draft, length)
+        try:
+            for start in range(0, length, self._chunk_bytes):
+                size = min(self._chunk_bytes, length - start)
+                chunk = await asyncio.to_thread(os.pread, descriptor, size, start)
+                if len(chunk) < size:
+                    raise DraftLost(draft, f"it was cut to {start + len(chunk)} of {length} bytes while it was read")
+                yield chunk
+        finally:
+            os.close(descriptor)
 
     async def put(
         self,

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from threading import Lock
 
-from millrace.ports.objects import DraftHeld, DraftLost
+from millrace.ports.objects import DraftHeld, DraftLost, check_draft
 from millrace.store.batched_append import Buffer
 from millrace.store.draft_folders import spreads_folders
 from millrace.store.large_file import LargeFile
 from millrace.store.recycled_files import RecycledFiles
 
-__all__ = ["KeptDraft", "discard_kept", "lock_kept"]
+__all__ = ["KeptDraft", "discard_kept", "lock_kept", "open_kept"]
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -126,6 +126,20 @@ def lock_kept(path: bytes, *, make: bool) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def open_kept(folder: bytes, draft: str, length: int) -> int:
+    """Open a draft to read its first bytes, locked by somebody or not; raises DraftLost if it has not as many."""
+    check_draft(draft, length)
+    try:
+        descriptor = os.open(b"%b/%b" % (folder, draft.encode()), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise DraftLost(draft, "it is not there") from None
+    size = os.fstat(descriptor).st_size
+    if size < length:
+        os.close(descriptor)
+        raise DraftLost(draft, f"{length} bytes are wanted of {size}")
+    return descriptor
 
 
 def discard_kept(path: bytes) -> None:

@@ -162,6 +162,31 @@ class DraftContract:
         await store.discard_draft("shop", "job-1")
         await store.discard_draft("shop", "job-1")
 
+    async def test_a_draft_is_read(self, store: ObjectStore) -> None:
+        """As far as its writer has made it durable, before and after that one has let go of it."""
+        writer = await opened(store, 0)
+        await writer.write(b"abc")
+        await writer.checkpoint()
+        await writer.write(b"lost")
+        assert b"".join([chunk async for chunk in store.read_draft("shop", "job-1", length=2)]) == b"ab"
+        await writer.suspend()
+        assert b"".join([chunk async for chunk in store.read_draft("shop", "job-1", length=3)]) == b"abc"
+        assert [chunk async for chunk in store.read_draft("shop", "job-1", length=0)] == []
+
+    async def test_a_draft_that_has_not_as_many_bytes_is_not_read(self, store: ObjectStore) -> None:
+        """Nor one that is not there."""
+        writer = await opened(store, 0)
+        await writer.write(b"abc")
+        await writer.checkpoint()
+        await writer.suspend()
+        for draft, length in (("job-1", 8), ("job-2", 0)):
+            with pytest.raises(DraftLost, match=draft):
+                async for _ in store.read_draft("shop", draft, length=length):
+                    pass
+        with pytest.raises(NoSuchBucket):
+            async for _ in store.read_draft("nowhere", "job-1", length=0):
+                pass
+
     async def test_writing_goes_on_during_a_checkpoint(self, store: ObjectStore) -> None:
         """Of what is written meanwhile it makes some durable or none, in order."""
         writer = await opened(store, 0)

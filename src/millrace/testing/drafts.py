@@ -39,6 +39,14 @@ class MemoryDrafts:
         self._check_free((bucket, draft))
         self.kept.pop((bucket, draft), None)
 
+    def read(self, bucket: str, draft: str, length: int) -> bytes:
+        """Return the first bytes of a draft; raises DraftLost."""
+        check_draft(draft, length)
+        kept = self.kept.get((bucket, draft))
+        if kept is None or len(kept) < length:
+            raise DraftLost(draft, "it is not there" if kept is None else f"{length} bytes are wanted of {len(kept)}")
+        return kept[:length]
+
     def kill_writers(self) -> None:
         """Take every draft from its writer, as the end of its process does."""
         self._held.clear()

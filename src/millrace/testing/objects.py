@@ -151,6 +151,13 @@ class MemoryObjects:
         self._check_bucket(bucket)
         self.drafts.discard(bucket, draft)
 
+    async def read_draft(self, bucket: str, draft: str, *, length: int) -> AsyncIterator[bytes]:
+        self._check_bucket(bucket)
+        data = self.drafts.read(bucket, draft, length)
+        for position in range(0, length, self._chunk_bytes):
+            yield data[position : position + self._chunk_bytes]
+            await asyncio.sleep(0)
+
     async def put(
         self,
         ref: ObjectRef,
