@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 EXTRAS := algorithms
 # Tests wait for servers and jobs more than they compute.
 TEST_PROCESSES ?= 3
+FUZZ_SECONDS ?= 600
 
-.PHONY: setup dev sdk data-clients demo test crash-test lint types imports check bench bench-peers format clean
+.PHONY: setup dev sdk data-clients demo test crash-test lint types imports check bench bench-peers fuzz format clean
 
 setup: $(VENV)/.installed $(VENV)/.sandbox-programs   ## .venv with .venv/bin/millrace, and what the sandbox runs on
 dev: $(VENV)/.installed-dev $(VENV)/.sandbox-programs   ## what tests and checks need on top
@@ -66,9 +67,16 @@ test: dev sdk data-clients $(VENV)/.postgresql-programs   ## all tests
 crash-test: dev $(VENV)/.postgresql-programs   ## kill processes at random and hold jobs to what must not change
 	MILLRACE_CRASH_TRIALS=$(or $(TRIALS),300) MILLRACE_CRASH_SEED=$(or $(SEED),1) $(BIN)/python -m pytest tests/crash -s
 
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --editable '.[fuzz]'
+	touch $@
+
+fuzz: $(VENV)/.installed-fuzz        ## all readers of strangers' bytes under a fuzzer, FUZZ_SECONDS in all
+	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
+
 lint: dev
-	$(BIN)/ruff check src tests bench examples scripts
-	$(BIN)/ruff format --check src tests bench examples scripts
+	$(BIN)/ruff check src tests bench fuzz examples scripts
+	$(BIN)/ruff format --check src tests bench fuzz examples scripts
 
 types: dev
 	$(BIN)/mypy
@@ -79,7 +87,7 @@ imports: dev
 check: lint types imports            ## everything that needs no run
 
 format: dev
-	$(BIN)/ruff format src tests bench examples scripts
+	$(BIN)/ruff format src tests bench fuzz examples scripts
 
 bench: dev .venv-bench/.installed    ## the benchmark cases, each a ratio in one run (installs wrk where it can)
 	$(BIN)/python -m bench $(BENCH)
@@ -96,4 +104,4 @@ bench-peers: dev .venv-bench/.installed $(PEERS)  ## the same with the peers tha
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SDK_VENV) $(DATA_VENV) .venv-bench .venv-peers-* demo-output bench/out
+	rm -rf $(VENV) $(SDK_VENV) $(DATA_VENV) .venv-bench .venv-peers-* demo-output bench/out fuzz-corpus
