@@ -26,6 +26,7 @@ CASES = (
     "pca_predict",
     "pca_job",
     "one_row_job",
+    "resume",
     "invoke_endpoint",
 )
 
