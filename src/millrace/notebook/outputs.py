@@ -47,7 +47,7 @@ class OutputForm:
 
 
 def read_table(bodies: Sequence[tuple[str, bytes]], form: OutputForm) -> "pyarrow.Table":
-    """Return outputs, each a name and its decompressed bytes, as one table; columns that one of them lacks are null there.
+    """Return outputs, each a name and its decompressed bytes, as one table; what one lacks is null there.
 
     Raises:
         UsageError: pyarrow is missing, or an output is not what it should be; the message names it.
