@@ -154,6 +154,11 @@ class Autotuner:
         return self._curve.points
 
     @property
+    def setting(self) -> Setting:
+        """The best setting so far: what is tried now, and smaller payloads at the end of the input, left out."""
+        return self._base
+
+    @property
     def chosen(self) -> str:
         """What the search has found so far, for the data log."""
         base = self._base
