@@ -21,14 +21,13 @@ Time is told by the caller, in seconds of any clock that does not go back.
 
 import statistics
 from collections import deque
-from dataclasses import dataclass, field
-from enum import Enum, auto
 
 from millrace.dataplane.autotune_ceiling import Ceiling
 from millrace.dataplane.autotune_curve import Curve
 from millrace.dataplane.autotune_measure import CurvePoint, Slice, SliceMeter, Totals, Verdict
-from millrace.dataplane.autotune_moves import STEP, busy_slots, next_payload, next_slots, overhead_bytes, scales
+from millrace.dataplane.autotune_moves import next_payload, next_slots, overhead_bytes, scales
 from millrace.dataplane.autotune_settings import AutotuneSettings, Setting
+from millrace.dataplane.autotune_trial import SMALL_DOUBT, Move, Trial, TrialOutcome
 from millrace.jobs.transform import MIB
 
 __all__ = ["Autotuner"]
@@ -62,40 +61,6 @@ TAPERED_SHARE = 4
 """They shrink to no less than this part of their size."""
 
 
-class _Move(Enum):
-    """What a trial changes."""
-
-    LARGER_PAYLOADS = auto()
-    SMALLER_PAYLOADS = auto()
-    MORE_SLOTS = auto()
-    FEWER_SLOTS = auto()
-
-
-_LEAST_GAIN = {_Move.LARGER_PAYLOADS: 0.94, _Move.SMALLER_PAYLOADS: 1.03, _Move.FEWER_SLOTS: 0.97}
-"""Times the base's rate from which on a setting is taken; for more slots it is a setting.
-
-What larger payloads gain is foreseen, and less than a few noisy slices can show: only a clear loss speaks against them.
-"""
-_BEYOND_DOUBT = 1.3
-_SMALL_DOUBT = 0.1
-
-
-@dataclass(kw_only=True, slots=True)
-class _Trial:
-    """A setting that is being measured."""
-
-    move: _Move
-    setting: Setting
-    base: Slice
-    base_rate: float
-    patience: float
-    """Seconds in which the next slice must come."""
-    deadline: float
-    slices: list[Slice] = field(default_factory=list)
-    overshot: bool = False
-    """Whether it began with more slots than would do."""
-
-
 class Autotuner:
     """The controller of one run.
 
@@ -109,7 +74,7 @@ class Autotuner:
         self.concurrency = self._base.concurrency
         self.payload_bytes = self._base.payload_bytes
         self._base_slices: deque[Slice] = deque(maxlen=BASE_SLICES)
-        self._trial: _Trial | None = None
+        self._trial: Trial | None = None
         self._meter = SliceMeter()
         self._must_settle = True
         self._curve = Curve(settings.curve_points)
@@ -198,7 +163,7 @@ class Autotuner:
             else:
                 self._judge(now, trial, measured)
         elif trial is not None and now >= trial.deadline:
-            self._leave(now, trial, 0.0)
+            self._leave(now, trial)
         if self._trial is None and self._base_slices and not self._must_settle:
             self._choose(now)
         if self._must_settle:
@@ -226,10 +191,10 @@ class Autotuner:
         self._trial = None
         self._note(now, holds, Verdict.REFUSED)
         self._tries += trial is not None
-        self._provoked = trial is not None and trial.move in (_Move.MORE_SLOTS, _Move.LARGER_PAYLOADS)
+        self._provoked = trial is not None and trial.grows
         if trial is None or not self._provoked:
             self._back_off(now)
-        elif trial.move is _Move.MORE_SLOTS:
+        elif trial.move is Move.MORE_SLOTS:
             self._slots_ceiling.hit(trial.setting.concurrency, now)
         else:
             self._slower_payload.hit(trial.setting.payload_bytes, now)
@@ -332,7 +297,7 @@ class Autotuner:
         self._trial = trial
         self._must_settle = True
 
-    def _next_trial(self, now: float) -> _Trial | None:
+    def _next_trial(self, now: float) -> Trial | None:
         base, known = self._base, self._base_slice()
         if not self._slots_settled:
             wanted = next_slots(
@@ -346,7 +311,7 @@ class Autotuner:
                 wanted = min(wanted, max(base.concurrency + 1, self._slots_ceiling.value))
             fitted = self._fitted(wanted, base.payload_bytes)
             if fitted.concurrency > base.concurrency:
-                trial = self._trial_of(_Move.MORE_SLOTS, fitted, now)
+                trial = self._trial_of(Move.MORE_SLOTS, fitted, now)
                 if trial is not None:
                     return trial
             self._slots_settled = True
@@ -358,7 +323,7 @@ class Autotuner:
         if self._knee is not None and self._knee <= 0.8 * base.concurrency:
             fitted = self._fitted(self._knee, base.payload_bytes)
             self._knee = None
-            return self._trial_of(_Move.FEWER_SLOTS, fitted, now)
+            return self._trial_of(Move.FEWER_SLOTS, fitted, now)
         if not self._payload_settled:
             wanted = base.payload_bytes
             if known.payload_bytes >= FILLED * base.payload_bytes:
@@ -373,106 +338,85 @@ class Autotuner:
             fitted = self._fitted(base.concurrency, wanted)
             longest = known.latency_seconds * fitted.payload_bytes / base.payload_bytes
             if fitted.payload_bytes > base.payload_bytes and longest <= self._settings.longest_request_seconds:
-                return self._trial_of(_Move.LARGER_PAYLOADS, fitted, now)
+                return self._trial_of(Move.LARGER_PAYLOADS, fitted, now)
             self._payload_settled = True
         if self._eases:
             self._eases = False
             fitted = self._fitted(base.concurrency, base.payload_bytes // 2)
             if self._settings.tunes_payload and fitted != base:
-                return self._trial_of(_Move.SMALLER_PAYLOADS, fitted, now)
+                return self._trial_of(Move.SMALLER_PAYLOADS, fitted, now)
         return None
 
-    def _trial_of(self, move: _Move, setting: Setting, now: float) -> _Trial | None:
+    def _trial_of(self, move: Move, setting: Setting, now: float) -> Trial | None:
         """Return the trial of a setting, None if too little is left of the job for it."""
         known = self._base_slice()
         stretch = max(1.0, setting.concurrency / self._base.concurrency)
         stretch *= max(1.0, setting.payload_bytes / self._base.payload_bytes)
         seconds = 2.0 * known.latency_seconds * stretch + self._settings.slice_seconds
         patience = PATIENCE * seconds + PATIENCE_SECONDS
-        if move is _Move.MORE_SLOTS and scales(self._last_step, self._last_gain):
+        if move is Move.MORE_SLOTS and scales(self._last_step, self._last_gain):
             seconds = 2.0 * known.latency_seconds + self._settings.slice_seconds
-        worth = PAYLOAD_WORTH if move is _Move.LARGER_PAYLOADS else WORTH
+        worth = PAYLOAD_WORTH if move is Move.LARGER_PAYLOADS else WORTH
         if self._remaining is not None and known.byte_rate * seconds * worth > self._remaining:
             return None
-        return _Trial(
+        return Trial(
             move=move,
             setting=setting,
+            base_setting=self._base,
             base=known,
             base_rate=self._base_rate(),
             patience=patience,
             deadline=now + patience,
         )
 
-    def _judge(self, now: float, trial: _Trial, measured: Slice) -> None:
+    def _judge(self, now: float, trial: Trial, measured: Slice) -> None:
         """Take or leave a setting, or measure on."""
-        trial.slices.append(measured)
-        trial.deadline = now + trial.patience
-        rates = [self._rate(one) for one in trial.slices]
-        gain = statistics.median(rates) / trial.base_rate
-        if trial.move is _Move.MORE_SLOTS and self._overshoots(trial, gain):
-            trial.setting = self._fitted(busy_slots(self._base.concurrency, gain), trial.setting.payload_bytes)
-            trial.slices.clear()
-            trial.overshot = True
+        trial.add(measured, self._rate(measured), now)
+        outcome = trial.outcome(self._settings)
+        if outcome is TrialOutcome.TAKE:
+            self._take(now, trial)
+        elif outcome is TrialOutcome.LEAVE:
+            self._leave(now, trial)
+        elif outcome is TrialOutcome.FALL_BACK:
+            trial.fall_back(self._fitted(trial.enough_slots(), trial.setting.payload_bytes))
             self._must_settle = True
-            return
-        least = _LEAST_GAIN.get(trial.move, self._settings.slots_gain)
-        foreseen = trial.move is _Move.LARGER_PAYLOADS and gain >= 1.0
-        if foreseen or min(rates) >= _BEYOND_DOUBT * trial.base_rate:
-            self._take(now, trial, gain)
-        elif len(rates) < self._settings.slices:
-            if len(rates) > 1 and max(rates) < (least - _SMALL_DOUBT) * trial.base_rate:
-                self._leave(now, trial, gain)
-        elif gain >= least:
-            self._take(now, trial, gain)
-        else:
-            self._leave(now, trial, gain)
 
-    def _overshoots(self, trial: _Trial, gain: float) -> bool:
-        """Whether the first glance at a long step shows that far fewer slots would do: then those are tried instead."""
-        slots = self._base.concurrency
-        fewer = busy_slots(slots, gain)
-        return (
-            not trial.overshot
-            and trial.setting.concurrency > STEP * slots
-            and slots < fewer <= trial.setting.concurrency // STEP
-        )
-
-    def _take(self, now: float, trial: _Trial, gain: float) -> None:
+    def _take(self, now: float, trial: Trial) -> None:
         before = self._base
         self._note(now, trial.setting, Verdict.TAKEN, trial.slices[-1])
         self._tries += 1
         self._base, self._trial = trial.setting, None
         self._base_slices = deque(trial.slices, maxlen=BASE_SLICES)
-        self._grown = self._grown or trial.move is not _Move.FEWER_SLOTS
+        self._grown = self._grown or trial.move is not Move.FEWER_SLOTS
         if self._base.concurrency != before.concurrency:
             self._smallest = None
-        if trial.move is _Move.LARGER_PAYLOADS:
+        if trial.move is Move.LARGER_PAYLOADS:
             self._smallest = self._smallest or trial.base
             self._overhead = overhead_bytes(self._smallest, self._base_slice())
-        elif trial.move is _Move.SMALLER_PAYLOADS:
+        elif trial.move is Move.SMALLER_PAYLOADS:
             self._eases = True
-        elif trial.move is _Move.MORE_SLOTS:
-            self._glanced = len(trial.slices) == 1 and not trial.overshot
+        elif trial.move is Move.MORE_SLOTS:
+            self._glanced = trial.glances and len(trial.slices) == 1
             self._slots_ceiling.passed(trial.setting.concurrency)
             self._last_step = trial.setting.concurrency / before.concurrency
-            self._last_gain = gain
-            self._knee = busy_slots(before.concurrency, gain)
+            self._last_gain = trial.gain
+            self._knee = trial.enough_slots()
 
-    def _leave(self, now: float, trial: _Trial, gain: float) -> None:
-        doubtful = len(self._base_slices) < self._settings.slices and gain >= HARDLY_CHANCE
+    def _leave(self, now: float, trial: Trial) -> None:
+        doubtful = len(self._base_slices) < self._settings.slices and trial.gain >= HARDLY_CHANCE
         self._note(now, trial.setting, Verdict.LEFT, trial.slices[-1] if trial.slices else None)
         self._tries += 1
         self._trial = None
         self._must_settle = True
-        if doubtful and trial.move in (_Move.MORE_SLOTS, _Move.LARGER_PAYLOADS):
+        if doubtful and trial.grows:
             self._base_due = True  # the base's one slice may have been a lucky one
-        elif trial.move is _Move.MORE_SLOTS:
+        elif trial.move is Move.MORE_SLOTS:
             self._slots_settled = True
-        elif trial.move is _Move.LARGER_PAYLOADS:
+        elif trial.move is Move.LARGER_PAYLOADS:
             self._payload_settled = True
             if trial.slices and self._overhead is None:
                 self._overhead = overhead_bytes(trial.base, trial.slices[-1])
-            if gain < 1.0 - _SMALL_DOUBT:
+            if trial.gain < 1.0 - SMALL_DOUBT:
                 self._slower_payload.hit(trial.setting.payload_bytes, now)
                 self._payload_settled = not self._may_gain_by_size()
 
@@ -488,7 +432,7 @@ class Autotuner:
         setting = self._base if self._trial is None else self._trial.setting
         slots = setting.concurrency
         trial = self._trial
-        climbs = trial is not None and trial.move is _Move.MORE_SLOTS and not trial.overshot
+        climbs = trial is not None and trial.glances
         self._must_settle = False
         self._measure(
             totals,
