@@ -21,7 +21,10 @@ from millrace.jobs.transform import (
     SplitType,
     TransformSpec,
 )
+from millrace.names import ObjectRef
 from millrace.ports.jobs import InstanceRef
+from millrace.ports.objects import ObjectMeta
+from millrace.testing.drafts import MemoryResumableWriter
 from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import ModelReply, ModelRequest
 from millrace.testing.objects import MemoryObjects
@@ -144,3 +147,65 @@ async def test_a_crash_at_any_request_changes_no_byte(name: str, seed: int) -> N
     assert progress.objects_done == 3
     assert went_on or attempt < 4, "the work was taken up in the midst of objects"
     assert sum(seen.values()) < undone.requests + 40 * attempt, "what was committed is not invoked again"
+
+
+class SlowlyOpened(MemoryObjects):
+    """A store in which opening an output takes until the container was asked a number of times."""
+
+    def __init__(self, asked: asyncio.Event) -> None:
+        super().__init__()
+        self._asked = asked
+
+    async def open_resumable(
+        self, ref: ObjectRef, meta: ObjectMeta | None = None, *, draft: str, at: int
+    ) -> MemoryResumableWriter:
+        writer = await super().open_resumable(ref, meta, draft=draft, at=at)
+        if not at:
+            await self._asked.wait()
+        return writer
+
+
+async def test_answers_that_come_while_the_output_is_opened_are_counted() -> None:
+    """A part reaches as far as the results in it, however many have come since the first was there."""
+    spec = job(split=SplitType.LINE, strategy=BatchStrategy.SINGLE_RECORD)
+    effective = EffectiveSettings(
+        max_concurrent_transforms=1, max_payload_bytes=100, strategy=BatchStrategy.SINGLE_RECORD
+    )
+    rows = b"".join(b"%d\n" % n for n in range(100))
+    asked, stop = asyncio.Event(), asyncio.Event()
+    objects, journals = SlowlyOpened(asked), MemoryJournals()
+    seen: list[bytes] = []
+
+    async def answer(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations":
+            seen.append(request.body)
+            if len(seen) == 60:
+                asked.set()
+            if len(seen) == 61:  # in the first attempt: the second has less to do
+                while not journals.entries:
+                    await asyncio.sleep(0)
+                stop.set()
+                await asyncio.Event().wait()
+        return await ECHO(request)
+
+    for attempt in (1, 2):
+        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
+        checkpoints = Checkpoints(
+            journal=journal,
+            work="job 1",
+            resumes=attempt > 1,
+            found=await journal.load(),
+            pause_seconds=0.0,
+            share=1e9,
+        )
+        await run_job(
+            spec,
+            answer,
+            rows if attempt == 1 else {},
+            limits=SMALL,
+            effective=effective,
+            objects=objects,
+            checkpoints=checkpoints,
+            stop=stop if attempt == 1 else None,
+        )
+    assert objects.data("s3://b/out/a.csv.out") == rows

@@ -130,6 +130,8 @@ class Writing:
                 if lane.settled:
                     break
                 if lane.answers:
+                    await output.open()  # takes long: what is ready is told, and taken, with nothing waited for between
+                if lane.answers:
                     records, offset = self._done_until(lane)
                     told += len(lane.bad)
                     counts = lane.counts_until(records, told)
@@ -152,7 +154,6 @@ class Writing:
 
     async def _write_results(self, lane: Lane) -> None:
         """Write what may be written, and give its room back."""
-        await lane.output.open()  # while the lane holds them: a failure meanwhile gives their room back itself
         results = lane.take_results()
         lane.writing = True
         try:
