@@ -97,9 +97,17 @@ def _table(body: bytes, form: OutputForm) -> "pyarrow.Table | None":
         return None
     if form.text == Format.CSV:
         return _csv(body, form)
-    import pyarrow
+    return _json(_documents(body))
 
-    return pyarrow.Table.from_pylist([row if isinstance(row, dict) else {"f0": row} for row in _documents(body)])
+
+def _json(rows: list[Any]) -> "pyarrow.Table":
+    """Return rows as a table: with all members of any of them, what is no object in a column of its own."""
+    import pyarrow as pa
+
+    has_members = any(isinstance(row, dict) for row in rows)
+    blank: dict[str, Any] = {} if has_members else {"f0": None}
+    whole = [row if isinstance(row, dict) else blank if row is None else {"f0": row} for row in rows]
+    return pa.Table.from_struct_array(pa.array(whole))  # from_pylist would take the members of the first row only
 
 
 def _csv(body: bytes, form: OutputForm) -> "pyarrow.Table | None":

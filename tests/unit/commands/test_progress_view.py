@@ -1,0 +1,87 @@
+"""How a transform is going, as people are shown it."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from millrace.commands.progress_table import progress_table
+from millrace.commands.progress_view import ProgressMeter, RateWindow, duration, progress_line, short_name
+
+
+def _counters(**changes: object) -> dict[str, object]:
+    return {
+        "objects_done": 1,
+        "objects_total": 3,
+        "records": 1000,
+        "bytes_in": 5_000_000,
+        "bytes_total": 20_000_000,
+        "in_flight": 4,
+        "latency_p50_ms": 3.25,
+        "latency_p99_ms": 12.0,
+        "open_objects": [{"key": "in/a[1].csv", "bytes_in": 1_000_000, "bytes_total": 4_000_000, "records": 200}],
+        **changes,
+    }
+
+
+def test_rates_are_means_over_the_last_seconds() -> None:
+    """What was long ago is forgotten; one sample gives none."""
+    window = RateWindow()
+    window.add(0.0, 0, 0)
+    assert window.rates() is None
+    for second in range(1, 21):
+        window.add(float(second), 1000 + second, 10 * second)
+    assert window.rates() == (1.0, 10.0)
+
+
+def test_a_view_has_rates_and_time_left_in_total_and_by_object() -> None:
+    """The time left is that of the bytes that are still to be read."""
+    meter = ProgressMeter()
+    meter.view(0.0, _counters(records=0, bytes_in=0, open_objects=[]))
+    meter.view(5.0, _counters(records=500, bytes_in=2_500_000, open_objects=[{"key": "in/a[1].csv"}]))
+    view = meter.view(10.0, _counters())
+    assert (view.records_per_second, view.bytes_per_second, view.eta_seconds) == (100.0, 500_000.0, 30.0)
+    assert [(entry.records_per_second, entry.eta_seconds) for entry in view.objects] == [(40.0, 15.0)]
+    assert progress_line(view) == (
+        "25 % of 20.0 MB, 1/3 objects, 1000 records, 0 failed, 100 records/s, 0.50 MB/s, 4 in flight, "
+        "p50 3.25 ms, p99 12 ms, 0:30 left"
+    )
+
+
+def test_counters_of_an_older_release_are_enough() -> None:
+    """What is not told counts as nothing."""
+    view = ProgressMeter().view(0.0, {"records": 3})
+    assert (view.records, view.in_flight, view.objects, view.eta_seconds) == (3, 0, (), None)
+
+
+def test_the_table_has_a_bar_for_each_object_in_work() -> None:
+    """A key with brackets is text, not markup."""
+    meter = ProgressMeter()
+    meter.view(0.0, _counters(records=0, bytes_in=0))
+    file = io.StringIO()
+    Console(width=120, file=file).print(progress_table(meter.view(1.0, _counters(retries=2, records_failed=7))))
+    drawn = file.getvalue()
+    for cell in (
+        "1/3 objects",
+        "5.0/20.0",
+        "1,000",
+        "in/a[1].csv",
+        "1.0/4.0",
+        "+ 7 records",
+        "4 in flight, p50 3.25 ms",
+    ):
+        assert cell in drawn
+    assert "2 retries" in drawn
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.9, "0:00"), (65, "1:05"), (7384, "2:03:04")])
+def test_times_are_told_as_people_read_them(seconds: float, text: str) -> None:
+    """Hours only where there are some."""
+    assert duration(seconds) == text
+
+
+def test_long_keys_show_their_end() -> None:
+    """It tells parts of one data set apart."""
+    assert short_name("in/a.csv") == "in/a.csv"
+    assert short_name("x" * 50 + "part-07.csv").endswith("part-07.csv")
+    assert len(short_name("x" * 50)) == 32

@@ -1,0 +1,165 @@
+"""Reports of jobs: sums, latencies, and the page."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import orjson
+
+from millrace.dataplane.report import JobReport, job_report, write_report
+from millrace.jobs.job import Instance, InstanceState, JobStatus
+from millrace.jobs.transform import (
+    EffectiveSettings,
+    InstanceOutcome,
+    ObjectFailure,
+    Progress,
+    TuningOutcome,
+    TuningPoint,
+)
+from millrace.names import ObjectPrefix, ObjectRef
+from millrace.testing.contract_jobs import transform_job
+from millrace.testing.objects import MemoryObjects
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+def _progress(**counts: object) -> Progress:
+    given: dict[str, object] = {
+        "objects_total": 3,
+        "objects_done": 2,
+        "objects_failed": 1,
+        "records": 90,
+        "records_failed": 8,
+        "records_filtered": 2,
+        "requests": 10,
+        "retries": 1,
+        "bytes_total": 1000,
+        "bytes_in": 1000,
+        "bytes_out": 500,
+        "latency_p50_ms": 3.0,
+        "latency_p99_ms": 9.0,
+        "latency_seconds": 0.04,
+        "latency_counts": (0, 0, 9, 1, *[0] * 12),
+    }
+    return Progress(**{**given, **counts})  # type: ignore[arg-type]
+
+
+def _report(*outcomes: InstanceOutcome, **environment: str) -> JobReport:
+    job = transform_job("prices")
+    return job_report(
+        replace(
+            job,
+            status=JobStatus.FAILED,
+            failure_reason=f"ClientError: {HOSTILE}",
+            started_at=job.created_at,
+            ended_at=job.created_at + timedelta(seconds=10),
+            spec=replace(job.spec, environment=environment),
+            instances=tuple(
+                Instance(index=index, state=InstanceState.DONE, attempt=index + 1, outcome=outcome)
+                for index, outcome in enumerate(outcomes)
+            ),
+        )
+    )
+
+
+def _outcome(**members: object) -> InstanceOutcome:
+    failure = ObjectFailure(
+        key=f"in/{HOSTILE}", label="ClientError", message=HOSTILE, record=3, offset=8, answer=HOSTILE
+    )
+    given: dict[str, object] = {
+        "progress": _progress(),
+        "failures": (failure,),
+        "failure_count": 1,
+        "effective": EffectiveSettings(max_concurrent_transforms=4),
+    }
+    return InstanceOutcome(**{**given, **members})  # type: ignore[arg-type]
+
+
+def test_records_are_conserved() -> None:
+    """What went in is what came out, what was bad and what was not sent, over all instances."""
+    report = _report(_outcome(), _outcome())
+    assert report.records == {"in": 200, "out": 180, "failed": 16, "filtered": 4}
+    assert report.objects == {"in": 6, "out": 4, "failed": 2, "not_done": 0}
+    assert report.size_bytes == {"total": 2000, "in": 2000, "out": 1000}
+    assert report.rates == {"records_per_second": 20.0, "bytes_per_second": 200.0}
+    assert [(entry.attempts, entry.settings[:25]) for entry in report.instances] == [
+        (1, "MaxConcurrentTransforms=4"),
+        (2, "MaxConcurrentTransforms=4"),
+    ]
+
+
+def test_latencies_of_one_instance_are_as_measured_and_of_several_between_bounds() -> None:
+    """Nine in ten requests took 2.5 to 5 ms, one 5 to 10."""
+    assert _report(_outcome()).latency_ms == {"mean": 4.0, "p50": 3.0, "p99": 9.0}
+    merged = _report(_outcome(), _outcome())
+    assert 2.5 < merged.latency_ms["p50"] < 5.0 < merged.latency_ms["p99"] <= 10.0
+    assert merged.latency_counts == [{"up_to_ms": 5.0, "requests": 18}, {"up_to_ms": 10.0, "requests": 2}]
+
+
+def test_a_job_without_outcomes_has_a_report() -> None:
+    """One whose container never came."""
+    document = orjson.loads(_report().to_json())
+    assert document["records"]["in"] == 0
+    assert document["latency_ms"] == {"mean": 0.0, "p50": 0.0, "p99": 0.0}
+    assert "tuning" not in document
+
+
+def test_secrets_are_named_without_their_value() -> None:
+    """Reports are handed on."""
+    report = _report(_outcome(), API_KEY="sesame", MODE="fast")
+    assert report.settings["Environment"] == {"API_KEY": "(not shown)", "MODE": "fast"}
+    assert b"sesame" not in report.to_json()
+
+
+def test_the_curve_of_tuning_is_told_and_drawn() -> None:
+    """Where the autotuner was at work."""
+    point = TuningPoint(at_seconds=1.0, concurrency=8, payload_bytes=65536, verdict="better", records_per_second=900.0)
+    report = _report(_outcome(tuning=TuningOutcome(chosen="8 at a time", concurrency=8, curve=(point,))))
+    assert orjson.loads(report.to_json())["tuning"][0]["concurrency"] == 8
+    assert "8 at a time, 65.5 kB payloads: 900 records a second, better" in report.to_html()
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.seen.add(tag)
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else_and_escapes_everything() -> None:
+    """Keys, answers and reasons are strangers' text; nothing is loaded and nothing runs."""
+    page = _report(_outcome(), MODE=HOSTILE).to_html()
+    elements = _Elements()
+    elements.feed(page)
+    assert elements.open == []
+    assert not elements.seen & {"script", "link", "img", "iframe", "object"}
+    assert HOSTILE not in page
+    assert not re.search(r"""(src|href)\s*=|url\(|@import""", page)
+
+
+def test_failures_are_bounded() -> None:
+    """The first hundred in key order; of the rest it is told how many there are."""
+    failures = tuple(ObjectFailure(key=f"in/{at:03}", label="ClientError", message="no") for at in range(150))
+    report = _report(_outcome(failures=failures, failure_count=400))
+    assert (len(report.failures), report.failures_not_shown) == (100, 300)
+
+
+async def test_both_forms_are_written_below_the_output_path() -> None:
+    """Again and again, if need be."""
+    objects = MemoryObjects()
+    await objects.create_bucket("b", region="us-east-1", owner="000000000000")
+    report = _report(_outcome())
+    for _ in range(2):
+        page = await write_report(objects, ObjectPrefix("b", "out/"), report)
+    assert page == ObjectRef("b", "out/_millrace/prices/report.html")
+    assert objects.keys("b", "out/") == ["out/_millrace/prices/report.html", "out/_millrace/prices/report.json"]
+    assert objects.data("s3://b/out/_millrace/prices/report.json") == report.to_json()
