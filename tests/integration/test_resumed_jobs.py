@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from millrace.settings import as_environment
-from tests.integration.platform import Platform, wait_until
+from tests.integration.platform import ROLE, Platform, wait_until
 
 SLOW = Path(__file__).parents[1] / "programs" / "slow_model.py"
 IMAGE = "slow:latest"
@@ -43,7 +43,7 @@ class Work:
         self.gate = folder / "gate"
         self.gate.touch()
 
-    def start(self, name: str, *, resumes: str | None = None, **members: Any) -> str:
+    def start(self, name: str, *, model: str = "slow", resumes: str | None = None, **members: Any) -> str:
         """Create a job of this work."""
         environment = {
             "JOURNAL": str(self.asked),
@@ -55,7 +55,7 @@ class Work:
         }
         output = {"S3OutputPath": f"s3://shop/{self.name}", "Accept": "text/csv"}
         request = {"BatchStrategy": "SingleRecord", "Environment": environment, "TransformOutput": output, **members}
-        return self.platform.transform(name, members.pop("model", "slow"), "s3://shop/rows/", **request)
+        return self.platform.transform(name, model, "s3://shop/rows/", **request)
 
     def requests(self) -> list[str]:
         """Return the first field of each record that was asked for, in order, and forget them."""
@@ -155,6 +155,20 @@ def test_a_job_that_asks_for_something_else_is_refused(slow: Platform, work: Wor
         'none); DataProcessing.InputFilter ("$[0]" instead of "$"); Environment.MILLRACE_ON_ERROR ("skip" instead of '
         "none); Environment.TOKEN (their values are not told)."
     )
+
+
+def test_model_data_that_were_written_since_are_refused(slow: Platform, work: Work) -> None:
+    """Half of the outputs would be of another model."""
+    work.gate.unlink()
+    source = {"S3Uri": slow.put("s3://shop/weights.txt", b"1"), "S3DataType": "S3Object", "CompressionType": "None"}
+    container = {"Image": IMAGE, "ModelDataSource": {"S3DataSource": source}}
+    slow.client("sagemaker").create_model(ModelName="weighed", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+    work.start("r-weighed", model="weighed")
+    slow.ended_transform("r-weighed")
+    work.start("r-same-weights", model="weighed", resumes="r-weighed")
+    slow.put("s3://shop/weights.txt", b"2")
+    with pytest.raises(ClientError, match=r"model data s3://shop/weights\.txt must be as they were when the job"):
+        work.start("r-other-weights", model="weighed", resumes="r-weighed")
 
 
 def test_a_job_that_is_not_there_is_refused(slow: Platform, work: Work) -> None:
