@@ -81,6 +81,7 @@ def test_transform_tells_what_failed(data_dir: Path, tmp_path: Path) -> None:
         (("--model", "nobody"), "nobody"),
         (("--input", "/no/such/place"), "--input: there is no file or folder /no/such/place"),
         (("--output", "s3://"), "--output"),
+        (("--env", "MILLRACE_RESUME_FROM=t"), "--env MILLRACE_RESUME_FROM: only jobs of a server can be resumed"),
     ],
 )
 def test_transform_refuses_what_makes_no_sense(

@@ -35,6 +35,7 @@ from millrace.jobs.transform import (
     SplitType,
     TransformSpec,
 )
+from millrace.jobs.transform_options import RESUME_FROM, job_options
 from millrace.names import DEFAULT_REGION, Arn, ObjectPrefix, ObjectRef, sagemaker_arn
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
@@ -121,6 +122,8 @@ async def open_transform(
     containers = await find_containers(settings, request.model, request.image, aliases, scratch)
     spec = _spec(request, source, output)
     validate_spec(spec)
+    if job_options(spec.environment).resume_from is not None:
+        raise UsageError(f"--env {RESUME_FROM}: only jobs of a server can be resumed; see `millrace jobs resume`")
     images = runnable_images(settings, holds=True)
     try:
         for container in containers:
