@@ -117,6 +117,15 @@ def test_a_transform_is_reported(place: Place) -> None:
     assert "2 objects" in again.stdout
 
 
+def test_a_model_that_does_not_start_is_reported_too(place: Place) -> None:
+    """With the reason."""
+    ended = place.command("--report", str(place.path / "reports"), "--env", "MODE=exit")
+    assert ended.returncode == 1
+    told = json.loads((place.path / "reports" / "report.json").read_text())
+    assert (told["status"], told["objects"]["not_done"]) == ("Failed", 2)
+    assert "exited with" in told["failure_reason"]
+
+
 def test_options_do_what_their_variables_do(place: Place) -> None:
     """Bad records are left out, told of, and counted."""
     (place.path / "in" / "a.csv").write_text("1,2\nx\n3,4\n")

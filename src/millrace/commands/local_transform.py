@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from millrace import agent
 from millrace.agents.backends import AgentBackends
@@ -19,7 +19,6 @@ from millrace.commands.local_models import find_containers
 from millrace.commands.transform_request import TransformRequest
 from millrace.containers import container_runtime, runnable_images
 from millrace.dataplane.plan import InputObject
-from millrace.dataplane.report import JobReport, local_report
 from millrace.dataplane.run import run_transform
 from millrace.dataplane.validate import validate_spec
 from millrace.errors import ImageUnavailable, UsageError
@@ -40,6 +39,9 @@ from millrace.names import DEFAULT_REGION, Arn, ObjectPrefix, ObjectRef, sagemak
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
+
+if TYPE_CHECKING:
+    from millrace.dataplane.report import JobReport
 
 __all__ = ["LocalTransform", "open_transform"]
 
@@ -90,10 +92,16 @@ class LocalTransform:
         """Have the run end early; finished outputs stay. To be called on the run's event loop."""
         self.session.stop.set()
 
-    def report(self, outcome: InstanceOutcome) -> JobReport:
-        """Return the report of a run that ended now; places are told as they were asked for."""
+    def report(self, outcome: InstanceOutcome, *, failure_reason: str | None = None) -> "JobReport":
+        """Return the report of a run that ended now; places are told as they were asked for.
+
+        `failure_reason` is given for a run that ended without an outcome of its own.
+        """
+        from millrace.dataplane.report import local_report  # only where somebody asks for one
+
         report = local_report(self.spec, outcome, arn=self.arn, created_at=self.created_at, ended_at=self.clock.now())
-        return replace(report, input=self.request.input, output=self.request.output)
+        report = replace(report, input=self.request.input, output=self.request.output)
+        return report if failure_reason is None else replace(report, status="Failed", failure_reason=failure_reason)
 
     def told(self, ref: ObjectRef) -> str:
         """Return an object as the person who asked knows it: a path, or an s3 address."""

@@ -19,12 +19,9 @@ from typing import Any
 import uvloop
 
 from millrace.agents.transform import TransformAgent
-from millrace.commands.explain import explain_lines
 from millrace.commands.local_transform import LocalTransform, open_transform
 from millrace.commands.progress_view import ProgressMeter, ProgressView, progress_line
 from millrace.commands.transform_request import TransformRequest
-from millrace.dataplane.dry_run import DryRun
-from millrace.dataplane.report import write_report, write_report_files
 from millrace.errors import ApiError, JobFailure, UsageError
 from millrace.jobs.transform import InstanceOutcome, transform_failure_reason
 from millrace.jobs.transform_options import job_options
@@ -75,6 +72,8 @@ def _stop_on_signals(local: LocalTransform) -> None:
 
 
 async def _explain(settings: Settings, request: TransformRequest, scratch: Path) -> int:
+    from millrace.commands.explain import explain_lines
+
     async with open_transform(settings, request, scratch, writes=False) as local:
         for line in await explain_lines(local):
             print(line)
@@ -82,6 +81,8 @@ async def _explain(settings: Settings, request: TransformRequest, scratch: Path)
 
 
 async def _dry_run(settings: Settings, request: TransformRequest, scratch: Path) -> int:
+    from millrace.dataplane.dry_run import DryRun
+
     async with open_transform(settings, request, scratch, writes=False) as local:
         trial = DryRun(local.told)
         _stop_on_signals(local)
@@ -103,6 +104,9 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
         showing = asyncio.create_task(_follow(work))
         try:
             outcome = await work.run()
+        except JobFailure as failure:
+            await _report(local, InstanceOutcome(progress=work.progress), report, failure.reason)
+            raise
         finally:
             showing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -112,11 +116,15 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
     return _conclude(outcome, request, seconds)
 
 
-async def _report(local: LocalTransform, outcome: InstanceOutcome, folder: Path | None) -> None:
+async def _report(
+    local: LocalTransform, outcome: InstanceOutcome, folder: Path | None, failure_reason: str | None = None
+) -> None:
     wanted = job_options(local.spec.environment).report
     if folder is None and not wanted:
         return
-    report = local.report(outcome)
+    from millrace.dataplane.report import write_report, write_report_files
+
+    report = local.report(outcome, failure_reason=failure_reason)
     if folder is not None:
         write_report_files(report, folder)
         print(f"report in {folder / 'report.html'}")

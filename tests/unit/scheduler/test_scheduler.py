@@ -42,6 +42,7 @@ class Stage:
         self.jobs = SqlJobStore(self.database, clock=self.clock)
         self.engine = FakeEngine()
         self.moved: list[Job] = []
+        self.before_ends: list[tuple[JobStatus, JobStatus]] = []
         self.scheduler = self.another_scheduler()
 
     def another_scheduler(self) -> Scheduler:
@@ -54,7 +55,12 @@ class Stage:
             max_attempts=3,
             lease_seconds=LEASE_SECONDS,
             on_moved=self.moved.append,
+            before_end=self.note_before_end,
         )
+
+    async def note_before_end(self, job: Job) -> None:
+        """Note the end that a job comes to, and what others see of it meanwhile."""
+        self.before_ends.append((job.status, (await self.jobs.get_by_id(job.id)).status))
 
     async def add(self, name: str = "job", instances: int = 1) -> int:
         job = transform_job(name)
@@ -100,6 +106,19 @@ async def test_a_job_goes_from_creation_to_its_end(stage: Stage) -> None:
     assert (await stage.jobs.get_by_id(job_id)).status is JobStatus.COMPLETED
     assert stage.engine.removed == [(job_id, None)]
     assert stage.moved[-1].status is JobStatus.COMPLETED
+
+
+async def test_what_is_to_be_there_at_a_jobs_end_is_made_before_it_is_seen(stage: Stage) -> None:
+    """A report, say: once, and while the job still goes on for everybody else."""
+    job_id = await stage.add()
+    await stage.scheduler.pump()
+    await stage.register(ref(job_id))
+    await stage.scheduler.pump()
+    assert stage.before_ends == []
+    await stage.finish(ref(job_id))
+    await stage.scheduler.pump()
+    await stage.scheduler.pump()
+    assert stage.before_ends == [(JobStatus.COMPLETED, JobStatus.IN_PROGRESS)]
 
 
 async def test_jobs_wait_their_turn(stage: Stage) -> None:
