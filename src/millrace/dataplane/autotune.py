@@ -43,7 +43,7 @@ PAYLOAD_WORTH = 3.0
 """The same for payloads: what they gain is foreseen, and trying them seldom costs anything."""
 FIRST_HOLD_SECONDS = 1.0
 """A refusal is first believed for so long: some are bursts."""
-SLOWER_HOLD_SECONDS = 30.0
+SLOWER_HOLD_SECONDS = 60.0
 """A payload size that was slower is believed to be for so long."""
 HARDLY_CHANCE = 0.6
 """A trial with less than this share of the base's rate is no better than a base that was measured badly."""
