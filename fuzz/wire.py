@@ -149,7 +149,7 @@ def manifests(data: bytes) -> None:
         assert "s3://shop/manifest" in str(exc)
         return
     assert len({entry.ref for entry in entries}) == len(entries)
-    assert all(entry.ref.bucket and entry.ref.key and entry.relative for entry in entries)
+    assert all(entry.ref.bucket and entry.ref.key for entry in entries)
 
 
 def options(data: bytes) -> None:

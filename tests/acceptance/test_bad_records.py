@@ -1,14 +1,15 @@
 """Jobs that forgive: bad records are found by halving, left out or replaced, and told of."""
 
+import asyncio
 import json
 
 import pytest
 from tests.acceptance.transform_rig import ECHO, ONE, Result, job, model, run_job, status
 from tests.framed import recordio, tfrecord
 
-from millrace.dataplane import Limits
+from millrace.dataplane import EffectiveSettings, Limits
 from millrace.jobs.transform import AssembleWith, BatchStrategy, DataProcessing, JoinSource, SplitType
-from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest
+from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
 
 LINES = {"split": SplitType.LINE, "max_concurrent_transforms": 3, "invocation_max_retries": 0}
 QUARANTINE = {"environment": {"MILLRACE_ON_ERROR": "quarantine"}}
@@ -187,3 +188,32 @@ async def test_framed_records_are_isolated_too(split: SplitType) -> None:
     result = await run_job(spec, behave, b"".join(map(framed, records)))
     assert result.output == b"".join(map(framed, (b"one", b"three", b"four")))
     assert [told["record"] for told in errors(result)] == [2]
+
+
+@pytest.mark.parametrize("on_error", ["skip", "quarantine"])
+async def test_an_object_fails_though_earlier_records_are_bad(on_error: str) -> None:
+    """A record that fits no payload fails its object, also if requests before it turn out bad after that."""
+    arrived = asyncio.Event()
+
+    async def refuse(request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        await arrived.wait()
+        return ModelReply(b"no", status=400)
+
+    async def wait_for_both(server: ModelServer) -> None:
+        await server.received(2)
+        arrived.set()
+
+    result = await run_job(
+        job(split=SplitType.LINE, strategy=BatchStrategy.MULTI_RECORD, environment={"MILLRACE_ON_ERROR": on_error}),
+        refuse,
+        b"a\n" * 5 + b"b\n" * 5 + b"c" * 11,
+        effective=EffectiveSettings(
+            max_concurrent_transforms=4, max_payload_bytes=10, strategy=BatchStrategy.MULTI_RECORD
+        ),
+        driver=wait_for_both,
+    )
+    [told] = result.outcome.failures
+    assert (told.record, told.offset) == (11, 20)
+    assert told.message == "Too much data for max payload size: it must be at most 10 bytes"

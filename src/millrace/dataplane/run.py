@@ -564,10 +564,11 @@ class _Run:
     def _send_part(self, lane: Lane, part: Payload) -> None:
         """Send a part of a payload whose bad records are being found."""
         self._counters.in_flight += 1
-        if lane.may_fail_at(part.index):
+        if self._wants_failure(lane, part):
             self._requests.send(lane, part, self._monotonic())
         else:
             self._drop_payload(part)
+            self._settle(lane)
 
     def _next_payload(self, lane: Lane) -> Payload | None:
         """Return the lane's next payload, ready to send; None if it has none, must be fed first, or failed."""
@@ -687,12 +688,20 @@ class _Run:
 
     def _refuse_answer(self, lane: Lane, payload: Payload, error: RecordError) -> None:
         """Take an answer that does not go with its records."""
-        if self._rules.isolates and lane.failure is None:
+        if not self._wants_failure(lane, payload):
+            self._drop_payload(payload)
+            self._settle(lane)
+            return
+        if self._rules.isolates:
             self._counters.in_flight -= 1
             self._isolator.take(lane, payload, "ClientError", str(error))
             return
         self._drop_payload(payload)
         self._fail_record(lane, payload.index, payload, error)
+
+    def _wants_failure(self, lane: Lane, payload: Payload) -> bool:
+        """Return whether the failure of a payload tells anything: bad records say nothing of an object that failed."""
+        return lane.failure is None or (not self._rules.isolates and lane.may_fail_at(payload.index))
 
     def _finish(self, lane: Lane, payload: Payload, answer: AnswerBody, size: int) -> None:
         """Put a result where it is written from, in its turn."""
@@ -740,8 +749,9 @@ class _Run:
         retry_after: float | None = None,
     ) -> None:
         payload.failed_attempts += 1
-        if not lane.may_fail_at(payload.index):
+        if not self._wants_failure(lane, payload):
             self._drop_payload(payload)
+            self._settle(lane)
             return
         if self._tuning is not None:
             self._tuning.failed(self._monotonic(), payload, failure)
@@ -813,6 +823,8 @@ class _Run:
     def _settle(self, lane: Lane) -> None:
         """Make a failure final once no earlier payload of its lane is under way."""
         if lane.settled or lane.failure is None or self._requests.may_show_failure(lane):
+            return
+        if any(waiting is lane and self._wants_failure(lane, part) for waiting, part in self._again):
             return
         lane.settled = True
         failure = lane.failure

@@ -65,6 +65,7 @@ def test_the_containers_wish_counts_up_to_the_timeout() -> None:
         (b" 7 ", 7.0),
         (b"soon", None),
         (b"-1", None),
+        (b"1 Oct 5 03333333333333333:2", None),
         (b"Wed, 01 Jan 2020 00:00:10 GMT", 10.0),
         (b"Wed, 01 Jan 2019 00:00:10 GMT", 0.0),
     ],
