@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace.commands.job_view import InstanceView, JobView
-from millrace.commands.progress_view import ObjectView, duration, short_name
+from millrace.commands.progress_view import ObjectView, duration, milliseconds, short_name
 
 __all__ = ["JobTable"]
 
@@ -111,7 +111,7 @@ def _object_row(entry: ObjectView) -> Sequence[str | Text]:
 
 
 def _latency(p50: float, p99: float) -> str:
-    return f"{p50:.3g}/{p99:.3g}" if p50 else ""
+    return f"{milliseconds(p50)}/{milliseconds(p99)}" if p50 else ""
 
 
 def _share(done: int, total: int) -> str:

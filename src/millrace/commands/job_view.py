@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from millrace.commands.progress_view import ObjectView, ProgressMeter, ProgressView
+from millrace.commands.progress_view import ObjectView, ProgressMeter, ProgressView, milliseconds
 from millrace.jobs.job import Job, JobKind, JobStatus
 from millrace.ports.jobs import AgentRecord
 from millrace.told import printable
@@ -202,7 +202,8 @@ def view_line(view: JobView) -> str:
         words.append(f"{received / 1e6:.2f} MB/s")
     if view.most("latency_p50_ms") and view.status is JobStatus.IN_PROGRESS:
         words.append(f"{view.total('in_flight')} in flight")
-        words.append(f"p50 {view.most('latency_p50_ms'):.3g} ms, p99 {view.most('latency_p99_ms'):.3g} ms")
+        p50, p99 = milliseconds(view.most("latency_p50_ms")), milliseconds(view.most("latency_p99_ms"))
+        words.append(f"p50 {p50} ms, p99 {p99} ms")
     if view.eta_seconds is not None:
         words.append(f"{view.eta_seconds:.0f} s left")
     if view.failure_reason:

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from millrace.commands.progress_view import ObjectView, ProgressView, duration, short_name
+from millrace.commands.progress_view import ObjectView, ProgressView, duration, milliseconds, short_name
 
 __all__ = ["ProgressTable", "object_rows"]
 
@@ -51,7 +51,11 @@ def progress_table(view: ProgressView) -> Table:
     )
     for row in object_rows(view.objects):
         table.add_row(*row, style="dim")
-    latency = f", p50 {view.latency_p50_ms:.3g} ms, p99 {view.latency_p99_ms:.3g} ms" if view.latency_p50_ms else ""
+    latency = (
+        f", p50 {milliseconds(view.latency_p50_ms)} ms, p99 {milliseconds(view.latency_p99_ms)} ms"
+        if view.latency_p50_ms
+        else ""
+    )
     retries = f", {view.retries} retries" if view.retries else ""
     table.caption = f"{view.in_flight} in flight{latency}{retries}"
     table.caption_justify = "left"

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ObjectView", "ProgressMeter", "ProgressView", "RateWindow", "duration", "progress_line", "short_name"]
+__all__ = [
+    "ObjectView",
+    "ProgressMeter",
+    "ProgressView",
+    "RateWindow",
+    "duration",
+    "milliseconds",
+    "progress_line",
+    "short_name",
+]
 
 WINDOW_SECONDS = 10.0
 """Rates are means over this long: short enough to show a change, long enough to be read."""
@@ -158,7 +167,7 @@ def progress_line(view: ProgressView) -> str:
         words.append(f"{view.bytes_per_second / 1e6:.2f} MB/s")
     words.append(f"{view.in_flight} in flight")
     if view.latency_p50_ms:
-        words.append(f"p50 {view.latency_p50_ms:.3g} ms, p99 {view.latency_p99_ms:.3g} ms")
+        words.append(f"p50 {milliseconds(view.latency_p50_ms)} ms, p99 {milliseconds(view.latency_p99_ms)} ms")
     if view.retries:
         words.append(f"{view.retries} retries")
     if view.eta_seconds is not None:
@@ -176,3 +185,8 @@ def duration(seconds: float) -> str:
 def short_name(key: str) -> str:
     """Return a key as a row of a table has room for it: of a long one the end, which tells parts apart."""
     return key if len(key) <= NAME_WIDTH else f"…{key[1 - NAME_WIDTH :]}"
+
+
+def milliseconds(latency: float) -> str:
+    """Return a latency with three digits, or with all those before the point."""
+    return f"{latency:,.0f}" if latency >= 100 else f"{latency:.3g}"

@@ -77,12 +77,16 @@ def _cards(report: Mapping[str, Any]) -> Iterable[str]:
         ("written", _size(sizes["out"]), ""),
         ("time", f"{report['seconds']:,.1f} s", ""),
         ("requests", f"{report['requests']['sent']:,}", f"{report['requests']['retries']:,} sent again"),
-        ("latency p50", f"{latency['p50']:,.3g} ms", f"p99 {latency['p99']:,.3g} ms"),
+        ("latency p50", f"{_milliseconds(latency['p50'])} ms", f"p99 {_milliseconds(latency['p99'])} ms"),
     )
     yield '<div class="cards">'
     for title, value, more in cards:
         yield f'<div class="card"><span class="dim">{title}</span><b>{value}</b><span class="dim">{more}</span></div>'
     yield "</div>"
+
+
+def _milliseconds(latency: float) -> str:
+    return f"{latency:,.0f}" if latency >= 100 else f"{latency:.3g}"
 
 
 def _size(count: float) -> str:
@@ -169,8 +173,8 @@ def _instances(instances: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             _size(entry["bytes_in"]),
             f"{entry['requests']:,}",
             f"{entry['retries']:,}",
-            f"{entry['p50_ms']:,.3g}",
-            f"{entry['p99_ms']:,.3g}",
+            _milliseconds(entry["p50_ms"]),
+            _milliseconds(entry["p99_ms"]),
         )
         for entry in instances
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from html import escape
 
-from millrace.commands.progress_view import ObjectView, ProgressView, duration
+from millrace.commands.progress_view import ObjectView, ProgressView, duration, milliseconds
 
 __all__ = ["handle_html"]
 
@@ -17,7 +17,7 @@ def handle_html(status: str, view: ProgressView, output: str) -> str:
         f"{view.in_flight} in flight",
     ]
     if view.latency_p50_ms:
-        facts.append(f"p50 {view.latency_p50_ms:.3g} ms, p99 {view.latency_p99_ms:.3g} ms")
+        facts.append(f"p50 {milliseconds(view.latency_p50_ms)} ms, p99 {milliseconds(view.latency_p99_ms)} ms")
     if view.objects_failed or view.records_failed:
         facts.append(f"{view.objects_failed:,} objects and {view.records_failed:,} records failed")
     if view.eta_seconds is not None and status == "InProgress":

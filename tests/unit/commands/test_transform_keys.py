@@ -21,8 +21,9 @@ def _environment(*words: str) -> dict[str, str]:
 
 
 def test_every_key_has_an_option() -> None:
-    """A report has a folder of its own to go to, and without a server there is no job to resume."""
-    assert {option.key for option in KEY_OPTIONS} == {*KEYS, *FORMAT_VARIABLES} - {REPORT, RESUME_FROM}
+    """A report has a folder of its own to go to; without a server there are neither jobs to resume nor instances."""
+    of_jobs = {REPORT, RESUME_FROM, "MILLRACE_RANGE_SPLIT", "MILLRACE_SCHEDULING"}
+    assert {option.key for option in KEY_OPTIONS} == {*KEYS, *FORMAT_VARIABLES} - of_jobs
 
 
 @pytest.mark.parametrize("option", [it for it in KEY_OPTIONS if it.choices], ids=lambda option: option.name)
