@@ -52,7 +52,7 @@ def progress_table(view: ProgressView) -> Table:
     for row in object_rows(view.objects):
         table.add_row(*row, style="dim")
     latency = (
-        f", p50 {milliseconds(view.latency_p50_ms)} ms, p99 {milliseconds(view.latency_p99_ms)} ms"
+        f", p50 {p50} ms, p99 {p99} ms"
         if view.latency_p50_ms
         else ""
     )
