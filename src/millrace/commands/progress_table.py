@@ -51,11 +51,8 @@ def progress_table(view: ProgressView) -> Table:
     )
     for row in object_rows(view.objects):
         table.add_row(*row, style="dim")
-    latency = (
-        f", p50 {p50} ms, p99 {p99} ms"
-        if view.latency_p50_ms
-        else ""
-    )
+    p50, p99 = milliseconds(view.latency_p50_ms), milliseconds(view.latency_p99_ms)
+    latency = f", p50 {p50} ms, p99 {p99} ms" if view.latency_p50_ms else ""
     retries = f", {view.retries} retries" if view.retries else ""
     table.caption = f"{view.in_flight} in flight{latency}{retries}"
     table.caption_justify = "left"
