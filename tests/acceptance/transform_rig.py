@@ -1,7 +1,7 @@
 """Run one transform instance over memory objects against a model stub on a real socket."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,9 @@ from millrace.dataplane import (
     wait_until_healthy,
 )
 from millrace.dataplane.checkpoints import Checkpoints
+from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.limits import Budget
+from millrace.dataplane.range_rules import cut_inputs
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec, transform_failure_reason
 from millrace.jobs.transform_options import JobOptions, job_options
 from millrace.names import ObjectPrefix
@@ -154,8 +156,11 @@ async def run_job(
     options: JobOptions | None = None,
     checkpoints: Checkpoints | None = None,
     scratch: Path | None = None,
+    resumed: Sequence[int] | None = None,
 ) -> Result:
     """Run one instance as the agent does: check, ping, ask, list, transform.
+
+    With `resumed` the journal is taken up first, as agents do; else `checkpoints` know what was found.
 
     `inputs` are the bytes of in/a.csv, or objects by key; `before` are objects that exist besides. `driver` runs
     beside the job, to move a manual clock, say.
@@ -175,12 +180,18 @@ async def run_job(
         await wait_until_healthy(server.address, window_seconds=60, clock=chosen_clock)
         async with Client(server.address) as client:
             settled = effective or await effective_settings(client, spec)
+        chosen = job_options(spec.environment) if options is None else options
         listed = await list_inputs(store, spec)
+        if checkpoints is not None:
+            listed = cut_inputs(listed, JobFormats(spec), chosen.range_bytes)
+        inputs_taken = assign(listed, instance, spec.instance_count, chosen.scheduling)
+        if resumed is not None and checkpoints is not None:
+            await checkpoints.take_up(inputs_taken, resumed)
         driving = asyncio.ensure_future(driver(server)) if driver else None
         try:
             outcome = await run_transform(
                 spec,
-                assign(listed, instance, spec.instance_count),
+                inputs_taken,
                 objects=store,
                 address=server.address,
                 effective=settled,
@@ -193,7 +204,7 @@ async def run_job(
                 job_start=job_start,
                 on_committed=committed.append,
                 budget=room,
-                options=job_options(spec.environment) if options is None else options,
+                options=chosen,
                 checkpoints=checkpoints,
                 scratch=scratch,
             )

@@ -27,8 +27,10 @@ from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.client import Client
 from millrace.dataplane.execution_parameters import container_environment, effective_settings
 from millrace.dataplane.failures import data_log_line
+from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.limits import Limits
-from millrace.dataplane.plan import InputObject, assign, list_inputs
+from millrace.dataplane.plan import InputObject, assign, count_objects, list_inputs
+from millrace.dataplane.range_rules import cut_inputs
 from millrace.dataplane.run import run_transform
 from millrace.errors import JobFailure
 from millrace.jobs.endpoint import ModelContainer
@@ -115,8 +117,9 @@ class TransformAgent:
         self._job_start = session.clock.now()
         await session.post(InstanceStarted(at=self._job_start, index=ref.index, attempt=ref.attempt))
         try:
-            inputs = assign(await list_inputs(self._backends.objects, self._spec), ref.index, self._spec.instance_count)
-            self._progress = Progress(objects_total=len(inputs), bytes_total=sum(entry.size for entry in inputs))
+            inputs = await self._plan()
+            total = count_objects(inputs)
+            self._progress = Progress(objects_total=total, bytes_total=sum(entry.size for entry in inputs))
             if not inputs:
                 return InstanceOutcome(progress=self._progress, stopped=session.stop.is_set())
             async with serve_model(
@@ -136,6 +139,13 @@ class TransformAgent:
             raise
         finally:
             self._data_log.flush()
+
+    async def _plan(self) -> list[InputObject]:
+        """Return the objects of this instance, and its ranges of objects that are cut."""
+        options, inputs = job_options(self._spec.environment), await list_inputs(self._backends.objects, self._spec)
+        if self._backends.journal is not None:  # else nobody could tell when all ranges are done
+            inputs = cut_inputs(inputs, JobFormats(self._spec), options.range_bytes)
+        return assign(inputs, self._session.ref.index, self._spec.instance_count, options.scheduling)
 
     async def _plan_containers(self) -> list[ContainerPlan]:
         return await plan_containers(
@@ -247,6 +257,8 @@ class TransformAgent:
             work=work_name(self._arn, self._created_at),
             earlier=[resumed.work for resumed in self._resumed],
             resumes=self._session.ref.attempt > 1 or bool(self._resumed),
+            job_id=self._session.ref.job_id,
+            instance=self._session.ref.index,
         )
         await checkpoints.take_up(inputs, [resumed.id for resumed in self._resumed])
         return checkpoints

@@ -214,8 +214,13 @@ class Lane:
         return payload.record - 1, payload.offset
 
     def place(self, record: int, offset: int) -> tuple[int, int]:
-        """Return the number and first byte in the object of a record that this attempt counts so."""
+        """Return the number and first byte in the object of a record that this attempt counts so.
+
+        In a range of an object, records are numbered from the range's first.
+        """
         record, offset = self.start.records + record, self.start_offset + offset
+        if self.reader.begin:  # a range: how many records stand before it, nobody knows
+            return record, self.reader.begin + offset
         return (record, offset) if self.header is None else self.header.place(record, offset)
 
     def drop(self) -> tuple[int, int]:

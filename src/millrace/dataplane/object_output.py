@@ -25,7 +25,7 @@ from millrace.ports.objects import (
     ResumableWriter,
 )
 
-__all__ = ["NoOutputBucket", "ObjectOutput"]
+__all__ = ["ERRORS_META", "NoOutputBucket", "ObjectOutput"]
 
 ERRORS_META = ObjectMeta(headers={"content-type": "application/jsonlines"})
 
@@ -136,10 +136,22 @@ class ObjectOutput:
 
     async def checkpoint(self, offset: int, counts: Counts) -> None:
         """Commit a part: all that was written, which is what `offset` bytes of the input gave. Raises LeaseLost."""
-        checkpoints = self._checkpoints
-        if checkpoints is None or self._writer is None or not self._in_parts:
+        if self._checkpoints is None or self._writer is None or not self._in_parts:
             return
         started = self._monotonic()
+        await self._save_part(offset, counts)
+        ended = self._monotonic()
+        pause, share = self._checkpoints.pause_seconds, self._checkpoints.share
+        self._next_at = ended + max(pause, (ended - started) / share)
+
+    async def keep(self, offset: int, counts: Counts) -> None:
+        """Commit all of a range that is done, and leave it to whoever joins the ranges; raises LeaseLost."""
+        await self.open()
+        await self._save_part(offset, counts, ended_at=self._reader.end)
+        await self.suspend()
+
+    async def _save_part(self, offset: int, counts: Counts, *, ended_at: int | None = None) -> None:
+        assert self._checkpoints is not None, "outputs in parts have a journal"
         writer, errors = cast(ResumableWriter, self._writer), cast("ResumableWriter | None", self._errors)
         position = Position(
             input_version=self._entry.version,
@@ -148,11 +160,11 @@ class ObjectOutput:
             output_bytes=await writer.checkpoint(),
             error_bytes=0 if errors is None else await errors.checkpoint(),
             counts=counts,
+            began_at=self._reader.begin,
+            ended_at=ended_at,
         )
-        await checkpoints.save(self._entry, position)
+        await self._checkpoints.save(self._entry, position)
         self._part = position
-        ended = self._monotonic()
-        self._next_at = ended + max(checkpoints.pause_seconds, (ended - started) / checkpoints.share)
 
     async def commit(self, counts: Counts, *, empty: bool = False) -> None:
         """Make the output visible, and before it what tells of bad records; not to be cancelled.
@@ -216,6 +228,8 @@ class ObjectOutput:
     async def _open_output(self, at: int) -> ObjectWriter:
         reader, formats, keeps = self._reader, self._formats, None
         draft = self._draft
+        if self._entry.range is not None and self._entry.range.index:  # what an output begins with is the first's
+            return await self._open(self._entry.output, self._meta, draft, at)
         if formats.writes_tables or (formats.converts and self._in_parts):
             keeps = self._kept_text / (draft or secrets.token_hex(8))
             draft = ""

@@ -1,14 +1,24 @@
-"""Read the records of one input object, from any place of it, and count what was read of it as it is stored."""
+"""Read the records of one input object, or of a range of it, and count what was read of it as it is stored."""
 
 from collections.abc import AsyncGenerator
 
-from millrace.dataplane.formats.header import HeaderLine
+from millrace.dataplane.formats.header import HEADER_BYTES, HeaderLine
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters
+from millrace.dataplane.ranges import record_start
+from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectStore
+from millrace.told import shortened
 
-__all__ = ["ObjectReader"]
+__all__ = ["ObjectChanged", "ObjectReader"]
+
+
+class ObjectChanged(Exception):
+    """An object was written to while several instances read ranges of it."""
+
+    def __init__(self, ref: ObjectRef) -> None:
+        super().__init__(f"{shortened(str(ref))} was written to while ranges of it were transformed")
 
 
 class ObjectReader:
@@ -32,11 +42,32 @@ class ObjectReader:
         self.header: HeaderLine | None = formats.header()
         self.etag = entry.version or None
         """That of the version that is read, None if unknown."""
+        self.begin = 0
+        self.end: int | None = None
+        """The bytes of the object that are read: all of them, or once it is located those of the range's records."""
 
     @property
     def bytes_read(self) -> int:
         """Stored bytes that were read so far."""
         return self._counted
+
+    async def locate(self) -> None:
+        """Find where the records of a range begin and end in their object."""
+        part = self._entry.range
+        if part is not None and self.end is None:
+            ref, size = self._entry.ref, part.object_size
+            self.begin = await record_start(self._objects, ref, part.start, size=size)
+            self.end = max(self.begin, await record_start(self._objects, ref, part.end, size=size))
+
+    async def check_unchanged(self) -> None:
+        """Raise ObjectChanged unless the object of a range still is what was listed; so it was when it was read."""
+        if self._entry.range is not None and (await self._objects.get(self._entry.ref)).etag != self._entry.version:
+            raise ObjectChanged(self._entry.ref)
+
+    def skip(self, begin: int, end: int) -> None:
+        """Take note that a range, which lies there, need not be read."""
+        self.begin, self.end = begin, end
+        self._count(end - begin)
 
     def chunks(self, start: int = 0, *, whole: bool = False) -> AsyncGenerator[bytes, None]:
         """Return the bytes of the object's records from `start` on, in chunks of at most `chunk_bytes`.
@@ -58,7 +89,14 @@ class ObjectReader:
 
     async def _stored(self, start: int) -> AsyncGenerator[bytes, None]:
         self._count(start)
-        stream = self._objects.read(self._entry.ref, start=start)
+        length = None
+        if self.end is not None:
+            length = self.end - self.begin - start
+            if length <= 0:
+                return
+            if self.header is not None and self.begin:
+                yield await self._header_line()
+        stream = self._objects.read(self._entry.ref, start=self.begin + start, length=length)
         end = start
         try:
             async for chunk in stream:
@@ -69,6 +107,12 @@ class ObjectReader:
             close = getattr(stream, "aclose", None)
             if close is not None:
                 await close()
+
+    async def _header_line(self) -> bytes:
+        """Return the object's first line, for a range behind it; only the beginning if it is too long for a header."""
+        end = await record_start(self._objects, self._entry.ref, 1, size=self.begin)
+        length = min(end, HEADER_BYTES + 1)
+        return b"".join([chunk async for chunk in self._objects.read(self._entry.ref, length=length)])
 
     def _note_version(self, info: ObjectInfo) -> None:
         self.etag = info.etag

@@ -88,6 +88,7 @@ class Rules:
             and self.processing is None
             and not self.isolates
             and autotune is None
+            and options.range_bytes is None
             and not (self.splits and effective.strategy is BatchStrategy.SINGLE_RECORD)
         )
         """Whether objects are streamed through whole, and nothing of them is held."""

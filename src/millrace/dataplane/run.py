@@ -34,6 +34,7 @@ from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.failures import data_log_line, failure_lines, select_failures
 from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.isolating import Isolator
+from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget, Limits
 from millrace.dataplane.object_failures import (
@@ -48,10 +49,10 @@ from millrace.dataplane.object_failures import (
 from millrace.dataplane.object_output import NoOutputBucket, ObjectOutput
 from millrace.dataplane.open_objects import open_objects
 from millrace.dataplane.payload import Payload, PayloadTooLarge, UnusableRecord
-from millrace.dataplane.plan import InputObject
+from millrace.dataplane.plan import InputObject, count_objects
 from millrace.dataplane.processing import RecordError
 from millrace.dataplane.progress import Counters
-from millrace.dataplane.reading import ObjectReader
+from millrace.dataplane.reading import ObjectChanged, ObjectReader
 from millrace.dataplane.requests import Requests
 from millrace.dataplane.retry import (
     AttemptFailure,
@@ -80,7 +81,7 @@ __all__ = ["run_transform"]
 
 PRODUCT_LIMIT_BYTES = 100 * MIB
 
-_UNREADABLE = (NoSuchKey, NoSuchBucket, *UNREADABLE)
+_UNREADABLE = (NoSuchKey, NoSuchBucket, ObjectChanged, *UNREADABLE)
 """What is the input's own fault; other errors of the store end the run."""
 
 
@@ -192,7 +193,7 @@ class _Run:
         self._budget = budget
         self._scratch = scratch
 
-        self._counters = Counters(objects_total=len(inputs), bytes_total=sum(entry.size for entry in inputs))
+        self._counters = Counters(objects_total=count_objects(inputs), bytes_total=sum(entry.size for entry in inputs))
         self._latency = self._counters.latency
         self._lanes: set[Lane] = set()
         self._forming: deque[Lane] = deque()
@@ -234,7 +235,17 @@ class _Run:
         self._commits = Commits(
             counters=self._counters, guard=commit_guard, is_over=self._is_over, on_committed=on_committed
         )
-        self._writing = Writing(rules, self, requests=self._requests, commits=self._commits, counters=self._counters)
+        self._joining = Joining(
+            rules, objects=objects, checkpoints=checkpoints, commits=self._commits, clock=clock, inputs=inputs
+        )
+        self._writing = Writing(
+            rules,
+            self,
+            requests=self._requests,
+            commits=self._commits,
+            counters=self._counters,
+            joining=self._joining,
+        )
         self._streaming = Streaming(
             rules,
             self,
@@ -393,6 +404,12 @@ class _Run:
     async def _is_done(self, entry: InputObject) -> bool:
         """Return whether an earlier attempt has made the output of this very object; then it counts as done."""
         assert self._checkpoints is not None, "asked only of work that is taken up"
+        if entry.range is not None:
+            counts = await self._joining.take_up(entry)
+            if counts is not None:
+                self._counters.bytes_in += entry.size
+                self._counters.count(counts)
+            return counts is not None
         try:
             origin = Origin.decode((await self._objects.get(entry.output)).meta.origin)
         except (NoSuchKey, NoSuchBucket):
@@ -421,10 +438,15 @@ class _Run:
             return
         if position is not None:
             lane.start, lane.start_offset = position.counts, position.offset
-            self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: going on at byte {position.offset}")
+            at = position.began_at + position.offset
+            self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: going on at byte {at}")
         self._forming.append(lane)
         self.spawn(self._writing.write_object(lane))
-        await self._read_split_object(lane)
+        if position is not None and position.ended_at is not None:
+            lane.reader.skip(position.began_at, position.ended_at)
+            self._end_of_object(lane)
+        else:
+            await self._read_split_object(lane)
 
     def _reservation(self, entry: InputObject) -> int:
         """Return the room that must be there before an object is opened."""
@@ -474,6 +496,7 @@ class _Run:
     async def _read_split_object(self, lane: Lane) -> None:
         chunk_bytes = self._limits.chunk_bytes
         try:
+            await lane.reader.locate()
             async with aclosing(lane.reader.chunks(lane.start_offset)) as chunks:
                 while True:
                     while not self._may_read(lane, chunk_bytes):
@@ -489,9 +512,14 @@ class _Run:
                     lane.former.feed(chunk)
                     lane.starved = False
                     self.pump()
+            await lane.reader.check_unchanged()
         except _UNREADABLE as exc:
             self.fail(lane, lane.next_index, reading_told(lane, exc, splits=True))
             return
+        self._end_of_object(lane)
+
+    def _end_of_object(self, lane: Lane) -> None:
+        """Take note that all of an object was read."""
         lane.former.finish()
         lane.ended = True
         self.pump()

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.formats.options import FORMAT_VARIABLES
 from millrace.dataplane.jsonpath import Format, InvalidFilter, format_of, parse_filter
+from millrace.dataplane.range_rules import check_ranges
 from millrace.dataplane.split import FRAMINGS
 from millrace.errors import ValidationError
 from millrace.jobs.transform import (
@@ -72,8 +73,7 @@ def _check_options(spec: TransformSpec) -> None:
                 f"Environment.{name} is no variable of transform jobs; those that begin with {OPTION_PREFIX} are "
                 f"[{', '.join(sorted(OPTIONS))}].{hint}"
             )
-    job_options(spec.environment)
-    JobFormats(spec)
+    check_ranges(spec, JobFormats(spec), job_options(spec.environment).range_bytes)
 
 
 def _check_payload(spec: TransformSpec) -> None:

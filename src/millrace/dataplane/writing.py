@@ -6,7 +6,9 @@ from functools import partial
 from typing import Protocol
 
 from millrace.dataplane.assemble import assemble
+from millrace.dataplane.counts import Counts
 from millrace.dataplane.formats.unreadable import UNREADABLE
+from millrace.dataplane.joining import Joining, Unjoinable
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.long_body import BufferPool
 from millrace.dataplane.object_failures import Told, full_disk_told, reading_told, writing_told
@@ -71,6 +73,13 @@ class Commits:
 
     async def make(self, lane: Lane, commit: Callable[[], Awaitable[object]]) -> bool:
         """Make an output visible; False if the run was over before."""
+        if not await self.keep(commit):
+            return False
+        self.count(lane.input)
+        return True
+
+    async def keep(self, commit: Callable[[], Awaitable[object]]) -> bool:
+        """Commit what is not visible as yet; False if the run was over before."""
         await self._guard()
         if self._is_over():
             return False
@@ -81,9 +90,12 @@ class Commits:
             await commit()
         finally:
             self.tasks.discard(task)
-        self._counters.objects_done += 1
-        self.tell(lane.input)
         return True
+
+    def count(self, entry: InputObject) -> None:
+        """Count and tell of an input that has its output."""
+        self._counters.objects_done += 1
+        self.tell(entry)
 
     def tell(self, entry: InputObject) -> None:
         """Tell of an input that has its output."""
@@ -102,7 +114,9 @@ class Writing:
         requests: Requests,
         commits: Commits,
         counters: Counters,
+        joining: Joining,
     ) -> None:
+        self._joining = joining
         self._rules = rules
         self._owner = owner
         self._requests = requests
@@ -186,7 +200,20 @@ class Writing:
                 f"{counts.ok} ok, {counts.failed} failed and {counts.filtered} filtered of "
                 f"{lane.start.records + records})"
             )
+        if lane.input.range is not None:
+            await self._commit_range(lane, counts)
+            return
         await self._commits.make(lane, partial(lane.output.commit, counts, empty=self._has_no_output(lane)))
+
+    async def _commit_range(self, lane: Lane, counts: Counts) -> None:
+        """Commit a range, and make the object's output if it was the last one."""
+        if not await self._commits.keep(partial(lane.output.keep, lane.start_offset + lane.taken()[1], counts)):
+            return
+        try:
+            await self._joining.join(lane)
+        except Unjoinable as exc:
+            self._owner.fail(lane, 0, writing_told(lane, exc.label, str(exc)))
+            self._owner.pump()
 
     def _has_no_output(self, lane: Lane) -> bool:
         """Return whether an object that is one record has none because that is bad."""

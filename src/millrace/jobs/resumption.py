@@ -6,7 +6,7 @@ from millrace.errors import ValidationError
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import JobStatus, ResumedJob, TransformJob
 from millrace.jobs.transform import TransformSpec
-from millrace.jobs.transform_options import MAX_FAILED_RECORDS, REPORT, RESUME_FROM
+from millrace.jobs.transform_options import MAX_FAILED_RECORDS, REPORT, RESUME_FROM, SCHEDULING
 from millrace.told import printable, shortened
 
 __all__ = ["check_resumption", "resumed_jobs"]
@@ -15,7 +15,7 @@ MEMBER = f"Environment.{RESUME_FROM}"
 
 _RESUMABLE = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.COMPLETED)
 
-_FREE_VARIABLES = frozenset({RESUME_FROM, MAX_FAILED_RECORDS, REPORT})
+_FREE_VARIABLES = frozenset({RESUME_FROM, MAX_FAILED_RECORDS, REPORT, SCHEDULING})
 """Variables that decide nothing about the bytes of an output."""
 
 _OWN_VARIABLES = "MILLRACE_"

@@ -11,18 +11,24 @@ from typing import TypeVar
 
 from millrace.errors import ValidationError
 
-__all__ = ["KEYS", "Autotune", "FailuresAllowed", "JobOptions", "OnError", "job_options"]
+__all__ = ["KEYS", "Autotune", "FailuresAllowed", "JobOptions", "OnError", "Scheduling", "job_options"]
 
 ON_ERROR = "MILLRACE_ON_ERROR"
 MAX_FAILED_RECORDS = "MILLRACE_MAX_FAILED_RECORDS"
 STRICT_COUNTS = "MILLRACE_STRICT_COUNTS"
 AUTOTUNE = "MILLRACE_AUTOTUNE"
+RANGE_SPLIT = "MILLRACE_RANGE_SPLIT"
 REPORT = "MILLRACE_REPORT"
 RESUME_FROM = "MILLRACE_RESUME_FROM"
+SCHEDULING = "MILLRACE_SCHEDULING"
 
-KEYS = (ON_ERROR, MAX_FAILED_RECORDS, STRICT_COUNTS, AUTOTUNE, REPORT, RESUME_FROM)
+KEYS = (ON_ERROR, MAX_FAILED_RECORDS, STRICT_COUNTS, AUTOTUNE, RANGE_SPLIT, REPORT, RESUME_FROM, SCHEDULING)
+
+RANGE_MEGABYTES = 64
+"""Longest range of an object, where the job does not say: a few seconds of work for most models."""
 
 _ALLOWED = re.compile(r"(\d{1,15})|(\d{1,3}(?:\.\d{1,6})?)%")
+_MEGABYTES = re.compile(r"[1-9]\d{0,5}")
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _YES_OR_NO = {"true": True, "false": False}
@@ -44,6 +50,15 @@ class Autotune(StrEnum):
 
     OFF = "off"
     THROUGHPUT = "throughput"
+
+
+class Scheduling(StrEnum):
+    """Which instance takes which objects."""
+
+    BALANCED = "balanced"
+    """The largest objects first, each to the instance with the least to do."""
+    MODULO = "modulo"
+    """Object number i, in key order, to instance i mod InstanceCount."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,8 +85,11 @@ class JobOptions:
     failures_allowed: FailuresAllowed | None = None
     strict_counts: bool = False
     autotune: Autotune = Autotune.OFF
+    range_bytes: int | None = None
+    """Longer objects are cut into ranges of at most so many bytes; None if none are."""
     report: bool = False
     resume_from: str | None = None
+    scheduling: Scheduling = Scheduling.BALANCED
 
 
 def job_options(environment: Mapping[str, str]) -> JobOptions:
@@ -85,8 +103,10 @@ def job_options(environment: Mapping[str, str]) -> JobOptions:
         failures_allowed=_failures_allowed(environment.get(MAX_FAILED_RECORDS)),
         strict_counts=_flag(environment, STRICT_COUNTS),
         autotune=_one_of(Autotune, environment, AUTOTUNE, Autotune.OFF),
+        range_bytes=_range_bytes(environment.get(RANGE_SPLIT)),
         report=_flag(environment, REPORT),
         resume_from=_job_name(environment.get(RESUME_FROM)),
+        scheduling=_one_of(Scheduling, environment, SCHEDULING, Scheduling.BALANCED),
     )
     if options.failures_allowed is not None and options.on_error is OnError.FAIL:
         raise ValidationError(
@@ -109,6 +129,16 @@ def _flag(environment: Mapping[str, str], key: str) -> bool:
     if text not in _YES_OR_NO:
         raise _refused(key, '"true" or "false"', text)
     return _YES_OR_NO[text]
+
+
+def _range_bytes(text: str | None) -> int | None:
+    if text is None or text == "false":
+        return None
+    if text == "true":
+        return RANGE_MEGABYTES << 20
+    if not _MEGABYTES.fullmatch(text):
+        raise _refused(RANGE_SPLIT, '"true", "false", or the length of a range in MB, 1 to 999999', text)
+    return int(text) << 20
 
 
 def _failures_allowed(text: str | None) -> FailuresAllowed | None:

@@ -1,11 +1,21 @@
 """Tests of listing, naming, manifests and assignment."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millrace.dataplane.manifest import parse_manifest
-from millrace.dataplane.plan import InputObject, assign, check_manifest, has_input, list_inputs
+from millrace.dataplane.plan import (
+    OBJECT_COST_BYTES,
+    InputObject,
+    assign,
+    check_manifest,
+    has_input,
+    list_inputs,
+)
 from millrace.errors import ClientFailure
-from millrace.jobs.transform import SourceType, TransformSpec
+from millrace.jobs.transform import MIB, SourceType, TransformSpec
+from millrace.jobs.transform_options import Scheduling
 from millrace.names import ObjectPrefix, ObjectRef
 from millrace.testing.objects import MemoryObjects
 
@@ -46,11 +56,44 @@ async def test_a_missing_bucket_is_named() -> None:
         await list_inputs(MemoryObjects(), spec("in"))
 
 
-def test_instances_take_every_nth_object() -> None:
+def sized(*sizes: int) -> list[InputObject]:
+    """Return inputs of these sizes, in key order."""
+    return [
+        InputObject(ref=ObjectRef("b", f"{n:04}"), size=size, output=ObjectRef("b", f"{n:04}.out"))
+        for n, size in enumerate(sizes)
+    ]
+
+
+def test_instances_take_every_nth_object_where_they_are_asked_to() -> None:
     """Keys are dealt out in turn; every object goes to exactly one instance."""
-    inputs = [InputObject(ref=ObjectRef("b", str(n)), size=n, output=ObjectRef("b", f"{n}.out")) for n in range(7)]
-    shares = [assign(inputs, index, 3) for index in range(3)]
+    shares = [assign(sized(*range(7)), index, 3, Scheduling.MODULO) for index in range(3)]
     assert [[entry.size for entry in share] for share in shares] == [[0, 3, 6], [1, 4], [2, 5]]
+
+
+def test_objects_of_one_size_are_dealt_out_in_turn() -> None:
+    """Balanced shares are then the same, however many objects there are, and however small they are."""
+    for size in (0, 7, 10**12):
+        inputs = sized(*[size] * 7)
+        for index in range(3):
+            assert assign(inputs, index, 3) == assign(inputs, index, 3, Scheduling.MODULO)
+
+
+def test_large_objects_go_to_different_instances() -> None:
+    """The largest first, each to whoever has the least to do; within an instance they stay in key order."""
+    shares = [assign(sized(60 * MIB, MIB, MIB, 61 * MIB, MIB, 30 * MIB, MIB), index, 3) for index in range(3)]
+    assert [[entry.size // MIB for entry in share] for share in shares] == [[61], [60], [1, 1, 1, 30, 1]]
+
+
+@given(st.lists(st.integers(0, 2**40)), st.integers(1, 100), st.sampled_from(Scheduling))
+def test_every_object_is_taken_once(sizes: list[int], count: int, scheduling: Scheduling) -> None:
+    """Whatever the sizes are; and the busiest instance has at most an object more to do than the average."""
+    inputs = sized(*sizes)
+    shares = [assign(inputs, index, count, scheduling) for index in range(count)]
+    assert sorted(entry.ref.key for share in shares for entry in share) == [entry.ref.key for entry in inputs]
+    assert all(share == sorted(share, key=lambda entry: entry.ref.key) for share in shares)
+    if sizes and scheduling is Scheduling.BALANCED:
+        loads = [sum(entry.size + OBJECT_COST_BYTES for entry in share) for share in shares]
+        assert max(loads) <= sum(loads) / count + max(sizes) + OBJECT_COST_BYTES
 
 
 async def test_whether_there_is_input_is_told_cheaply() -> None:
