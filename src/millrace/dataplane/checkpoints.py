@@ -12,7 +12,7 @@ so that all of them cost at most a given share of the job, however slow the disk
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import orjson
 
@@ -55,9 +55,7 @@ class Origin:
     joined_by: str = ""
 
     def encode(self) -> str:
-        counts = self.counts  # `asdict` copies deeply: it took a tenth of all that a small object costs
-        members = {"ok": counts.ok, "failed": counts.failed, "filtered": counts.filtered}
-        return orjson.dumps({"work": self.work, "input_version": self.input_version, "counts": members}).decode()
+        return orjson.dumps(self).decode()  # it knows dataclasses; `asdict` copies deeply, a tenth of a small object
 
     @classmethod
     def decode(cls, text: str) -> "Origin | None":
@@ -150,7 +148,7 @@ class Checkpoints:
 
     async def save(self, entry: InputObject, position: Position) -> None:
         """Commit a part; raises LeaseLost."""
-        await self.journal.save({_key(entry): orjson.dumps(asdict(position))})
+        await self.journal.save({_key(entry): orjson.dumps(position)})
 
     async def forget(self, entry: InputObject) -> None:
         """Forget the parts of an object whose output is complete or thrown away; raises LeaseLost."""

@@ -75,7 +75,10 @@ class ObjectReader:
         `start` counts from behind a header; `whole` has a header that is repeated stand before them.
         """
         self._read = 0
-        return self._formats.chunks(
+        formats = self._formats
+        if self.header is None and not formats.reads_tables and formats.codec(self._entry.ref.key) is None:
+            return self._stored(start)  # nothing is decoded or left out: fewer frames for each of many small objects
+        return formats.chunks(
             self._objects,
             self._entry.ref,
             self._stored,
