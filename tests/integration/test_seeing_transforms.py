@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import os
+import pty
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,28 +35,16 @@ class Place:
         (path / "in" / "a.csv").write_text("1,2\n3,4\n")
         (path / "in" / "sub" / "b.csv").write_text("5,6\n")
 
+    def words(self, *options: str) -> list[str]:
+        """Return the words of a `millrace transform`."""
+        words = [word for name, value in CSV.items() for word in (f"--{name.replace('_', '-')}", value)]
+        for option, name in (("--data-dir", "data"), ("--model", "model"), ("--input", "in"), ("--output", "out")):
+            words += [option, str(self.path / name)]
+        return [sys.executable, "-m", "millrace", "transform", "--image", "brought:latest", *words, *options]
+
     def command(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run `millrace transform`."""
-        words = [
-            "--split-type",
-            "Line",
-            "--assemble-with",
-            "Line",
-            "--content-type",
-            "text/csv",
-            "--accept",
-            "text/csv",
-        ]
-        places = {"--data-dir": "data", "--model": "model", "--input": "in", "--output": "out"}
-        for option, name in places.items():
-            words += [option, str(self.path / name)]
-        return subprocess.run(
-            [sys.executable, "-m", "millrace", "transform", "--image", "brought:latest", *words, *options],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return subprocess.run(self.words(*options), capture_output=True, text=True, timeout=120, check=False)
 
     def start(self, **options: Any) -> TransformHandle:
         """Run `millrace.transform`."""
@@ -99,6 +90,33 @@ def test_one_record_is_tried(place: Place) -> None:
     assert refused.returncode == 1
     assert "< status 400" in refused.stdout
     assert "the model says no" in refused.stdout
+
+
+def test_bars_are_drawn_on_a_terminal(place: Place) -> None:
+    """In total and for objects in work; the summary follows."""
+    gate = place.path / "gate"
+    terminal, ours = pty.openpty()
+    running = subprocess.Popen(
+        place.words("--env", "MODE=rowsum", "--env", f"WAIT_FOR={gate}"),
+        env={**os.environ, "COLUMNS": "120", "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=ours,
+        text=True,
+    )
+    os.close(ours)
+    drawn = b""
+    while b"sub/b.csv" not in drawn:  # in work, as its model does not answer yet
+        drawn += os.read(terminal, 65536)
+    gate.touch()
+    with suppress(OSError):  # the terminal's other end is closed
+        while chunk := os.read(terminal, 65536):
+            drawn += chunk
+    os.close(terminal)
+    summary, _ = running.communicate(timeout=60)
+    assert running.returncode == 0
+    assert b"0/2 objects" in drawn
+    assert b"in flight" in drawn
+    assert "2 of 2 objects, 3 records" in summary
 
 
 def test_a_transform_is_reported(place: Place) -> None:

@@ -105,11 +105,12 @@ def test_a_job_without_outcomes_has_a_report() -> None:
     assert "tuning" not in document
 
 
-def test_secrets_are_named_without_their_value() -> None:
-    """Reports are handed on."""
-    report = _report(_outcome(), API_KEY="sesame", MODE="fast")
-    assert report.settings["Environment"] == {"API_KEY": "(not shown)", "MODE": "fast"}
+def test_variables_of_the_container_are_named_without_their_values() -> None:
+    """They may hold secrets, and reports are handed on."""
+    report = _report(_outcome(), DATABASE="postgresql://me:sesame@db", MILLRACE_ON_ERROR="skip")
+    assert report.settings["Environment"] == {"DATABASE": "(not shown)", "MILLRACE_ON_ERROR": "skip"}
     assert b"sesame" not in report.to_json()
+    assert "sesame" not in report.to_html()
 
 
 def test_the_curve_of_tuning_is_told_and_drawn() -> None:
@@ -137,7 +138,7 @@ class _Elements(HTMLParser):
 
 def test_the_page_needs_nothing_else_and_escapes_everything() -> None:
     """Keys, answers and reasons are strangers' text; nothing is loaded and nothing runs."""
-    page = _report(_outcome(), MODE=HOSTILE).to_html()
+    page = _report(_outcome(), MILLRACE_X=HOSTILE).to_html()
     elements = _Elements()
     elements.feed(page)
     assert elements.open == []
