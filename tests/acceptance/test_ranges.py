@@ -14,7 +14,16 @@ from tests.acceptance.transform_rig import ECHO, Result, job, run_job
 
 from millrace.dataplane import EffectiveSettings, Limits
 from millrace.dataplane.checkpoints import Checkpoints
-from millrace.jobs.transform import AssembleWith, BatchStrategy, DataProcessing, JoinSource, SplitType, TransformSpec
+from millrace.errors import LeaseLost
+from millrace.jobs.transform import (
+    AssembleWith,
+    BatchStrategy,
+    DataProcessing,
+    JoinSource,
+    SplitType,
+    TransformSpec,
+    transform_failure_reason,
+)
 from millrace.jobs.transform_options import JobOptions, OnError
 from millrace.ports.jobs import InstanceRef
 from millrace.testing.journal import MemoryJournals
@@ -214,3 +223,168 @@ async def test_instances_share_an_object(name: str) -> None:
 
 def _whole(chosen: dict[str, Any]) -> JobOptions:
     return JobOptions(on_error=chosen["options"].on_error) if "options" in chosen else JobOptions()
+
+
+class Deaths:
+    """A guard that lets commits pass until one of them is the last thing that its process does."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    async def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise LeaseLost("killed")
+
+
+@pytest.mark.parametrize("commits", range(1, 12))
+async def test_a_crash_before_any_commit_changes_nothing(commits: int) -> None:
+    """Be it that of a range, of what tells of bad records, or of the output: who takes the work up finishes it."""
+    data = lines(60, bad=(4, 40))
+    rig = Rig(options=JobOptions(range_bytes=200, on_error=OnError.QUARANTINE))
+    rig.objects.add("s3://b/in/a.csv", data)
+    deaths = Deaths(commits)
+    results = []
+    for index in range(3):
+        try:
+            results.append(await rig.run(index, refuse_bad, guard=deaths))
+        except LeaseLost:
+            rig.objects.drafts.kill_writers()
+            results.append(await rig.run(index, refuse_bad))
+    good = b"".join(line for line in data.splitlines(keepends=True) if b"BAD" not in line)
+    assert rig.objects.data(OUTPUT) == good
+    assert [orjson.loads(line)["input"] for line in rig.objects.data(ERRORS).splitlines()] == ["BAD4\n", "BAD40\n"]
+    assert totals(results) == (1, 1, 0, 58, 2, 0)
+    assert not rig.objects.drafts.kept
+    again = [await rig.run(index, refuse_bad) for index in range(3)]
+    assert totals(again) == (1, 1, 0, 58, 2, 0), "a job whose server did not hear of its end counts the same"
+    assert not any(result.outcome.progress.requests for result in again)
+    assert [len(result.committed) for result in again] == [0, 0, 1], "and tells of the object once"
+
+
+@pytest.mark.parametrize("requests", [1, 5, 12, 20, 33])
+@pytest.mark.parametrize("strategy", BatchStrategy)
+async def test_a_range_is_gone_on_with(requests: int, strategy: BatchStrategy) -> None:
+    """What was committed of it is not invoked again, and payloads begin where they would have."""
+    data = lines(120)
+    undisturbed = Rig(count=1, strategy=strategy, options=JobOptions(range_bytes=400))
+    undisturbed.objects.add("s3://b/in/a.csv", data)
+    expected = Counter(_bodies(await undisturbed.run(0)))
+
+    rig = Rig(strategy=strategy, options=JobOptions(range_bytes=400))
+    rig.objects.add("s3://b/in/a.csv", data)
+    left, stop = requests, asyncio.Event()
+
+    async def dying(request: ModelRequest) -> ModelReply:
+        nonlocal left
+        if request.path == "/invocations":
+            left -= 1
+            if left <= 0:
+                stop.set()
+                await asyncio.Event().wait()
+        return await ECHO(request)
+
+    first = await rig.run(0, dying, stop=stop)
+    results = [await rig.run(index) for index in (2, 1, 0)]
+    assert rig.objects.data(OUTPUT) == data
+    done = Counter(body for result in results for body in _bodies(result))
+    assert not expected - (done + Counter(_bodies(first))), "each payload is that of an undisturbed run"
+    assert not (done + Counter(_bodies(first))).keys() - expected.keys()
+    assert totals(results) == (1, 1, 0, 120, 0, 0)
+
+
+def _bodies(result: Result) -> list[bytes]:
+    return [request.body for request in result.server.requests if request.path == "/invocations"]
+
+
+async def test_another_number_of_instances_goes_on_with_ranges() -> None:
+    """Where an object is cut depends on its size alone: a job that resumes another one finds what that has done."""
+    data = lines(90, bad=(70,))
+    rig = Rig(count=3, options=JobOptions(range_bytes=150))
+    rig.objects.add("s3://b/in/a.csv", data)
+    failed = [await rig.run(index, refuse_bad) for index in range(3)]
+    assert not rig.objects.keys("b", "out/")
+    reason = transform_failure_reason([result.outcome for result in failed])
+    assert reason is not None
+    assert "1 of 1 object failed; first: in/a.csv, record " in reason
+    assert f" at byte {data.index(b'BAD')}: " in reason, "the byte is the object's own"
+
+    resuming = Rig(
+        objects=rig.objects,
+        journals=rig.journals,
+        count=2,
+        options=JobOptions(range_bytes=150),
+        work="job 2",
+        job_id=2,
+        resumed=[(1, "job 1")],
+    )
+    results = [await resuming.run(index) for index in range(2)]
+    assert rig.objects.data(OUTPUT) == data
+    assert totals(results) == (1, 1, 0, 90, 0, 0)
+    assert sum(result.outcome.progress.requests for result in results) < 30, "only the range that failed is done again"
+
+
+async def test_ranges_that_fail_are_one_object_that_fails() -> None:
+    """However many of them do; the first in the object is told."""
+    data = lines(90, bad=(3, 40, 70, 88))
+    rig = Rig(options=JobOptions(range_bytes=150))
+    rig.objects.add("s3://b/in/a.csv", data)
+    rig.objects.add("s3://b/in/b.csv", b"1\n")
+    outcomes = [(await rig.run(index, refuse_bad)).outcome for index in (2, 0, 1)]
+    reason = transform_failure_reason(outcomes)
+    assert reason is not None
+    assert "1 of 2 objects failed; first: in/a.csv, record 4 at byte " in reason
+
+
+async def test_an_object_that_changes_meanwhile_has_no_output() -> None:
+    """Ranges of two versions are never joined, whenever the new one came."""
+    rig = Rig(options=JobOptions(range_bytes=100))
+    rig.objects.add("s3://b/in/a.csv", lines(60))
+    before = await rig.run(0)
+    rig.objects.add("s3://b/in/a.csv", lines(60).replace(b"y", b"n"))
+    after = [await rig.run(index) for index in (1, 2)]
+    assert not before.failed
+    assert not rig.objects.keys("b", "out/")
+    reason = transform_failure_reason([result.outcome for result in (before, *after)])
+    assert reason is not None
+    assert "s3://b/in/a.csv was written to while ranges of it were transformed" in reason
+
+
+async def test_a_change_while_a_range_is_read_is_found() -> None:
+    """The range is not committed as one of the version that was listed."""
+    rig = Rig(count=1, options=JobOptions(range_bytes=1000))
+    rig.objects.add("s3://b/in/a.csv", lines(120))
+
+    async def writing(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations" and request.body.startswith(b"50,"):
+            rig.objects.add("s3://b/in/a.csv", lines(120).replace(b"y", b"n"))
+        return await ECHO(request)
+
+    result = await rig.run(0, writing)
+    assert "was written to while ranges of it were transformed" in result.reason
+    assert not rig.objects.keys("b", "out/")
+
+
+async def test_what_has_gone_of_a_range_is_told() -> None:
+    """And a job that resumes this one does that range again."""
+    data = lines(60)
+    rig = Rig(options=JobOptions(range_bytes=200))
+    rig.objects.add("s3://b/in/a.csv", data)
+    for index in (0, 1):
+        await rig.run(index)
+    del rig.objects.drafts.kept[next(place for place, kept in rig.objects.drafts.kept.items() if kept)]
+    last = await rig.run(2)
+    assert last.reason.startswith("InternalServerError: ")
+    assert "what a range of s3://b/in/a.csv gave is no longer there" in last.reason
+    resuming = Rig(
+        objects=rig.objects,
+        journals=rig.journals,
+        options=JobOptions(range_bytes=200),
+        work="job 2",
+        job_id=2,
+        resumed=[(1, "job 1")],
+    )
+    results = [await resuming.run(index) for index in range(3)]
+    assert rig.objects.data(OUTPUT) == data
+    assert totals(results) == (1, 1, 0, 60, 0, 0)
+    assert not rig.objects.drafts.kept

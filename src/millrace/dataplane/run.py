@@ -20,6 +20,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from millrace.dataplane.limits import Budget, Limits
 from millrace.dataplane.object_failures import (
     Told,
     attempt_told,
+    full_disk_told,
     over_told,
     reading_told,
     record_told,
@@ -432,8 +434,13 @@ class _Run:
         """Go on where an earlier attempt was, if there was one, and read the object."""
         try:
             position = await lane.output.begin()
-        except NoOutputBucket as exc:
-            self.fail(lane, 0, writing_told(lane, "ClientError", str(exc)))
+        except (NoOutputBucket, OSError) as exc:
+            await lane.output.suspend()
+            if isinstance(exc, NoOutputBucket):
+                told = writing_told(lane, "ClientError", str(exc))
+            else:
+                told = full_disk_told(lane, exc)
+            self.fail(lane, 0, told)
             self.close_lane(lane)
             return
         if position is not None:
@@ -546,8 +553,8 @@ class _Run:
                         raise PayloadTooLarge(1, 0)
         except (*_UNREADABLE, PayloadTooLarge) as exc:
             trouble = exc
-        self._budget.take(lane.former.buffered)
-        self.give_back(reserved)
+        self._budget.take(lane.former.buffered - reserved)  # never both: they are the same bytes
+        self.give_back(0)
         if isinstance(trouble, PayloadTooLarge):
             self._fail_unusable(lane, trouble)
         elif trouble is not None:
@@ -863,7 +870,7 @@ class _Run:
                 f"{lane.input.ref.bucket}/{lane.input.ref.key}: first record of the failing payload: "
                 f"{failure.record}, at byte {failure.offset}"
             )
-        self._failures.append(failure)
+        self._failures.append(failure if lane.input.range is None else replace(failure, is_range=True))
         self._failure_count += 1
         self._counters.objects_failed += 1
         if len(self._failures) > 4 * self._limits.failures_kept + 16:

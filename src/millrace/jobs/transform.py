@@ -222,6 +222,8 @@ class ObjectFailure:
     offset: int | None = None
     status: int | None = None
     answer: str | None = None
+    is_range: bool = False
+    """Whether that happened in a range of the object, of which others may fail too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -280,8 +282,10 @@ def transform_failure_reason(outcomes: Sequence[InstanceOutcome], allowed: Failu
     if not failures:
         return _too_many_bad_records(outcomes, allowed)
     count = sum(max(outcome.failure_count, len(outcome.failures)) for outcome in outcomes)
+    ranges = [failure.key for failure in failures if failure.is_range]
+    count -= len(ranges) - len(set(ranges))
     total = sum(outcome.progress.objects_total for outcome in outcomes)
-    first = min(failures, key=lambda failure: (FAILURE_PRECEDENCE.index(failure.label), failure.key.encode()))
+    first = min(failures, key=lambda it: (FAILURE_PRECEDENCE.index(it.label), it.key.encode(), it.offset or 0))
     key = shortened(first.key)
     place = key if first.record is None else f"{key}, record {first.record} at byte {first.offset}"
     text = (
