@@ -49,8 +49,8 @@ FULL, RESUMED = "undisturbed", "after the kill"
 CPU = "CPU s"
 SHARE = 1.03
 RESUMED_SHARE = 0.55
-CRASH_RECORDS = 900_000
-DELAY_MS = 15
+CRASH_RECORDS = 700_000
+DELAY_MS = 60
 """What the container takes for a payload of 1 MB."""
 
 IMAGE, NAME = "bench-slow-echo:1", "slow-echo"
