@@ -92,6 +92,9 @@ MANY: Mapping[str, Any] = {"strategy": "MultiRecord", "records": 40, "record_byt
 
 REFUSE = {"REFUSE": "BAD"}
 
+RANGES = {"MILLRACE_RANGE_SPLIT": "1"}
+"""Objects are cut into ranges of 1 MiB: three or four of each."""
+
 CASES = (
     Case(name="single"),
     Case(name="plain", output={"Accept": "text/csv"}),
@@ -113,6 +116,13 @@ CASES = (
     ),
     Case(name="zstd-out", environment={"MILLRACE_OUTPUT_COMPRESSION": "zstd"}),
     Case(name="gzip-out-many", environment={"MILLRACE_OUTPUT_COMPRESSION": "gzip"}, **MANY),
+    Case(name="ranges", environment=RANGES, records=30, record_bytes=100_000, sleep=0.05),
+    Case(name="ranges-many", environment=RANGES, **MANY),
+    Case(
+        name="ranges-quarantine",
+        environment={"MILLRACE_ON_ERROR": "quarantine", **RANGES, **REFUSE},
+        **{**MANY, "sleep": 0.02},
+    ),
     Case(
         name="header",
         environment={"MILLRACE_CSV_HEADER": "skip", "MILLRACE_CSV_RECORDS": "rfc4180"},

@@ -58,8 +58,8 @@ class Run:
     asked: Path
     instances: int
     kills: list[str] = field(default_factory=list)
-    committed: list[tuple[int, Mapping[str, int], frozenset[str]]] = field(default_factory=list)
-    """At each kill: lines in the journal of requests, the byte that parts reached by object, and finished objects."""
+    committed: list[tuple[int, Mapping[str, list[tuple[int, int]]], frozenset[str]]] = field(default_factory=list)
+    """At each kill: lines in the journal of requests, the bytes that parts cover by object, and finished objects."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.case.name}, {self.instances} instances) after {', '.join(self.kills) or 'nothing'}"
@@ -273,10 +273,13 @@ class Crashes:
         finished = frozenset(path.name.partition(".")[0] for path in self._finished(run))
         nobody = InstanceRef(job_id=job.id, index=0, attempt=0)
         journal = SqlJournal(self._database, nobody, agent_id="", clock=SystemClock())
-        reached: dict[str, int] = {}
+        reached: dict[str, list[tuple[int, int]]] = {}
         for entries in self._runner.run(journal.load_of(job.id)).values():
             for output, text in entries.items():
-                reached[output.rpartition("/")[2].partition(".")[0]] = orjson.loads(text)["offset"]
+                entry = orjson.loads(text)
+                name = output.partition("#")[0].rpartition("/")[2].partition(".")[0]  # behind "#" of ranges
+                begin = entry["began_at"]
+                reached.setdefault(name, []).append((begin, begin + entry["offset"]))
         run.committed.append((len(run.asked.read_bytes().splitlines()), reached, finished))
 
     def _finished(self, run: Run) -> list[Path]:
@@ -308,7 +311,8 @@ class Crashes:
                 offset = offsets[name][record]
                 told = f"{run}: request {number} holds record {record} of {name}, at byte {offset}"
                 assert name not in finished, f"{told}; its output was finished at request {count}"
-                assert offset >= reached.get(name, 0), f"{told}; {reached[name]} were committed at request {count}"
+                again = [span for span in reached.get(name, ()) if span[0] <= offset < span[1]]
+                assert not again, f"{told}; {again} were committed at request {count}"
         self.asked += len(lines)
         self.repeated += len(lines) - len({line.split(b" ", 1)[1] for line in lines})
 

@@ -1,0 +1,114 @@
+"""Transform jobs whose instances share one object, through boto3."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.integration.platform import Platform
+
+MODEL = Path(__file__).parents[1] / "programs" / "slow_model.py"
+ROWS = b"".join(b"%d,%s\n" % (number, b"y" * (number % 300)) for number in range(25_000))
+"""3.8 MB."""
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A server with an image that gives bodies back; one object lies in the bucket."""
+    platform = Platform(tmp_path_factory.mktemp("ranges"))
+    with (platform.settings.data_dir / "host-images.toml").open("a") as file:
+        file.write(f'[[image]]\nmatch = "echo:*"\ncommand = ["{sys.executable}", "{MODEL}"]\n')
+    platform.start()
+    platform.put("s3://shop/large/rows.csv", ROWS)
+    platform.model("echo", "echo:latest")
+    yield platform
+    assert platform.stop() == 0
+
+
+def job(platform: Platform, folder: Path, name: str, *, instances: int, **environment: str) -> dict[str, Any]:
+    """Run a job over the object to its end."""
+    variables = {"FRAMED": "1", "SLEEP": "0.02", "JOURNAL": str(folder / name), **environment}
+    platform.transform(
+        name,
+        "echo",
+        "s3://shop/large/",
+        Environment=variables,
+        MaxPayloadInMB=1,
+        BatchStrategy="MultiRecord",
+        TransformOutput={"S3OutputPath": f"s3://shop/{name}"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": instances},
+    )
+    return platform.ended_transform(name)
+
+
+def test_three_instances_share_one_object(platform: Platform, tmp_path: Path) -> None:
+    """Each has a model of its own that gets a part of the records; there is one output, in order."""
+    ended = job(platform, tmp_path, "shared", instances=3, MILLRACE_RANGE_SPLIT="1")
+    assert ended["TransformJobStatus"] == "Completed", ended
+    assert platform.keys("s3://shop/shared/") == ["shared/rows.csv.out"]
+    assert platform.get("s3://shop/shared/rows.csv.out") == ROWS
+    asked = [line.split() for line in (tmp_path / "shared").read_text().splitlines()]
+    assert len({process for process, *_ in asked}) == 3
+    assert sum(int(records) for _, records, _ in asked) == ROWS.count(b"\n")
+    assert not list((platform.settings.objects_dir / ".millrace").glob("*/drafts/*"))
+
+
+def test_one_instance_sends_what_several_do(platform: Platform, tmp_path: Path) -> None:
+    """Where an object is cut does not depend on how many instances there are, so mini-batches don't either."""
+    sent = {}
+    for count in (1, 2):
+        job(platform, tmp_path, f"cut-for-{count}", instances=count, MILLRACE_RANGE_SPLIT="1")
+        lines = (tmp_path / f"cut-for-{count}").read_text().splitlines()
+        sent[count] = sorted(line.split()[1:] for line in lines)
+    assert sent[1] == sent[2]
+
+
+def test_an_object_that_is_not_longer_than_a_range_is_not_cut(platform: Platform, tmp_path: Path) -> None:
+    """One instance has it, whatever is asked for."""
+    assert (
+        job(platform, tmp_path, "whole", instances=2, MILLRACE_RANGE_SPLIT="true")["TransformJobStatus"] == "Completed"
+    )
+    asked = (tmp_path / "whole").read_text().splitlines()
+    assert len({line.split()[0] for line in asked}) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "members", "told"),
+    [
+        (
+            {"MILLRACE_RANGE_SPLIT": "0"},
+            {},
+            'or the length of a range in MB, 1 to 999999. Got "0"',
+        ),
+        ({"MILLRACE_RANGE_SPLIT": "yes"}, {}, 'Got "yes" instead.'),
+        ({"MILLRACE_SCHEDULING": "random"}, {}, r"must be one of [balanced, modulo]. Got "),
+        ({"MILLRACE_RANGE_SPLIT": "true"}, {"SplitType": "None"}, 'SplitType to be "Line"'),
+        ({"MILLRACE_RANGE_SPLIT": "true"}, {"SplitType": "RecordIO"}, 'Got "RecordIO" instead.'),
+        ({"MILLRACE_RANGE_SPLIT": "8"}, {"CompressionType": "Gzip"}, 'CompressionType to be "None"'),
+        (
+            {"MILLRACE_RANGE_SPLIT": "true", "MILLRACE_CSV_RECORDS": "rfc4180"},
+            {},
+            'Environment.MILLRACE_RANGE_SPLIT requires MILLRACE_CSV_RECORDS to be "lines": ranges are cut',
+        ),
+        ({"MILLRACE_RANGE_SPLIT": "true", "MILLRACE_INPUT_COMPRESSION": "zstd"}, {}, "to be absent"),
+        ({"MILLRACE_RANGE_SPLIT": "true", "MILLRACE_OUTPUT_COMPRESSION": "gzip"}, {}, "MILLRACE_OUTPUT_COMPRESSION"),
+    ],
+)
+def test_jobs_that_cannot_be_cut_are_refused(
+    platform: Platform, environment: dict[str, str], members: dict[str, str], told: str
+) -> None:
+    """When they are created, with what stands against it."""
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://shop/large/"}}
+    with pytest.raises(ClientError) as caught:
+        platform.transform(
+            "refused",
+            "echo",
+            "s3://shop/large/",
+            Environment=environment,
+            TransformInput={"DataSource": source, "ContentType": "text/csv", "SplitType": "Line", **members},
+        )
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert told in caught.value.response["Error"]["Message"]
