@@ -22,6 +22,7 @@ CASES = (
     "object_store",
     "single_record",
     "multi_record",
+    "small_objects",
     "autotune",
     "memory",
     "pca_predict",
