@@ -276,6 +276,8 @@ class Crashes:
         reached: dict[str, list[tuple[int, int]]] = {}
         for entries in self._runner.run(journal.load_of(job.id)).values():
             for output, text in entries.items():
+                if output.startswith("#"):  # what the instance has listed
+                    continue
                 entry = orjson.loads(text)
                 name = output.partition("#")[0].rpartition("/")[2].partition(".")[0]  # behind "#" of ranges
                 begin = entry["began_at"]

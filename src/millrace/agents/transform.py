@@ -29,6 +29,7 @@ from millrace.dataplane.execution_parameters import container_environment, effec
 from millrace.dataplane.failures import data_log_line
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.limits import Limits
+from millrace.dataplane.listing import agree, listing_digest
 from millrace.dataplane.plan import InputObject, assign, count_objects, list_inputs
 from millrace.dataplane.range_rules import cut_inputs
 from millrace.dataplane.run import run_transform
@@ -145,7 +146,11 @@ class TransformAgent:
         options, inputs = job_options(self._spec.environment), await list_inputs(self._backends.objects, self._spec)
         if self._backends.journal is not None:  # else nobody could tell when all ranges are done
             inputs = cut_inputs(inputs, JobFormats(self._spec), options.range_bytes)
-        return assign(inputs, self._session.ref.index, self._spec.instance_count, options.scheduling)
+        ref, count, created_at = self._session.ref, self._spec.instance_count, self._created_at
+        if self._backends.journal is not None and count > 1:
+            digest = await asyncio.to_thread(listing_digest, inputs, created_at)
+            await agree(self._backends.journal, ref.job_id, digest)
+        return assign(inputs, ref.index, count, options.scheduling, created_at=created_at)
 
     async def _plan_containers(self) -> list[ContainerPlan]:
         return await plan_containers(

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from heapq import heapreplace
 from typing import NamedTuple
+from zlib import crc32
 
 from millrace.dataplane.manifest import parse_manifest
 from millrace.dataplane.ranges import InputRange
@@ -23,6 +25,7 @@ __all__ = [
     "check_manifest",
     "count_objects",
     "has_input",
+    "is_late",
     "list_inputs",
     "name_outputs",
     "output_of",
@@ -56,6 +59,7 @@ class InputObject:
     refused: str | None = None
     version: str = ""
     range: InputRange | None = None
+    modified_at: datetime | None = None
 
 
 def output_of(output: ObjectPrefix, relative: str) -> ObjectRef:
@@ -68,12 +72,13 @@ def output_of(output: ObjectPrefix, relative: str) -> ObjectRef:
 
 
 class Found(NamedTuple):
-    """An object of the input: its size, its name relative to the prefix, and its ETag, "" if unknown."""
+    """An object of the input: size, name relative to the prefix, ETag ("" if unknown) and when it was written."""
 
     ref: ObjectRef
     size: int
     relative: str
     version: str = ""
+    modified_at: datetime | None = None
 
 
 def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObject]:
@@ -102,7 +107,14 @@ def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObje
 def _input_object(found: Found, output: ObjectRef) -> InputObject:
     length = len(output.key.encode())
     refused = f"the key of its output must have at most 1,024 bytes, got {length}" if length > 1024 else None
-    return InputObject(ref=found.ref, size=found.size, output=output, refused=refused, version=found.version)
+    return InputObject(
+        ref=found.ref,
+        size=found.size,
+        output=output,
+        refused=refused,
+        version=found.version,
+        modified_at=found.modified_at,
+    )
 
 
 def count_objects(inputs: Sequence[InputObject]) -> int:
@@ -111,9 +123,17 @@ def count_objects(inputs: Sequence[InputObject]) -> int:
 
 
 def assign(
-    inputs: Sequence[InputObject], index: int, count: int, scheduling: Scheduling = Scheduling.BALANCED
+    inputs: Sequence[InputObject],
+    index: int,
+    count: int,
+    scheduling: Scheduling = Scheduling.BALANCED,
+    *,
+    created_at: datetime | None = None,
 ) -> list[InputObject]:
     """Return what instance `index` of `count` takes, in key order: a function of the inputs, the same everywhere.
+
+    What was written after the job was created, at `created_at`, goes by its key alone: not all instances may have
+    listed it, and it must not shift who takes what else.
 
     Balanced means the largest first, each to the instance with the least to do, the first of those; inputs of one size
     are so dealt out in turn.
@@ -123,16 +143,39 @@ def assign(
         R. L. Graham, "Bounds on Multiprocessing Timing Anomalies", SIAM J. Appl. Math. 17 (1969): the largest first
         needs at most 4/3 of the best time.
     """
-    if count == 1 or scheduling is Scheduling.MODULO:
-        return list(inputs[index::count])
+    if count == 1:
+        return list(inputs)
+    settled = [number for number, entry in enumerate(inputs) if not is_late(entry, created_at)]
+    taken = settled[index::count] if scheduling is Scheduling.MODULO else _balanced(inputs, settled, index, count)
+    if len(settled) < len(inputs):
+        taken += [
+            number
+            for number, entry in enumerate(inputs)
+            if is_late(entry, created_at) and _place_of(entry) % count == index
+        ]
+        taken.sort()
+    return [inputs[number] for number in taken]
+
+
+def is_late(entry: InputObject, created_at: datetime | None) -> bool:
+    """Return whether an object was written after the job was created, so that an instance may have missed it."""
+    return created_at is not None and entry.modified_at is not None and entry.modified_at >= created_at
+
+
+def _place_of(entry: InputObject) -> int:
+    """Return a number that follows from an object's key, and is the next one for its next range."""
+    return crc32(str(entry.ref).encode()) + (0 if entry.range is None else entry.range.index)
+
+
+def _balanced(inputs: Sequence[InputObject], chosen: Sequence[int], index: int, count: int) -> list[int]:
     loads = [(0, instance) for instance in range(count)]
     taken = []
-    for number in sorted(range(len(inputs)), key=lambda number: (-inputs[number].size, number)):
+    for number in sorted(chosen, key=lambda number: (-inputs[number].size, number)):
         load, instance = loads[0]
         heapreplace(loads, (load + inputs[number].size + OBJECT_COST_BYTES, instance))
         if instance == index:
             taken.append(number)
-    return [inputs[number] for number in sorted(taken)]
+    return sorted(taken)
 
 
 async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputObject]:
@@ -154,7 +197,13 @@ async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputOb
                 spec.source.bucket, prefix=spec.source.prefix, after=after, limit=LIST_PAGE
             )
             found += [
-                Found(entry.ref, entry.size, relative_key(spec.source.prefix, entry.ref.key), entry.etag)
+                Found(
+                    entry.ref,
+                    entry.size,
+                    relative_key(spec.source.prefix, entry.ref.key),
+                    entry.etag,
+                    entry.modified_at,
+                )
                 for entry in page.objects
                 if (entry.size or not entry.ref.key.endswith("/")) and not is_report(entry.ref.key)
             ]
@@ -223,4 +272,4 @@ async def _look_up(objects: ObjectStore, ref: ObjectRef, relative: str) -> Found
         info = await objects.get(ref)
     except (NoSuchBucket, NoSuchKey):
         return Found(ref, 0, relative)
-    return Found(ref, info.size, relative, info.etag)
+    return Found(ref, info.size, relative, info.etag, info.modified_at)
