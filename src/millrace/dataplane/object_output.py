@@ -89,6 +89,7 @@ class ObjectOutput:
                 await self._discard(draft)
             return None
         draft, self._draft = self._draft, position.draft
+        self._part = position  # it stays, whatever else the store raises
         try:
             self._writer = await self._open_output(position.output_bytes)
             if position.error_bytes:
@@ -98,11 +99,10 @@ class ObjectOutput:
                 draft = f"{draft}-{secrets.token_hex(4)}"
             if self._writer is not None:
                 await self._writer.abort()
-            self._writer, self._draft = None, draft
+            self._writer, self._draft, self._part = None, draft, None
             if position.draft != draft:
                 await self._discard(position.draft)
             return None
-        self._part = position
         return position
 
     async def open(self) -> None:

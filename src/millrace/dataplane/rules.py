@@ -89,6 +89,7 @@ class Rules:
             and not self.isolates
             and autotune is None
             and options.range_bytes is None
+            and self.counts_rows is None
             and not (self.splits and effective.strategy is BatchStrategy.SINGLE_RECORD)
         )
         """Whether objects are streamed through whole, and nothing of them is held."""

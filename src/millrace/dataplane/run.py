@@ -19,7 +19,7 @@ often as if nothing had failed, later ones no more.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -326,6 +326,9 @@ class _Run:
             task.cancel()
         while self._tasks:  # a commit under way is waited for: it must be either done or not done
             await asyncio.wait(set(self._tasks))
+        async with AsyncExitStack() as outputs:
+            for lane in self._lanes:  # whose writers were cancelled before they began
+                outputs.push_async_callback(lane.output.suspend)
         self._counters.in_flight = 0
 
     async def _watch_stop(self) -> None:

@@ -163,6 +163,8 @@ class _Connection(asyncio.Protocol):
 
     def end(self, end: End) -> None:
         """Do to the connection what is to become of it."""
+        if self.transport.is_closing():
+            return
         if end is End.RESET:
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

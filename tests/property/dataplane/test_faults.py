@@ -1,0 +1,143 @@
+"""Laws of jobs whose model and store misbehave: order, no loss, no duplicates, bounded memory, nothing left behind."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.property.dataplane.faults_rig import Job, Play, Record
+
+from millrace.jobs.transform import AssembleWith, BatchStrategy, SplitType
+from millrace.jobs.transform_options import OnError
+from millrace.testing.faults import Fault
+from millrace.testing.faulty_objects import Step, Trouble, disk_full, input_output_error
+
+SOME = settings(
+    max_examples=int(os.environ.get("MILLRACE_TEST_EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+"""More are played by `make faults`."""
+
+
+@st.composite
+def jobs(draw: st.DrawFn, *, checkpoints: bool | None = None) -> Job:
+    """Any job, with tiny bounds."""
+    split = draw(st.sampled_from(list(SplitType)))
+    joins = split is SplitType.LINE and draw(st.booleans())
+    on_error = draw(st.sampled_from(list(OnError)))
+    payload_bytes = 10_000 if split is SplitType.NONE else draw(st.sampled_from([60, 100, 300]))
+    checkpoints = draw(st.booleans()) if checkpoints is None else checkpoints
+    return Job(
+        split=split,
+        strategy=draw(st.sampled_from(list(BatchStrategy))),
+        assemble_with=draw(st.sampled_from(list(AssembleWith))),
+        joins=joins,
+        on_error=on_error,
+        strict=draw(st.booleans()),
+        gzip=draw(st.integers(0, 5)) == 0,
+        payload_bytes=draw(st.sampled_from([payload_bytes, payload_bytes, 0])),
+        concurrency=draw(st.integers(1, 5)),
+        retries=draw(st.integers(0, 3)),
+        inflight_bytes=draw(st.sampled_from([200, 400, 2000])),
+        chunk_bytes=draw(st.sampled_from([16, 64, 200])),
+        answers_held=draw(st.integers(1, 20)),
+        objects_open=draw(st.integers(1, 3)),
+        checkpoints=checkpoints,
+        autotune=not checkpoints and draw(st.booleans()),
+    )
+
+
+records = st.lists(
+    st.builds(Record, size=st.integers(8, 70), bad=st.sampled_from([False] * 8 + [True])), min_size=0, max_size=25
+)
+objects = st.lists(records, min_size=1, max_size=3)
+chunk_sizes = st.lists(st.integers(0, 80), min_size=1, max_size=4).filter(any)
+turns = st.lists(st.integers(0, 12), min_size=1, max_size=7)
+
+
+steps = st.tuples(st.sampled_from(list(Step)), st.integers(0, 20))
+
+
+def scripts(job: Job, *unwanted: Fault) -> st.SearchStrategy[list[Fault]]:
+    """Faults of a model; silence is not for jobs that are streamed, whose time-outs the loop's own clock tells."""
+    among = [fault for fault in Fault if fault not in unwanted and not (job.streams and fault is Fault.SILENCE)]
+    return st.lists(st.one_of(st.just(Fault.NOTHING), st.sampled_from(among)), max_size=40)
+
+
+@SOME
+@given(data=st.data(), job=jobs(), objects=objects, chunk_sizes=chunk_sizes, turns=turns)
+async def test_faults_of_a_model_lose_and_double_nothing(
+    data: st.DataObject, job: Job, objects: list[list[Record]], chunk_sizes: list[int], turns: list[int]
+) -> None:
+    """Whatever the model does, each output is what it answered, in order; what fails names its first bad record."""
+    play = Play(job, objects, data.draw(scripts(job)), chunk_sizes=chunk_sizes, turns=turns)
+    play.check(await play.run())
+
+
+@SOME
+@given(
+    data=st.data(),
+    job=jobs(checkpoints=True),
+    objects=objects,
+    chunk_sizes=chunk_sizes,
+    turns=turns,
+    stops=st.lists(st.integers(0, 30), max_size=4),
+)
+async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
+    data: st.DataObject,
+    job: Job,
+    objects: list[list[Record]],
+    chunk_sizes: list[int],
+    turns: list[int],
+    stops: list[int],
+) -> None:
+    """Whatever step of the store fails, and wherever the job is stopped, whoever takes it up completes each output."""
+    troubles: dict[tuple[Step, int], Trouble] = {}
+    for step, number in data.draw(st.lists(steps, max_size=5)):
+        kinds = [input_output_error] if step is Step.READ else [disk_full, input_output_error]
+        troubles[step, number] = data.draw(st.sampled_from(kinds))
+    script = data.draw(scripts(job, Fault.DROPPED_UNREAD))
+    play = Play(job, objects, script, chunk_sizes=chunk_sizes, turns=turns, stops=stops, troubles=troubles)
+    play.check(await play.run())
+
+
+RECORDS = [[Record(size=20) for _ in range(30)]]
+
+
+async def test_a_full_disk_fails_an_object_that_is_taken_up() -> None:
+    """Whoever finds no room to go on with an output fails its object, and leaves what is there to the next attempt."""
+    job = Job(checkpoints=True, concurrency=1, payload_bytes=60)
+    play = Play(job, RECORDS, stops=[5], troubles={(Step.OPEN, 1): disk_full})
+    outcome = await play.run()
+    play.check(outcome)
+    assert len(play.lives) == 3
+    assert sum("going on at byte" in line for line in play.log) == 1
+    assert outcome.progress.requests < 10
+
+
+async def test_an_output_is_let_go_of_by_a_job_that_is_stopped_at_once() -> None:
+    """A job that is stopped before it has done anything holds no draft of an output."""
+    play = Play(Job(checkpoints=True, concurrency=1, payload_bytes=60), RECORDS, stops=[5, 0])
+    play.check(await play.run())
+    assert len(play.lives) == 3
+
+
+async def test_errors_of_the_store_while_an_output_is_taken_up_lose_no_part() -> None:
+    """If the side file of bad records cannot be opened, what is committed of the output stays."""
+    job = Job(checkpoints=True, concurrency=1, payload_bytes=60, on_error=OnError.QUARANTINE)
+    records = [[Record(size=20, bad=at == 1) for at in range(30)]]
+    play = Play(job, records, stops=[14], troubles={(Step.OPEN, 3): input_output_error})
+    outcome = await play.run()
+    play.check(outcome)
+    assert len(play.lives) == 3
+    assert sum("going on at byte" in line for line in play.log) == 1
+
+
+@pytest.mark.parametrize("payload_bytes", [0, 100])
+async def test_rows_are_counted_however_long_a_payload_may_be(payload_bytes: int) -> None:
+    """MILLRACE_STRICT_COUNTS holds for payloads without a limit too."""
+    play = Play(Job(strict=True, payload_bytes=payload_bytes), RECORDS, [Fault.FEW_ROWS])
+    outcome = await play.run()
+    play.check(outcome)
+    assert "MILLRACE_STRICT_COUNTS" in outcome.failures[0].message
