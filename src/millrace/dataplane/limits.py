@@ -29,8 +29,10 @@ class Limits:
     """Failed objects that the outcome tells about in full."""
     answer_snippet_chars: int = 500
     """Characters of a failing answer that are kept for messages."""
-    curve_points: int = 64
+    curve_points: int = 256
     """Measurements of the autotuner that the outcome tells."""
+    payloads_resting: int = 64
+    """Payloads of a tuned job that back off without a slot; with more, no new ones are sent."""
     tick_seconds: float = 0.25
     """Time between two looks at request deadlines, and between two progress reports."""
 

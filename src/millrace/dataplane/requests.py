@@ -6,6 +6,7 @@ all connections finds late requests, cheaper than a timer for each.
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
@@ -90,6 +91,10 @@ class Requests:
         self.idle: list[Connection] = []
         self.aside: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
         """Payloads on no connection: their tasks connect, or back off. Whoever removes an entry answers for it."""
+        self.resting = 0
+        """Payloads aside that hold no slot: they back off, or wait for a slot afterwards."""
+        self.due: deque[asyncio.Future[None]] = deque()
+        """Turns of payloads whose back-off is over, in that order."""
         self.pool = BufferPool(rules.limits.inflight_bytes)
         self.arriving = ArrivingAnswers(
             budget,
@@ -165,9 +170,34 @@ class Requests:
         self._send_on(connection, lane, payload, self._monotonic())
 
     async def _back_off(self, lane: Lane, payload: Payload, delay: float) -> None:
-        await self._clock.sleep(delay)
+        if self._rules.autotune is None:
+            await self._clock.sleep(delay)
+        else:
+            await self._rest(delay)
         if self.aside.pop(_current_task(), None) is not None:
             self.send(lane, payload, self._monotonic())
+
+    async def _rest(self, delay: float) -> None:
+        """Back off without a slot, then wait for one: fewer requests are asked for now, and those are to be served."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.resting += 1
+        try:
+            await self._clock.sleep(delay)
+            self.due.append(turn)
+            self._owner.pump()
+            await turn
+        finally:
+            if not turn.done() or turn.cancelled():
+                self.resting -= 1
+
+    def give_turns(self, count: int) -> None:
+        """Give that many free slots to the first payloads whose back-off is over."""
+        while self.due and count > 0:
+            turn = self.due.popleft()
+            if not turn.done():
+                self.resting -= 1
+                turn.set_result(None)
+                count -= 1
 
     # -- no answer
 

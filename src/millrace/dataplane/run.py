@@ -203,9 +203,7 @@ class _Run:
         self._concurrency = rules.effective.max_concurrent_transforms
         self._tuning: Tuning | None = None
         if rules.autotune is not None:
-            self._tuning = Tuning(
-                rules.autotune, in_flight=lambda: self._counters.in_flight, remaining_bytes=self._remaining_bytes
-            )
+            self._tuning = Tuning(rules.autotune, in_flight=self._count_sent, remaining_bytes=self._remaining_bytes)
             self._concurrency = self._tuning.concurrency
         self._outstanding = 0
         """Payloads that were formed and whose results are not written."""
@@ -346,6 +344,9 @@ class _Run:
             if self._checkpoints is not None:
                 self.flush()  # what is written can be committed in a part
             self._on_progress(self._snapshot())
+
+    def _count_sent(self) -> int:
+        return self._counters.in_flight - self._requests.resting
 
     def _remaining_bytes(self) -> int | None:
         """Return how much of the input is in no payload yet; None where stored bytes don't tell."""
@@ -575,12 +576,18 @@ class _Run:
         """Form and send payloads as long as requests may be sent; `now` spares the inner loop a look at the clock."""
         counters, budget, forming, again = self._counters, self._budget, self._forming, self._again
         prepares = self._rules.processing is not None
-        while (forming or again) and counters.in_flight < self._concurrency:
+        requests = self._requests
+        if requests.due:
+            requests.give_turns(self._concurrency + requests.resting - counters.in_flight)
+        most = self._concurrency + requests.resting
+        while (forming or again) and counters.in_flight < most:
             if again:
                 self._send_part(*again.popleft())
                 continue
             if counters.in_flight and (budget.held > budget.limit or self._outstanding >= self._limits.answers_held):
                 self.flush()
+                return
+            if requests.resting > self._limits.payloads_resting:
                 return
             lane = forming[0]
             ready = lane.former.ready
@@ -792,7 +799,8 @@ class _Run:
             self._settle(lane)
             return
         if self._tuning is not None:
-            self._tuning.failed(self._monotonic(), payload, failure)
+            if self._tuning.failed(self._monotonic(), payload, failure):
+                payload.failed_attempts -= 1
             self._concurrency = self._tuning.concurrency
             if failure.status == TOO_LARGE and self._isolator.split(lane, payload):
                 self._counters.in_flight -= 1

@@ -76,8 +76,8 @@ class Tuning:
         tuner = self._tuner
         return TuningOutcome(
             chosen=tuner.chosen,
-            concurrency=tuner.concurrency,
-            payload_bytes=tuner.payload_bytes if self.tunes_payload else None,
+            concurrency=tuner.setting.concurrency,
+            payload_bytes=tuner.setting.payload_bytes if self.tunes_payload else None,
             curve=tuple(
                 TuningPoint(
                     at_seconds=point.at_seconds,
@@ -116,9 +116,10 @@ class Tuning:
         )
         self._tuner.observe(now, totals)
 
-    def failed(self, now: float, payload: Payload, failure: AttemptFailure) -> None:
-        """Tell of an attempt that failed: of one that was refused, or got no answer at all."""
+    def failed(self, now: float, payload: Payload, failure: AttemptFailure) -> bool:
+        """Tell of an attempt that failed: refused, or without an answer; return whether the search brought it about."""
         if failure.status == TOO_LARGE:
             self._tuner.too_large(now, payload.size)
         elif failure.status in _REFUSALS or (failure.status is None and failure.may_retry):
-            self._tuner.refused(now, payload.sent_at, payload.size)
+            return self._tuner.refused(now, payload.sent_at, payload.size)
+        return False
