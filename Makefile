@@ -8,8 +8,9 @@ EXTRAS := algorithms
 # Tests wait for servers and jobs more than they compute.
 TEST_PROCESSES ?= 3
 FUZZ_SECONDS ?= 600
+FAULT_EXAMPLES ?= 5000
 
-.PHONY: setup dev sdk data-clients demo test crash-test lint types imports check bench bench-peers fuzz format clean
+.PHONY: setup dev sdk data-clients demo test crash-test lint types imports check bench bench-peers fuzz faults format clean
 
 setup: $(VENV)/.installed $(VENV)/.sandbox-programs   ## .venv with .venv/bin/millrace, and what the sandbox runs on
 dev: $(VENV)/.installed-dev $(VENV)/.sandbox-programs   ## what tests and checks need on top
@@ -73,6 +74,9 @@ $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-fuzz        ## all readers of strangers' bytes under a fuzzer, FUZZ_SECONDS in all
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
+
+faults: dev                          ## jobs whose model and store misbehave, FAULT_EXAMPLES of each kind
+	MILLRACE_TEST_EXAMPLES=$(FAULT_EXAMPLES) $(BIN)/python -m pytest tests/property/dataplane/test_faults.py
 
 lint: dev
 	$(BIN)/ruff check src tests bench fuzz examples scripts
