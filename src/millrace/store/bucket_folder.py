@@ -224,7 +224,7 @@ class BucketFolder:
             try:
                 if old is not None:
                     self.facts.forget(old)
-                if os.path.isdir(self.alternates):  # this key's is made only by who holds the lock
+                if Path(os.fsdecode(self.alternates)).is_dir():  # this key's is made only by who holds the lock
                     self._unlink(self.alternates, alternate_segments(key))
             except BaseException:
                 os.close(parent)

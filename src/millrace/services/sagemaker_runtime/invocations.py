@@ -44,8 +44,7 @@ def read_invocation(region: str, params: Params) -> Invocation:
     if not _REFUSED.keys().isdisjoint(params):
         member = next(member for member in params if member in _REFUSED)
         raise ValidationError(
-            f"Endpoint {params['EndpointName']} {_REFUSED[member]}: {member} must not be given, got "
-            f"{params[member]!r}."
+            f"Endpoint {params['EndpointName']} {_REFUSED[member]}: {member} must not be given, got {params[member]!r}."
         )
     return Invocation(
         region=region,
