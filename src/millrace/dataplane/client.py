@@ -147,8 +147,11 @@ class Client:
                 try:
                     yield answer
                 finally:
-                    whole = await answer.finish_sending()
-                    self._release(connection, whole and answer.complete)
+                    whole = False
+                    try:
+                        whole = await answer.finish_sending()
+                    finally:
+                        self._release(connection, whole and answer.complete)
         except TimeoutError as exc:
             if not deadline.expired():
                 raise
@@ -215,8 +218,8 @@ class Client:
                     raise
                 resent = True
             except BaseException:
+                connection.abort()  # first: a task may be cancelled while it waits, again if it was before
                 await answer.finish_sending()
-                connection.abort()
                 raise
             else:
                 return answer, connection

@@ -287,7 +287,7 @@ class Play:
             driving.cancel()
             self._check_nothing_is_left()
             self.most_held = max(self.most_held, budget.most)
-            await asyncio.wait_for(self.model.left_alone(), 20)
+            await self._check_nobody_is_connected()
         assert outcome.stopped or budget.held == 0, f"all room is given back: {budget.held}"
         assert budget.most <= self._most_allowed(), f"{budget.most} bytes were held of {job.inflight_bytes}"
         return outcome
@@ -320,6 +320,12 @@ class Play:
         assert self.store.drafts.open_writers == 0, "every writer of a draft is committed, suspended or aborted"
         tasks = [str(task.get_coro()) for task in asyncio.all_tasks()]
         assert not [task for task in tasks if "_Run." in task or "Requests." in task or "Writing." in task], tasks
+
+    async def _check_nobody_is_connected(self) -> None:
+        try:
+            await asyncio.wait_for(self.model.left_alone(), 10)
+        except TimeoutError:
+            raise AssertionError("a connection is left open") from None
 
     # -- checking
 

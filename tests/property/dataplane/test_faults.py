@@ -141,3 +141,12 @@ async def test_rows_are_counted_however_long_a_payload_may_be(payload_bytes: int
     outcome = await play.run()
     play.check(outcome)
     assert "MILLRACE_STRICT_COUNTS" in outcome.failures[0].message
+
+
+async def test_a_run_that_the_store_breaks_off_leaves_no_connection() -> None:
+    """Of two objects that are streamed, each whose reading fails, both connections are closed."""
+    job = Job(split=SplitType.NONE, payload_bytes=0, retries=0, checkpoints=True, objects_open=3)
+    records = [[Record(size=60) for _ in range(count)] for count in (7, 15)]
+    troubles: dict[tuple[Step, int], Trouble] = {(Step.READ, number): input_output_error for number in (4, 5)}
+    play = Play(job, records, chunk_sizes=[8, 41], turns=[8, 0], troubles=troubles)
+    play.check(await play.run())
