@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import pyarrow  # noqa: F401  # it watches forks, and ends a child that has lost its descriptors
 import pytest
 
 from millrace.ports.runtime import Image, RootFilesystem

@@ -53,8 +53,8 @@ def test_compressed_text_with_a_header_stays_so(platform: Platform, rowsum: str)
 def test_what_is_no_table_fails_the_job(platform: Platform, rowsum: str) -> None:
     """The reason names object and format."""
     platform.put("s3://shop/broken/t.parquet", b"a,b\n1,2\n")
-    platform.transform("t-broken", rowsum, "s3://shop/broken/", **settings(input_format="parquet"))
-    found = platform.ended_transform("t-broken")
+    platform.transform("t-no-table", rowsum, "s3://shop/broken/", **settings(input_format="parquet"))
+    found = platform.ended_transform("t-no-table")
     assert found["TransformJobStatus"] == "Failed"
     assert "first: broken/t.parquet, record 1 at byte 0: Failed to read parquet: " in found["FailureReason"]
 

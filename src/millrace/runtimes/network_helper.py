@@ -65,9 +65,12 @@ def run_helper(control: socket.socket, door: socket.socket | None, wish: Network
     try:
         stay_with_parent = die_with_parent(parent)
         stay_with_parent()
-        _shed(control, door)
-        if wish.all_ids:
-            _enter_with_all_ids()
+        # Before descriptors are closed: libraries of the parent, such as Arrow, look after theirs in every fork.
+        mapper = _Mapper() if wish.all_ids else None
+        kept = [it.fileno() for it in (control, door) if it is not None]
+        _shed(kept if mapper is None else [*kept, mapper.tells_entered])
+        if mapper is not None:
+            _enter_with_all_ids(mapper)
             stay_with_parent()  # the change of credentials took the promise back
         else:
             user, group = os.geteuid(), os.getegid()
@@ -87,15 +90,14 @@ def run_helper(control: socket.socket, door: socket.socket | None, wish: Network
     os._exit(0)
 
 
-def _shed(control: socket.socket, door: socket.socket | None) -> None:
-    """Drop what was inherited: descriptors, signal handlers, the wish to collect garbage."""
+def _shed(kept: list[int]) -> None:
+    """Drop what was inherited: all descriptors but these, signal handlers, the wish to collect garbage."""
     gc.disable()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    keep = sorted(it.fileno() for it in (control, door) if it is not None)
     start = 3
-    for descriptor in keep:
+    for descriptor in sorted(kept):
         os.closerange(start, descriptor)
         start = descriptor + 1
     os.closerange(start, _END_OF_DESCRIPTORS)
@@ -103,30 +105,36 @@ def _shed(control: socket.socket, door: socket.socket | None) -> None:
     set_name("millrace-net")
 
 
-def _enter_with_all_ids() -> None:
-    """Enter new namespaces, in which users are who they are, and in which no further user namespaces can be made.
+class _Mapper:
+    """A child that stays outside of the namespaces that this process is about to enter, and maps all users into them.
 
-    Only from outside may so much be mapped: a child stays there to do it.
+    Only from outside may so much be mapped. A byte into `tells_entered` has it done.
     """
-    maps = [(name, _same_ids(name)) for name in ("uid_map", "gid_map")]
-    entered, tells_entered = os.pipe()
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(tells_entered)
-            if os.read(entered, 1):
-                for name, text in maps:
-                    _set(f"/proc/{parent}/{name}", text)
-                code = 0
-        finally:
-            os._exit(code)
-    os.close(entered)
+
+    def __init__(self) -> None:
+        maps = [(name, _same_ids(name)) for name in ("uid_map", "gid_map")]
+        entered, self.tells_entered = os.pipe()
+        parent = os.getpid()
+        self.child = os.fork()
+        if self.child == 0:
+            code = 1
+            try:
+                os.close(self.tells_entered)
+                if os.read(entered, 1):
+                    for name, text in maps:
+                        _set(f"/proc/{parent}/{name}", text)
+                    code = 0
+            finally:
+                os._exit(code)
+        os.close(entered)
+
+
+def _enter_with_all_ids(mapper: _Mapper) -> None:
+    """Enter new namespaces, in which users are who they are, and in which no further user namespaces can be made."""
     unshare(Namespace.USER | Namespace.NETWORK)
-    os.write(tells_entered, b"1")
-    os.close(tells_entered)
-    _, status = os.waitpid(child, 0)
+    os.write(mapper.tells_entered, b"1")
+    os.close(mapper.tells_entered)
+    _, status = os.waitpid(mapper.child, 0)
     if status != 0:
         raise OSError(errno.EPERM, "its users can't be mapped into a user namespace")
     _set("/proc/sys/user/max_user_namespaces", "0")
