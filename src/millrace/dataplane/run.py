@@ -631,7 +631,7 @@ class _Run:
                 if self._wants_buffer or self._wants_room:
                     self._room.set()
                 return None
-            if self._wants_buffer and lane.former.buffered < self._rules.read_ahead:
+            if self._wants_buffer and not lane.former.ready and lane.former.buffered < self._rules.read_ahead:
                 self._room.set()
             if isolates or (lane.header is not None and self._tuning is not None):  # what halves are cut from
                 payload.raw = payload.joined()
