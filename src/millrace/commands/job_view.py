@@ -5,24 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from millrace.commands.progress_view import ObjectView, ProgressMeter, ProgressView, milliseconds
+from millrace.commands.progress_view import COUNTS, ObjectView, ProgressMeter, ProgressView, milliseconds
 from millrace.jobs.job import Job, JobKind, JobStatus
 from millrace.ports.jobs import AgentRecord
 from millrace.told import printable
 
 __all__ = ["InstanceView", "JobView", "RateMeter", "exit_code", "view_document", "view_line", "view_of"]
-
-_COUNTS = (
-    "objects_done",
-    "objects_total",
-    "objects_failed",
-    "records",
-    "records_failed",
-    "bytes_in",
-    "bytes_total",
-    "in_flight",
-    "retries",
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +107,7 @@ def view_of(kind: JobKind, job: Job, agents: Sequence[AgentRecord], *, now: date
                 index=instance.index,
                 attempt=instance.attempt,
                 state=instance.state.value,
-                **{name: getattr(going, name) for name in _COUNTS},
+                **{name: getattr(going, name) for name in COUNTS},
                 latency_p50_ms=going.latency_p50_ms,
                 latency_p99_ms=going.latency_p99_ms,
                 records_per_second=None if over else going.records_per_second,
@@ -146,7 +134,7 @@ def view_document(view: JobView) -> dict[str, Any]:
         "region": view.region,
         "status": view.status.value,
         "elapsed_seconds": round(view.elapsed_seconds, 3),
-        **{field: view.total(field) for field in _COUNTS},
+        **{field: view.total(field) for field in COUNTS},
         "records_per_second": _rounded(view.rate("records_per_second")),
         "bytes_per_second": _rounded(view.rate("bytes_per_second")),
         "latency_p50_ms": view.most("latency_p50_ms"),
@@ -158,7 +146,7 @@ def view_document(view: JobView) -> dict[str, Any]:
                 "instance": instance.index,
                 "attempt": instance.attempt,
                 "state": instance.state,
-                **{field: getattr(instance, field) for field in _COUNTS},
+                **{field: getattr(instance, field) for field in COUNTS},
                 "latency_p50_ms": instance.latency_p50_ms,
                 "latency_p99_ms": instance.latency_p99_ms,
                 "records_per_second": _rounded(instance.records_per_second),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "COUNTS",
     "ObjectView",
     "ProgressMeter",
     "ProgressView",
@@ -18,6 +19,19 @@ __all__ = [
     "progress_line",
     "short_name",
 ]
+
+COUNTS = (
+    "objects_done",
+    "objects_total",
+    "objects_failed",
+    "records",
+    "records_failed",
+    "bytes_in",
+    "bytes_total",
+    "in_flight",
+    "retries",
+)
+"""Counters of an instance that views show as they are."""
 
 WINDOW_SECONDS = 10.0
 """Rates are means over this long: short enough to show a change, long enough to be read."""
@@ -115,7 +129,7 @@ class ProgressMeter:
         told = counters.get("open_objects") or ()
         self._objects = {str(entry["key"]): self._objects.get(str(entry["key"])) or RateWindow() for entry in told}
         return ProgressView(
-            **{name: int(counters.get(name, 0)) for name in _COUNTS},
+            **{name: int(counters.get(name, 0)) for name in COUNTS},
             latency_p50_ms=float(counters.get("latency_p50_ms", 0.0)),
             latency_p99_ms=float(counters.get("latency_p99_ms", 0.0)),
             records_per_second=rates[0],
@@ -136,19 +150,6 @@ class ProgressMeter:
             records_per_second=rates[0],
             bytes_per_second=rates[1],
         )
-
-
-_COUNTS = (
-    "objects_done",
-    "objects_total",
-    "objects_failed",
-    "records",
-    "records_failed",
-    "bytes_in",
-    "bytes_total",
-    "in_flight",
-    "retries",
-)
 
 
 def progress_line(view: ProgressView) -> str:
