@@ -44,16 +44,9 @@ class Isolator:
         answer: str | None = None,
     ) -> None:
         """Cut a payload that fails in two, or take note that its one record is bad; it is on no connection."""
-        isolation = payload.isolation
-        if isolation is None:
-            isolation = payload.isolation = lane.isolating[payload.index] = Isolation(payload)
-        original = payload.raw or payload.joined()
-        parts = self._halves(payload, original) if payload.records > 1 else [payload]
-        if len(parts) > 1:
-            isolation.cut(len(parts))
-            for part in parts:
-                self._try_part(lane, part, isolation)
+        if self.split(lane, payload):
             return
+        isolation, original = _isolation_of(lane, payload), payload.raw or payload.joined()
         record, offset = lane.place(payload.record, payload.offset)
         bad = BadRecord(
             record=record, offset=offset, text=original, label=label, message=message, status=status, answer=answer
@@ -69,21 +62,19 @@ class Isolator:
             self._on_too_many(lane, payload, bad)
 
     def split(self, lane: Lane, payload: Payload) -> bool:
-        """Have the halves of a payload sent that is too large for the container; False if it is one record."""
-        parts = self._halves(payload, payload.raw or payload.joined()) if payload.records > 1 else []
+        """Have the halves of a payload sent in its place; False if it is one record."""
+        if payload.records < 2:
+            return False
+        rules, original = self._rules, payload.raw or payload.joined()
+        quoted = rules.formats.keeps_quoted_newlines
+        parts = halves(payload, original, rules.spec.split, quoted_newlines=quoted)
         if len(parts) < 2:
             return False
-        isolation = payload.isolation
-        if isolation is None:
-            isolation = payload.isolation = lane.isolating[payload.index] = Isolation(payload)
+        isolation = _isolation_of(lane, payload)
         isolation.cut(len(parts))
         for part in parts:
             self._try_part(lane, part, isolation)
         return True
-
-    def _halves(self, payload: Payload, original: bytes) -> list[Payload]:
-        rules = self._rules
-        return halves(payload, original, rules.spec.split, quoted_newlines=rules.formats.keeps_quoted_newlines)
 
     def answered(self, lane: Lane, part: Payload, answer: bytes) -> None:
         """Take the answer of a part, whose room was taken."""
@@ -118,3 +109,10 @@ class Isolator:
         answer = (b"\n" if self._rules.line_after_each else b"").join(answers) if answers else NOTHING
         lane.place_result(payload.index, answer, payload.size + isolation.room, isolation.bad_records())
         lane.wake.set()
+
+
+def _isolation_of(lane: Lane, payload: Payload) -> Isolation:
+    """Return what gathers the parts of a payload, made for the first of them."""
+    if payload.isolation is None:
+        payload.isolation = lane.isolating[payload.index] = Isolation(payload)
+    return payload.isolation
