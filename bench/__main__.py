@@ -22,6 +22,7 @@ CASES = (
     "object_store",
     "single_record",
     "multi_record",
+    "json_join",
     "small_objects",
     "autotune",
     "memory",

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvloop
@@ -30,7 +30,6 @@ from millrace.jobs.transform import (
     BatchStrategy,
     DataProcessing,
     InstanceOutcome,
-    JoinSource,
     SplitType,
     TransformSpec,
 )
@@ -57,7 +56,7 @@ class Work:
     title: str
     strategy: BatchStrategy
     connections: int
-    join: JoinSource = JoinSource.NONE
+    processing: DataProcessing = field(default_factory=DataProcessing)
     body_bytes: int
     """Bytes of wrk's body: what one request of ours carries."""
     unit: str
@@ -163,10 +162,10 @@ async def _run(work: Work, size: int, address: Address, objects: ObjectStore) ->
             source=ObjectPrefix(SOURCE.bucket, "in/"),
             output=ObjectPrefix(TARGET.bucket, "out"),
             split=SplitType.LINE,
-            assemble_with=AssembleWith.NONE if work.join is JoinSource.NONE else AssembleWith.LINE,
+            assemble_with=AssembleWith.NONE if work.processing.is_identity else AssembleWith.LINE,
             content_type=CONTENT_TYPE,
             accept=CONTENT_TYPE,
-            processing=DataProcessing(join_source=work.join),
+            processing=work.processing,
         ),
         [InputObject(ref=SOURCE, size=size, output=TARGET)],
         objects=objects,
@@ -226,8 +225,8 @@ class _Sink:
 
 
 @contextmanager
-def echo_server() -> Iterator[Address]:
-    command = [sys.executable, str(Path(__file__).with_name("programs") / "echo_server.py")]
+def echo_server(*arguments: str) -> Iterator[Address]:
+    command = [sys.executable, str(Path(__file__).with_name("programs") / "echo_server.py"), *arguments]
     with subprocess.Popen(pinned(command, SERVER_CORE), stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None, "it is a pipe"
         try:

@@ -13,7 +13,7 @@ from bench.environments import LIGHT
 from bench.inputs import json_lines
 from bench.machine import pinned, versions
 from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
-from millrace.jobs.transform import BatchStrategy, JoinSource
+from millrace.jobs.transform import BatchStrategy, DataProcessing, JoinSource
 from millrace.ports.runtime import Address
 from millrace_algorithms.serving.memory import keep_freed_memory
 
@@ -76,7 +76,7 @@ def _work(title: str, join: JoinSource) -> Work:
         title=title,
         strategy=BatchStrategy.SINGLE_RECORD,
         connections=CONNECTIONS,
-        join=join,
+        processing=DataProcessing(join_source=join),
         body_bytes=RECORD_BYTES,
         unit="requests",
         unit_bytes=RECORD_BYTES,

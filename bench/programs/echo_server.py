@@ -1,6 +1,8 @@
 """A model that costs nothing: GET /ping, POST /invocations echoes or gives a constant; one process, uvloop, httptools.
 
-    python bench/programs/echo_server.py [--port 0 | --unix PATH] [--constant TEXT] [--delay-ms N] [serve]
+    python bench/programs/echo_server.py [--port 0 | --unix PATH] [--constant TEXT | --scores] [--delay-ms N] [serve]
+
+With --scores it answers each line, an array of numbers, with a line that has the first of them as it is spelled.
 
 Prints its address once it listens. It is a container for jobs too, which say `serve` and tell the port by variable.
 """
@@ -21,8 +23,9 @@ EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 class EchoConnection(asyncio.Protocol):
     """One connection; answers each request as soon as it is complete."""
 
-    def __init__(self, constant: bytes | None, delay_seconds: float) -> None:
+    def __init__(self, constant: bytes | None, delay_seconds: float, *, scores: bool = False) -> None:
         self._constant = None if constant is None else _answer((constant,))
+        self._scores = scores
         self._delay_seconds = delay_seconds
         self._parser = httptools.HttpRequestParser(self)
         self._pieces: list[bytes] = []
@@ -47,7 +50,7 @@ class EchoConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         pieces, self._pieces = self._pieces, []
         if self._url == b"/invocations":
-            answer = self._constant or _answer(pieces)
+            answer = self._constant or _answer(_scores(b"".join(pieces)) if self._scores else pieces)
         else:
             answer = [EMPTY if self._url == b"/ping" else NOT_FOUND]
         if self._delay_seconds and self._url == b"/invocations":
@@ -62,6 +65,10 @@ class EchoConnection(asyncio.Protocol):
             self._transport.writelines(answer)
 
 
+def _scores(body: bytes) -> list[bytes]:
+    return [b"".join([b'{"score":%b}\n' % line[1 : line.index(b",")] for line in body.splitlines()])]
+
+
 def _answer(pieces: list[bytes] | tuple[bytes, ...]) -> list[bytes]:
     size = sum(len(piece) for piece in pieces)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
@@ -74,7 +81,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     constant = None if arguments.constant is None else arguments.constant.encode()
 
     def connection() -> EchoConnection:
-        return EchoConnection(constant, arguments.delay_ms / 1000)
+        return EchoConnection(constant, arguments.delay_ms / 1000, scores=arguments.scores)
 
     if arguments.unix:
         server = await loop.create_unix_server(connection, arguments.unix)
@@ -94,6 +101,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=int(os.environ.get("SAGEMAKER_BIND_TO_PORT", "0")))
     parser.add_argument("--unix")
     parser.add_argument("--constant")
+    parser.add_argument("--scores", action="store_true")
     parser.add_argument("--delay-ms", type=float, default=0.0)
     uvloop.run(serve(parser.parse_args()))
     return 0
