@@ -11,7 +11,10 @@ from tests.integration.platform import Platform
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     running = Platform(
-        tmp_path_factory.mktemp("impatient"), ping_window_seconds=0.5, serve_stop_grace_seconds=1.0
+        tmp_path_factory.mktemp("impatient"),
+        ping_window_seconds=0.5,
+        serve_stop_grace_seconds=1.0,
+        max_answer_bytes=4096,
     ).start()
     running.put("s3://shop/in/a.csv", b"1,2\n")
     yield running
@@ -39,6 +42,31 @@ def test_a_container_that_hangs_times_out(impatient: Platform, tmp_path: Path) -
     reason = impatient.ended_transform("t-hangs")["FailureReason"]
     assert reason.startswith("AlgorithmError: See job logs for more information")
     assert "did not respond to /invocations request within 1 seconds" in reason
+
+
+def test_a_container_of_a_chain_that_hangs_is_told_as_one_alone_is(impatient: Platform, tmp_path: Path) -> None:
+    """The documented text, and which of them it was."""
+    hangs = {"MODE": "rowsum", "WAIT_FOR": str(tmp_path / "never")}
+    model = impatient.chain("chain-hangs", {"MODE": "echo"}, hangs)
+    limits = {"InvocationsTimeoutInSeconds": 1, "InvocationsMaxRetries": 0}
+    impatient.transform("t-chain-hangs", model, "s3://shop/in/", ModelClientConfig=limits)
+    reason = impatient.ended_transform("t-chain-hangs")["FailureReason"]
+    assert reason.startswith("AlgorithmError: See job logs for more information")
+    text = "Model server did not respond to /invocations request within 1 seconds"
+    assert reason.endswith(f"{text}: container-2")
+    assert any(f"in/a.csv: {text}" in line for line in impatient.log("/aws/sagemaker/TransformJobs", "t-chain-hangs/"))
+
+
+def test_an_answer_too_large_to_pass_on_is_not_asked_for_again(impatient: Platform, tmp_path: Path) -> None:
+    """It would be no shorter; the reason names the container, the limit and its setting."""
+    journal = tmp_path / "journal"
+    model = impatient.chain("chain-large", {"MODE": "echo", "JOURNAL": str(journal)}, {"MODE": "echo"})
+    impatient.put("s3://shop/long/a.csv", b"1,2\n" * 2000)
+    impatient.transform("t-chain-large", model, "s3://shop/long/")
+    reason = impatient.ended_transform("t-chain-large")["FailureReason"]
+    assert reason.startswith("AlgorithmError")
+    assert "Answer too large: container-1: it must have at most 4096 bytes (MILLRACE_MAX_ANSWER_BYTES), got" in reason
+    assert len(journal.read_text().splitlines()) == 2  # in and out, once
 
 
 def test_broken_input_is_told_by_record(impatient: Platform) -> None:

@@ -15,13 +15,14 @@ from http import HTTPStatus
 from typing import Protocol
 
 from millrace.agents.chain_room import Room
+from millrace.dataplane.chain_failures import FAILURE_HEADER, Absence
 from millrace.dataplane.connection import AnswerTooLarge, Buffers, Headers, request_head
+from millrace.dataplane.retry import too_large
 from millrace.ports.runtime import Address
 
 __all__ = [
     "CONTAINER_HEADER",
     "ERROR_BYTES",
-    "FAILURE_HEADER",
     "INVOCATIONS",
     "OF_THE_BODY",
     "Chain",
@@ -44,15 +45,8 @@ INVOCATIONS = "/invocations"
 CONTAINER_HEADER = "x-millrace-container"
 """In an answer that is no success: whose it is."""
 
-FAILURE_HEADER = "x-millrace-failure"
-"""In an answer that we had to give in a container's place: why."""
-
 TARGET_HEADER = "x-amzn-sagemaker-target-container-hostname"
 """In a request: the one container that is asked, and no other."""
-
-TIMED_OUT = "timeout"
-NO_ANSWER = "no-answer"
-TOO_LARGE = "too-large"
 
 ERROR_BYTES = 8 * 1024
 """Bytes of an answer that is no success which are passed on; the container's log has the rest."""
@@ -79,7 +73,7 @@ _NOT_PASSED_ON = frozenset(
         "transfer-encoding",
         "upgrade",
         CONTAINER_HEADER,
-        FAILURE_HEADER,
+        FAILURE_HEADER.decode(),
     }
 )
 """Headers of answers that concern one connection, or say what nobody asks."""
@@ -122,8 +116,10 @@ class Failure:
     status: int
     body: bytes
     headers: Headers = ()
-    why: str | None = None
+    why: Absence | None = None
     """Why the container gave no answer of its own, if it gave none."""
+    detail: bytes = b""
+    """What is to be said behind that, for readers who word it themselves."""
 
 
 class ChainReply(Protocol):
@@ -154,18 +150,19 @@ class ChainReply(Protocol):
         ...
 
 
-FailureBody = Callable[[str, bytes], bytes]
-"""Makes the body that is told of a container's name and the body of its answer."""
+FailureBody = Callable[[Failure], bytes]
+"""Makes the body that is told of a failure."""
 
 
-def named_failure(name: str, body: bytes) -> bytes:
-    """Put the container's name before its words: for readers who are shown nothing but the body."""
-    return name.encode() + b": " + body
+def named_failure(failure: Failure) -> bytes:
+    """Put the container's name before its words: for the data plane, whose own words come before both."""
+    words = failure.body if failure.why is None else failure.detail
+    return b": ".join(part for part in (failure.container.encode(), words) if part)
 
 
-def plain_failure(name: str, body: bytes) -> bytes:
-    """Leave the container's words alone: for readers who look at the header."""
-    return body
+def plain_failure(failure: Failure) -> bytes:
+    """Leave the words alone: for readers who look at the header."""
+    return failure.body
 
 
 def failure_of_answer(link: Link, status: int, headers: Headers, body: bytes) -> Failure:
@@ -175,17 +172,21 @@ def failure_of_answer(link: Link, status: int, headers: Headers, body: bytes) ->
 
 def failure_of_error(link: Link, error: Exception) -> Failure:
     """Return what it is that a container gave no answer, or one that is too long."""
+    detail = f"{error}".encode()
     if not isinstance(error, AnswerTooLarge):
-        text = f"unable to get a response: {error}".encode()
-        return Failure(container=link.name, status=502, body=text, why=NO_ANSWER)
-    text = f"answer too large: {error}".encode()
-    return Failure(container=link.name, status=error.status if error.status >= 300 else 500, body=text, why=TOO_LARGE)
+        text = b"unable to get a response: " + detail
+        return Failure(container=link.name, status=502, body=text, why=Absence.NO_ANSWER, detail=detail)
+    text = b"answer too large: " + detail
+    if error.status >= 300:
+        return Failure(container=link.name, status=error.status, body=text)
+    detail = too_large(error.limit, error.size).encode()
+    return Failure(container=link.name, status=500, body=text, why=Absence.TOO_LARGE, detail=detail)
 
 
 def failure_of_time(link: Link, seconds: float) -> Failure:
     """Return what it is that the time was over while a container was at work."""
     text = f"did not respond to {INVOCATIONS} within {seconds:g} seconds".encode()
-    return Failure(container=link.name, status=504, body=text, why=TIMED_OUT)
+    return Failure(container=link.name, status=504, body=text, why=Absence.TIMED_OUT)
 
 
 def answer_head(status: int, headers: Headers) -> bytes:
@@ -280,5 +281,5 @@ class Chain:
         lines = answer_head(failure.status, failure.headers)
         lines += f"{CONTAINER_HEADER}: {failure.container}\r\n".encode("latin-1", "replace")
         if failure.why is not None:
-            lines += f"{FAILURE_HEADER}: {failure.why}\r\n".encode("latin-1")
-        reply.send_whole(lines, self._failure_body(failure.container, failure.body))
+            lines += b"%s: %s\r\n" % (FAILURE_HEADER, failure.why.encode())
+        reply.send_whole(lines, self._failure_body(failure))

@@ -13,6 +13,7 @@ __all__ = [
     "failure_of_trouble",
     "retry_after_seconds",
     "retry_delay",
+    "too_large",
 ]
 
 FIRST_BACKOFF_SECONDS = 1.0
@@ -76,9 +77,14 @@ def failure_of_large_answer(most: int, size: int | None) -> AttemptFailure:
         most: The longest answer allowed, in bytes.
         size: Its length, None if only known to be more.
     """
-    got = "more" if size is None else f"{size}"
-    text = f"Answer too large: it must have at most {most} bytes (MILLRACE_MAX_ANSWER_BYTES), got {got}"
+    text = f"Answer too large: {too_large(most, size)}"
     return AttemptFailure(label="AlgorithmError", message=text, log_text=text, may_retry=False)
+
+
+def too_large(most: int, size: int | None) -> str:
+    """Return the rule that an answer breaks which is longer than is held in memory."""
+    got = "more" if size is None else f"{size}"
+    return f"it must have at most {most} bytes (MILLRACE_MAX_ANSWER_BYTES), got {got}"
 
 
 def retry_delay(

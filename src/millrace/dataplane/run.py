@@ -29,6 +29,7 @@ from millrace.clock import Clock
 from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.bad_records import BadRecord
 from millrace.dataplane.batch import ManyLines
+from millrace.dataplane.chain_failures import FAILURE_HEADER, failure_in_place
 from millrace.dataplane.checkpoints import Checkpoints, Origin
 from millrace.dataplane.connection import AnswerBody, Connection
 from millrace.dataplane.execution_parameters import EffectiveSettings
@@ -55,6 +56,7 @@ from millrace.dataplane.plan import InputObject, count_objects
 from millrace.dataplane.processing import RecordError
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.reading import ObjectChanged, ObjectReader
+from millrace.dataplane.record_starts import StartsKept
 from millrace.dataplane.requests import Requests
 from millrace.dataplane.retry import (
     AttemptFailure,
@@ -194,6 +196,7 @@ class _Run:
         self._checkpoints = checkpoints
         self._budget = budget
         self._scratch = scratch
+        self._starts = StartsKept(objects, rules.formats.record_scan())
 
         self._counters = Counters(objects_total=count_objects(inputs), bytes_total=sum(entry.size for entry in inputs))
         self._latency = self._counters.latency
@@ -388,7 +391,12 @@ class _Run:
     def _open_lane(self, entry: InputObject, order: int) -> Lane:
         rules, formats = self._rules, self._rules.formats
         reader = ObjectReader(
-            self._objects, entry, formats=formats, chunk_bytes=self._limits.chunk_bytes, counters=self._counters
+            self._objects,
+            entry,
+            formats=formats,
+            chunk_bytes=self._limits.chunk_bytes,
+            counters=self._counters,
+            starts=self._starts,
         )
         output = ObjectOutput(
             entry,
@@ -701,6 +709,8 @@ class _Run:
         failure = failure_of_status(connection.status)
         if failure is not None:
             payload.sent_at = connection.started
+            seconds, why = rules.spec.invocation_timeout_seconds, connection.header(FAILURE_HEADER)
+            failure = failure_in_place(failure, why, timeout_seconds=seconds)
             retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
             self._attempt_failed(lane, payload, failure, answer=self._joined(answer), retry_after=retry_after)
             return

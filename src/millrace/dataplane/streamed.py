@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from millrace.clock import Clock
+from millrace.dataplane.chain_failures import FAILURE_HEADER, failure_in_place
 from millrace.dataplane.client import Client, ConnectionFailed, Headers, InvocationTimeout, StreamedAnswer
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.record_count import RecordCount
@@ -107,9 +108,11 @@ class StreamedAttempt:
         return None
 
     async def _refused(self, failure: AttemptFailure, answer: StreamedAnswer) -> FailedAttempt:
-        retry_after = dict(answer.headers).get("retry-after", "").encode() or None
+        headers = dict(answer.headers)
+        retry_after = headers.get("retry-after", "").encode() or None
+        why = headers.get(FAILURE_HEADER.decode(), "").encode() or None
         return FailedAttempt(
-            failure=failure,
+            failure=failure_in_place(failure, why, timeout_seconds=self.timeout_seconds),
             answer=await _first_bytes(answer, self.kept_bytes),
             retry_after=retry_after_seconds(retry_after, self.clock.now()),
         )

@@ -540,6 +540,19 @@ async def test_a_streamed_answer_that_breaks_off_is_told_with_its_cause() -> Non
     assert "Unable to get response from algorithm: the server closed the connection" in result.reason
 
 
+@pytest.mark.parametrize("max_payload_bytes", [0, 6 * MIB])
+async def test_a_container_of_a_chain_that_gave_no_answer_is_told_as_one_alone_is(max_payload_bytes: int) -> None:
+    """The chain says so in a header; its status is not the container's, and an answer too large is asked for once."""
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        headers = (("X-Millrace-Failure", "too-large"),)
+        return ModelReply(b"second: got 7", status=500 if request.path == "/invocations" else 404, headers=headers)
+
+    result = await run_job(job(max_payload_bytes=max_payload_bytes), behave, b"1")
+    assert result.reason.endswith("record 1 at byte 0: Answer too large: second: got 7")
+    assert result.outcome.progress.retries == 0
+
+
 async def test_control_characters_of_an_answer_are_shown_not_obeyed() -> None:
     """A reason holds none of the codes that a terminal obeys."""
 
