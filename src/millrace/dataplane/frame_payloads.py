@@ -34,6 +34,8 @@ class SingleFrames:
         self._pieces = ChunkQueue()
         """The bytes of the record that is not whole in one chunk."""
         self._unformed = 0
+        self._formed = 0, 0
+        """How many records, and bytes, payloads were formed of."""
         self.ready: list[Payload] = []
 
     @property
@@ -61,6 +63,7 @@ class SingleFrames:
                 if step.parted.complete:
                     self.ready = [self._parted_payload(step.parted, record, offset)]
                     self._unformed -= step.parted.size
+            self._formed = self._reader.record - 1, self._reader.offset
         return self.ready.pop()
 
     def _parted_payload(self, parted: PartedRecord, record: int, offset: int) -> Payload:
@@ -90,7 +93,7 @@ class SingleFrames:
         if self.ready:
             following = self.ready[-1]
             return following.record - 1, following.offset
-        return self._reader.record - 1, self._reader.offset
+        return self._formed
 
     def reached(self) -> tuple[int, int]:
         return self._reader.drain()

@@ -31,7 +31,7 @@ class Results(NamedTuple):
 class Lane:
     """One object: payloads not yet formed, results not yet written, and whether it failed.
 
-    `wake` tells the writer to look: there is enough to write, the object is complete, or its failure is settled.
+    `wake` tells the writer to look: there is enough to write, the object is complete, or nothing more comes.
     Records and bytes of payloads count from where this attempt began, which is `start` and `start_offset`.
     """
 
@@ -41,6 +41,7 @@ class Lane:
         "_held",
         "answers",
         "bad",
+        "closing",
         "ended",
         "exhausted",
         "failed",
@@ -49,6 +50,7 @@ class Lane:
         "failure_log",
         "filtered",
         "former",
+        "gap",
         "input",
         "isolating",
         "next_index",
@@ -113,6 +115,10 @@ class Lane:
         self.failure_log = ""
         self.settled = False
         """No request is under way any more that could show an earlier failure."""
+        self.closing = False
+        """No result comes any more: what may be written is, and that is all there will be."""
+        self.gap: tuple[int, int, int] | None = None
+        """Of the payloads that were given up the first one: its index, and what stands before it."""
 
     @property
     def complete(self) -> bool:
@@ -223,23 +229,39 @@ class Lane:
             return record, self.reader.begin + offset
         return (record, offset) if self.header is None else self.header.place(record, offset)
 
+    def lose(self, payload: Payload) -> None:
+        """Take note that a payload will have no result, so that none behind it may be written."""
+        whole = payload if payload.isolation is None else payload.isolation.payload
+        if self.gap is None or whole.index < self.gap[0]:
+            self.gap = whole.index, *self.before(whole)
+
+    def drop_behind(self, index: int) -> tuple[int, int]:
+        """Form no more payloads, and forget the results behind one; return how many, and the room that all that frees.
+
+        What stands before it may still be written, and be gone on with by another attempt.
+        """
+        room = self.former.buffered
+        self.former = _Nothing(self.former.taken())
+        behind = [at for at in self._held if at > index]
+        room += sum(self._held.pop(at)[1] for at in behind)
+        return len(behind), room
+
     def drop(self) -> tuple[int, int]:
         """Forget everything that is held; return the number of results and the bytes of room that frees."""
-        results = len(self.answers) + len(self._held)
-        room = self.room + sum(freed for _, freed, _ in self._held.values()) + self.former.buffered
+        results, room = self.drop_behind(-1)
+        results, room = results + len(self.answers), room + self.room
         self.answers, self.room, self.bad = [], 0, []
-        self._held.clear()
-        self.former = _Nothing()
         return results, room
 
 
 class _Nothing:
-    """The former of an object that failed."""
+    """The former of an object of which no more payloads are wanted than were taken."""
 
     buffered = 0
 
-    def __init__(self) -> None:
+    def __init__(self, taken: tuple[int, int]) -> None:
         self.ready: list[Payload] = []
+        self._taken = taken
 
     def feed(self, chunk: bytes) -> None:
         """Ignore the chunk."""
@@ -251,9 +273,10 @@ class _Nothing:
         """Give nothing."""
 
     def reached(self) -> tuple[int, int]:
-        """Tell the beginning."""
-        return 1, 0
+        """Tell where the first record begins that is in no payload."""
+        records, offset = self._taken
+        return records + 1, offset
 
     def taken(self) -> tuple[int, int]:
-        """Tell that there was nothing."""
-        return 0, 0
+        """Tell what the former before it had given."""
+        return self._taken

@@ -245,15 +245,15 @@ class Requests:
         sent: list[tuple[Lane, Payload]] = [(one.lane, one.payload) for one in self.connections if one.payload]
         return next(payload for at, payload in (*sent, *self.aside.values()) if at is lane and payload.index == index)
 
-    def close(self) -> list[Payload]:
-        """Close all connections; return the payloads that were under way."""
-        payloads = [payload for _, payload in self.aside.values()]
+    def close(self) -> list[tuple[Lane, Payload]]:
+        """Close all connections; return the payloads that were under way, each with its lane."""
+        payloads = list(self.aside.values())
         self.aside.clear()
         for connection in self.connections:
             connection.abort()
             self._owner.give_back(self.arriving.forget(connection))
             if connection.payload is not None:  # of an object that failed, or of a run that is broken off
-                payloads.append(connection.payload)
+                payloads.append((connection.lane, connection.payload))
         return payloads
 
     def _lost(self, connection: Connection) -> None:

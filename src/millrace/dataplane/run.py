@@ -220,6 +220,8 @@ class _Run:
         self._over = False
         """More records are bad than the job's owner allows: no further object is begun."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: dict[asyncio.Task[None], Lane] = {}
+        """Those of the tasks that write outputs in parts."""
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         self._requests = Requests(
@@ -303,6 +305,7 @@ class _Run:
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._writers.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.crash(error)
 
@@ -319,18 +322,39 @@ class _Run:
         return self._stop.is_set() or self._ended.done()
 
     async def _shut_down(self) -> None:
-        for payload in self._requests.close():
-            self._drop_payload(payload)
+        self._forming.clear()  # nothing is sent any more
+        for lane, payload in self._requests.close():
+            self._drop_payload(lane, payload)
         while self._again:
-            self._forget_result(self._again.popleft()[1])
-        for task in self._tasks - self._commits.tasks:
+            lane, part = self._again.popleft()
+            lane.lose(part)
+            self._forget_result(part)
+        for task in self._tasks - self._commits.tasks - self._writers.keys():
             task.cancel()
-        while self._tasks:  # a commit under way is waited for: it must be either done or not done
-            await asyncio.wait(set(self._tasks))
+        try:
+            if self._stopped:
+                await self._keep_results()
+        finally:
+            for task in self._tasks - self._commits.tasks:
+                task.cancel()
+            while self._tasks:  # a commit under way is waited for: it must be either done or not done
+                await asyncio.wait(set(self._tasks))
         async with AsyncExitStack() as outputs:
             for lane in self._lanes:  # whose writers were cancelled before they began
                 outputs.push_async_callback(lane.output.suspend)
         self._counters.in_flight = 0
+
+    async def _keep_results(self) -> None:
+        """Have what may be written committed in a last part of each object, for a job that resumes this one."""
+        writers = [
+            writer for writer, lane in self._writers.items() if lane.answers or lane.writing or not lane.complete
+        ]  # others have nothing left to write: they commit, or wait for those who join ranges
+        for writer in writers:
+            lane = self._writers[writer]
+            lane.closing = True
+            lane.wake.set()
+        if writers:
+            await asyncio.wait(writers)
 
     async def _watch_stop(self) -> None:
         await self._stop.wait()
@@ -460,7 +484,9 @@ class _Run:
             at = position.began_at + position.offset
             self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: going on at byte {at}")
         self._forming.append(lane)
-        self.spawn(self._writing.write_object(lane))
+        writer = self.spawn(self._writing.write_object(lane))
+        if self._checkpoints is not None:
+            self._writers[writer] = lane
         if position is not None and position.ended_at is not None:
             lane.reader.skip(position.began_at, position.ended_at)
             self._end_of_object(lane)
@@ -620,7 +646,7 @@ class _Run:
         if self._wants_failure(lane, part):
             self._requests.send(lane, part, self._monotonic())
         else:
-            self._drop_payload(part)
+            self._drop_payload(lane, part)
             self._settle(lane)
 
     def _next_payload(self, lane: Lane) -> Payload | None:
@@ -650,6 +676,8 @@ class _Run:
                     return payload
             except RecordError as exc:
                 if not isolates:
+                    payload.index = lane.next_index
+                    lane.lose(payload)
                     self.give_back(payload.size)
                     self._fail_record(lane, lane.next_index, payload, exc)
                     return None
@@ -718,7 +746,7 @@ class _Run:
             self._attempt_failed(lane, payload, failure_of_large_answer(self._limits.answer_bytes, size))
             return
         if not lane.may_fail_at(payload.index):
-            self._drop_payload(payload)
+            self._drop_payload(lane, payload)
             return
         if rules.rewrites or rules.counts_rows is not None:
             answer = self._joined(answer)
@@ -730,28 +758,29 @@ class _Run:
             except RecordError as exc:
                 self._refuse_answer(lane, payload, exc)
                 return
-        if lane.failure is not None:
-            self._drop_payload(payload)
-            self._settle(lane)
-        elif payload.isolation is not None:
+        if payload.isolation is None:
+            self._finish(lane, payload, answer, _size_of(answer))
+        elif lane.failure is None:
             whole = self._joined(answer)
             self._counters.in_flight -= 1
             self._budget.held += len(whole)
             self._isolator.answered(lane, payload, whole)
         else:
-            self._finish(lane, payload, answer, _size_of(answer))
+            self._drop_payload(lane, payload)
+        if lane.failure is not None:
+            self._settle(lane)
 
     def _refuse_answer(self, lane: Lane, payload: Payload, error: RecordError) -> None:
         """Take an answer that does not go with its records."""
         if not self._wants_failure(lane, payload):
-            self._drop_payload(payload)
+            self._drop_payload(lane, payload)
             self._settle(lane)
             return
         if self._rules.isolates:
             self._counters.in_flight -= 1
             self._isolator.take(lane, payload, "ClientError", str(error))
             return
-        self._drop_payload(payload)
+        self._drop_payload(lane, payload)
         self._fail_record(lane, payload.index, payload, error)
 
     def _wants_failure(self, lane: Lane, payload: Payload) -> bool:
@@ -805,7 +834,7 @@ class _Run:
     ) -> None:
         payload.failed_attempts += 1
         if not self._wants_failure(lane, payload):
-            self._drop_payload(payload)
+            self._drop_payload(lane, payload)
             self._settle(lane)
             return
         if self._tuning is not None:
@@ -824,11 +853,12 @@ class _Run:
             self._counters.in_flight -= 1
             self._isolator.take(lane, payload, failure.label, message, status=failure.status, answer=text)
             return
-        self._drop_payload(payload)
+        self._drop_payload(lane, payload)
         self.fail(lane, payload.index, attempt_told(lane, payload, failure, message, text))
 
-    def _drop_payload(self, payload: Payload) -> None:
+    def _drop_payload(self, lane: Lane, payload: Payload) -> None:
         """Forget a payload that was sent and whose result nobody wants."""
+        lane.lose(payload)
         self._counters.in_flight -= 1
         self._forget_result(payload)
 
@@ -867,10 +897,9 @@ class _Run:
         if lane.may_fail_at(index):
             lane.failure, lane.failure_index, lane.failure_log = told.failure, index, told.log_text
             for payload in self._requests.drop_aside(lane):
-                self._drop_payload(payload)
+                self._drop_payload(lane, payload)
+            self.give_back_results(*lane.drop_behind(index))
         if first:
-            results, room = lane.drop()
-            self.give_back_results(results, room)
             if lane in self._forming:
                 self._forming.remove(lane)
             self._room.set()
@@ -882,7 +911,7 @@ class _Run:
             return
         if any(waiting is lane and self._wants_failure(lane, part) for waiting, part in self._again):
             return
-        lane.settled = True
+        lane.settled = lane.closing = True
         failure = lane.failure
         for line in failure_lines(lane.input.ref, lane.failure_log, failure.answer):
             self._log(line)

@@ -125,24 +125,29 @@ class Writing:
         self._counters = counters
 
     async def write_object(self, lane: Lane) -> None:
-        """Write a lane's answers as they become ready, then commit, unless the lane fails."""
+        """Write a lane's answers as they become ready, then commit.
+
+        Of a lane that fails, or is stopped, what stands before the first payload without a result is written and
+        committed as a part: whoever resumes the job begins with that payload.
+        """
         try:
             await self._write_object(lane)
         except Exception as exc:  # noqa: BLE001 - before the lane is closed: with the last one the run would end well
             self._owner.crash(exc)
         finally:
             await lane.output.suspend()
+            self._owner.give_back_results(*lane.drop())
             self._owner.close_lane(lane)
 
     async def _write_object(self, lane: Lane) -> None:
         output = lane.output
         told = 0
+        written: tuple[int, Counts] | None = None
+        """What is written and in no part yet: up to which byte, and what became of the records before it."""
         try:
             while True:
                 await lane.wake.wait()
                 lane.wake.clear()
-                if lane.settled:
-                    break
                 if lane.answers:
                     await output.open()  # takes long: what is ready is told, and taken, with nothing waited for between
                 if lane.answers:
@@ -150,8 +155,14 @@ class Writing:
                     told += len(lane.bad)
                     counts = lane.counts_until(records, told)
                     await self._write_results(lane)
-                    if output.checkpoint_due and lane.failure is None:
-                        await output.checkpoint(lane.start_offset + offset, counts)
+                    written = lane.start_offset + offset, counts
+                    if output.checkpoint_due:
+                        await output.checkpoint(*written)
+                        written = None
+                if lane.closing and not lane.answers:
+                    if written is not None:
+                        await output.checkpoint(*written)
+                    break
                 if lane.failure is None and lane.complete and not lane.answers:
                     await self._commit(lane)
                     break
@@ -185,6 +196,8 @@ class Writing:
     def _done_until(self, lane: Lane) -> tuple[int, int]:
         """Return how many records, and bytes, of this attempt stand before the first payload without a result."""
         index = lane.next_result
+        if lane.gap is not None and index == lane.gap[0]:
+            return lane.gap[1:]
         if index == lane.next_index:
             return lane.taken()
         isolation = lane.isolating.get(index)
