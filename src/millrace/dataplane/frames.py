@@ -225,6 +225,5 @@ class FrameReader:
             raise self._corrupt(f"the object ends after {known}", parted.frame_start)
 
     def _corrupt(self, reason: str, frame_start: int) -> CorruptRecords:
-        place = self.offset + frame_start
-        message = f"Failed to split the object as {self._framing.name} at byte {place}: {reason}"
-        return CorruptRecords(message, self.record, self.offset)
+        words = f"Failed to split the object as {self._framing.name} at byte {{}}: {reason}"
+        return CorruptRecords(words, self.record, self.offset, place=self.offset + frame_start)

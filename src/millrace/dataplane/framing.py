@@ -36,6 +36,14 @@ class Framing(Protocol):
         """
         ...
 
+    def skip_records(self, chunk: bytes, start: int, stop: int) -> int:
+        """Follow records of one frame from `start` on, and return where the first begins at `stop` or behind it.
+
+        Only headers are looked at. It returns earlier, where a record begins that `open_frame` must look at: its header
+        is not whole in the chunk, is damaged, or that of the first of several frames.
+        """
+        ...
+
     def open_frame(self, header: bytes, *, continues: bool) -> Frame:
         """Return what a header says; `continues` tells that the record began in an earlier frame. Raises BadFrame."""
         ...

@@ -19,6 +19,7 @@ from millrace.clock import Clock
 from millrace.dataplane.bad_records import quarantine_key
 from millrace.dataplane.checkpoints import Checkpoints, Origin, Position
 from millrace.dataplane.counts import Counts
+from millrace.dataplane.draft_names import drafts_beside, errors_draft
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.object_output import ERRORS_META
 from millrace.dataplane.plan import InputObject
@@ -185,10 +186,10 @@ class Joining:
         ref = ObjectRef(entry.output.bucket, quarantine_key(entry.output.key))
         if not any(part.error_bytes for part in parts):  # of an earlier run of the same input
             return await self._commits.keep(partial(self._objects.delete, ref))
-        writer = await self._open(ref, ERRORS_META, f"{draft}-errors")
+        writer = await self._open(ref, ERRORS_META, errors_draft(draft))
         try:
             for part in parts:
-                await self._append(writer, ref.bucket, f"{part.draft}-errors", part.error_bytes)
+                await self._append(writer, ref.bucket, errors_draft(part.draft), part.error_bytes)
             return await self._commits.keep(partial(writer.commit, origin=origin))
         finally:
             await writer.abort()
@@ -207,7 +208,7 @@ class Joining:
     async def _discard(self, entry: InputObject, parts: Sequence[Position]) -> None:
         """Remove what the ranges gave; what somebody has open is left to that one, who can't know yet."""
         for part in parts:
-            for draft in (part.draft, f"{part.draft}-errors"):
+            for draft in drafts_beside(part.draft):
                 with suppress(DraftHeld, NoSuchBucket):
                     await self._objects.discard_draft(entry.output.bucket, draft)
 

@@ -226,7 +226,7 @@ class Lane:
         """
         record, offset = self.start.records + record, self.start_offset + offset
         if self.reader.begin:  # a range: how many records stand before it, nobody knows
-            return record, self.reader.begin + offset
+            return record, self.reader.place(offset)
         return (record, offset) if self.header is None else self.header.place(record, offset)
 
     def lose(self, payload: Payload) -> None:

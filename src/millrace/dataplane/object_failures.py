@@ -72,6 +72,7 @@ def full_disk_told(lane: Lane, error: OSError) -> Told:
 def unusable_told(lane: Lane, error: UnusableRecord, *, limit: int) -> Told:
     """Tell of a record that no payload can be formed of; `limit` is in bytes."""
     record, offset = lane.place(error.record, error.offset)
+    error = error.counted_from(offset - error.offset)
     message = error.told(limit)
     failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=message, record=record, offset=offset)
     return Told(failure, f"ClientError: {error}")

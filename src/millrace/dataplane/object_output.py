@@ -1,8 +1,8 @@
 """Write the output of one object, and beside it what is told of its bad records; commit it in parts, then whole."""
 
 import secrets
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -10,6 +10,7 @@ from typing import cast
 from millrace.dataplane.bad_records import BadRecord, error_line, quarantine_key
 from millrace.dataplane.checkpoints import Checkpoints, Origin, Position
 from millrace.dataplane.counts import Counts
+from millrace.dataplane.draft_names import drafts_beside, errors_draft, packed_draft
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.reading import ObjectReader
@@ -147,8 +148,45 @@ class ObjectOutput:
     async def keep(self, offset: int, counts: Counts) -> None:
         """Commit all of a range that is done, and leave it to whoever joins the ranges; raises LeaseLost."""
         await self.open()
+        text = ""
+        if self._formats.converts and (self._part is None or self._part.ended_at is None):
+            text = await self._compress()
         await self._save_part(offset, counts, ended_at=self._reader.end)
         await self.suspend()
+        if text:
+            await self._discard_alone(text)
+
+    async def _compress(self) -> str:
+        """Go on with a draft of the range's compressed text, and return the name of that of the text.
+
+        A process that is killed before that is saved, too, finds the text.
+        """
+        text, name = cast(ResumableWriter, self._writer), self._draft
+        size = await text.checkpoint()
+        self._writer = None
+        await text.suspend()
+        self._draft = packed_draft(name)
+        writer = self._writer = await self._open(self._entry.output, self._meta, self._draft, 0)
+        pieces = self._formats.compressed_part(lambda: self._read_draft(name, size), is_first=self._is_first)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                await writer.write(piece)
+        return name
+
+    async def _read_draft(self, name: str, size: int) -> AsyncGenerator[bytes, None]:
+        if size:
+            stream = cast(
+                "AsyncGenerator[bytes, None]",
+                self._objects.read_draft(self._entry.output.bucket, name, length=size),
+            )
+            async with aclosing(stream):
+                async for chunk in stream:
+                    yield chunk
+
+    @property
+    def _is_first(self) -> bool:
+        """Whether an output begins with what this one gives."""
+        return self._entry.range is None or self._entry.range.index == 0
 
     async def _save_part(self, offset: int, counts: Counts, *, ended_at: int | None = None) -> None:
         assert self._checkpoints is not None, "outputs in parts have a journal"
@@ -182,7 +220,7 @@ class ObjectOutput:
             elif self._tells and not self._told:  # of an earlier run of the same input, or attempt at it
                 await self._objects.delete(self._errors_ref())
                 if self._draft:
-                    await self._objects.discard_draft(self._entry.output.bucket, f"{self._draft}-errors")
+                    await self._objects.discard_draft(self._entry.output.bucket, errors_draft(self._draft))
             if empty:
                 await writer.abort()
             else:
@@ -216,9 +254,12 @@ class ObjectOutput:
 
     async def _discard(self, draft: str) -> None:
         """Remove a draft that nobody goes on with, and what goes with it; what has a writer is left to that one."""
-        for name in (draft, f"{draft}-errors"):
-            with suppress(DraftHeld, NoSuchBucket):
-                await self._objects.discard_draft(self._entry.output.bucket, name)
+        for name in drafts_beside(draft):
+            await self._discard_alone(name)
+
+    async def _discard_alone(self, draft: str) -> None:
+        with suppress(DraftHeld, NoSuchBucket):
+            await self._objects.discard_draft(self._entry.output.bucket, draft)
 
     def _take_writers(self) -> list[ObjectWriter]:
         writers = [writer for writer in (self._writer, self._errors) if writer is not None]
@@ -228,8 +269,11 @@ class ObjectOutput:
     async def _open_output(self, at: int) -> ObjectWriter:
         reader, formats, keeps = self._reader, self._formats, None
         draft = self._draft
-        if self._entry.range is not None and self._entry.range.index:  # what an output begins with is the first's
-            return await self._open(self._entry.output, self._meta, draft, at)
+        if self._entry.range is not None:
+            writer = await self._open(self._entry.output, self._meta, draft, at)
+            if self._is_first and not at and (begin := formats.output_start(reader.header)):
+                await writer.write(begin)
+            return writer
         if formats.writes_tables or (formats.converts and self._in_parts):
             keeps = self._kept_text / (draft or secrets.token_hex(8))
             draft = ""
@@ -265,7 +309,7 @@ class ObjectOutput:
         return ObjectRef(self._entry.output.bucket, quarantine_key(self._entry.output.key))
 
     async def _open_errors(self, at: int) -> ObjectWriter:
-        draft = self._draft and f"{self._draft}-errors"
+        draft = self._draft and errors_draft(self._draft)
         return await self._open(self._errors_ref(), ERRORS_META, draft, at)
 
     async def _open_draft(self, ref: ObjectRef, meta: ObjectMeta, draft: str, at: int) -> ObjectWriter:

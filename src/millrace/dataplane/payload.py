@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from millrace.dataplane.bad_records import Isolation
+    from millrace.dataplane.json_text import Frame
 
 __all__ = ["CorruptRecords", "Payload", "PayloadFormer", "PayloadTooLarge", "UnusableRecord"]
 
@@ -21,6 +22,10 @@ class UnusableRecord(Exception):
         """Return what the job's owner reads; `limit` is the payload limit in bytes."""
         return str(self)
 
+    def counted_from(self, begin: int) -> "UnusableRecord":
+        """Return the same with the places in its message as they are in an object that was read from `begin` on."""
+        return self
+
 
 class PayloadTooLarge(UnusableRecord):
     """A record does not fit in one payload."""
@@ -33,18 +38,33 @@ class PayloadTooLarge(UnusableRecord):
 
 
 class CorruptRecords(UnusableRecord):
-    """The object is not framed as its split type says, from this record on; the message says where and why."""
+    """The object is not framed as its split type says, from this record on; the message says where and why.
+
+    `words` holds `{}` where a place stands that the message tells.
+    """
+
+    def __init__(self, words: str, record: int, offset: int, *, place: int | None = None) -> None:
+        super().__init__(words if place is None else words.format(place), record, offset)
+        self._words = words
+        self._place = place
+
+    def counted_from(self, begin: int) -> UnusableRecord:
+        if self._place is None:
+            return self
+        return CorruptRecords(self._words, self.record, self.offset, place=begin + self._place)
 
 
 class Payload:
     """The body of one invocation and where it comes from. Mutable and plain: there is one for every request.
 
     `record` is the number (from 1) of its first record, `offset` that record's first byte in the object. `raw` is the
-    original text where a join needs it. `dropped` are those of its `records` that are not sent, since they are blank.
+    original text where a join needs it, `frames` what answers are joined with if that is known before they come.
+    `dropped` are those of its `records` that are not sent, since they are blank.
     `index`, `failed_attempts`, `isolation` and `sent_at` (of the attempt that failed last) belong to the run.
     """
 
     raw = b""
+    frames: "list[Frame] | None" = None
     index = 0
     failed_attempts = 0
     dropped = 0

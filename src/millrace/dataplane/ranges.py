@@ -1,22 +1,17 @@
-"""Cut a large object of lines into ranges, so that several instances share it.
+"""Cut a large object into ranges, so that several instances share it. Pure.
 
 Theory. Where ranges end nominally follows from the object's size alone: all instances know it without asking each
 other, and it does not depend on how many of them there are. A record belongs to the range in which its first byte lies.
-So a range begins with the first record at or behind its nominal start, and ends where the next one begins: to find
-either takes one look behind the nominal place, up to the next line feed. Every record is in one range, whatever its
-length; a range without the first byte of any record is empty.
+So a range begins with the first record at or behind its nominal start, and ends where the next one begins; where that
+is, `record_starts` finds. Every record is in one range, whatever its length; a range without the first byte of any
+record is empty. What is said of records holds for the row groups of a table, which are read as a whole.
 """
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
 
-from millrace.names import ObjectRef
-from millrace.ports.objects import ObjectStore
-
-__all__ = ["MAX_RANGES", "InputRange", "cut", "record_start"]
+__all__ = ["MAX_RANGES", "InputRange", "cut"]
 
 MAX_RANGES = 1000
 """Most ranges of one object: they are longer where there would be more. Each is a file and an entry of the journal."""
@@ -46,18 +41,3 @@ def cut(size: int, range_bytes: int) -> Sequence[InputRange]:
         InputRange(index=index, count=count, start=start, end=end, object_size=size)
         for index, (start, end) in enumerate(pairwise(cuts))
     ]
-
-
-async def record_start(objects: ObjectStore, ref: ObjectRef, near: int, *, size: int) -> int:
-    """Return where the first line begins that does so at byte `near` of an object or behind; `size` if none does."""
-    if not 0 < near < size:
-        return near
-    at = near - 1  # a line feed there makes `near` the beginning of a line
-    stream = objects.read(ref, start=at, length=size - at)
-    async with aclosing(cast("AsyncGenerator[bytes, None]", stream)) as chunks:
-        async for chunk in chunks:
-            found = chunk.find(b"\n")
-            if found >= 0:
-                return at + found + 1
-            at += len(chunk)
-    return size

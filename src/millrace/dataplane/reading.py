@@ -6,7 +6,7 @@ from millrace.dataplane.formats.header import HEADER_BYTES, HeaderLine
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters
-from millrace.dataplane.ranges import record_start
+from millrace.dataplane.record_starts import RecordStarts, StartsKept
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectStore
 from millrace.told import shortened
@@ -28,13 +28,21 @@ class ObjectReader:
     """
 
     def __init__(
-        self, objects: ObjectStore, entry: InputObject, *, formats: JobFormats, chunk_bytes: int, counters: Counters
+        self,
+        objects: ObjectStore,
+        entry: InputObject,
+        *,
+        formats: JobFormats,
+        chunk_bytes: int,
+        counters: Counters,
+        starts: StartsKept | None = None,
     ) -> None:
         self._objects = objects
         self._entry = entry
         self._formats = formats
         self._chunk_bytes = chunk_bytes
         self._counters = counters
+        self._starts = starts
         self._counted = 0
         """Stored bytes that were counted as read."""
         self._read = 0
@@ -44,7 +52,10 @@ class ObjectReader:
         """That of the version that is read, None if unknown."""
         self.begin = 0
         self.end: int | None = None
-        """The bytes of the object that are read: all of them, or once it is located those of the range's records."""
+        """The bytes of the object that are read: all of them, or once it is located those of the range's records.
+
+        A range of a table has the row groups that begin there.
+        """
 
     @property
     def bytes_read(self) -> int:
@@ -53,11 +64,20 @@ class ObjectReader:
 
     async def locate(self) -> None:
         """Find where the records of a range begin and end in their object."""
-        part = self._entry.range
-        if part is not None and self.end is None:
-            ref, size = self._entry.ref, part.object_size
-            self.begin = await record_start(self._objects, ref, part.start, size=size)
-            self.end = max(self.begin, await record_start(self._objects, ref, part.end, size=size))
+        entry, part = self._entry, self._entry.range
+        if part is None or self.end is not None:
+            return
+        if self._formats.reads_tables:
+            self.begin, self.end = part.start, part.end
+            return
+        kept = self._starts or StartsKept(self._objects, self._formats.record_scan())
+        starts = kept.of(entry.ref, entry.version, part.object_size)
+        self.begin = await starts.find(part.start)
+        self.end = max(self.begin, await starts.find(part.end))
+
+    def place(self, offset: int) -> int:
+        """Return where in the object a byte of the range's records lies; that of a table's text lies nowhere in it."""
+        return offset if self._formats.reads_tables else self.begin + offset
 
     async def check_unchanged(self) -> None:
         """Raise ObjectChanged unless the object of a range still is what was listed; so it was when it was read."""
@@ -86,6 +106,7 @@ class ObjectReader:
             chunk_bytes=self._chunk_bytes,
             start=start,
             whole=whole,
+            part=None if self.end is None else (self.begin, self.end),
             on_open=self._note_version,
             on_read=self._count_more,
         )
@@ -112,17 +133,17 @@ class ObjectReader:
                 await close()
 
     async def _header_line(self) -> bytes:
-        """Return the object's first line, for a range behind it; only the beginning if it is too long for a header."""
-        end = await record_start(self._objects, self._entry.ref, 1, size=self.begin)
-        length = min(end, HEADER_BYTES + 1)
-        return b"".join([chunk async for chunk in self._objects.read(self._entry.ref, length=length)])
+        """Return the object's first record, for a range behind it; its beginning if it is too long for a header."""
+        size = min(self.begin, HEADER_BYTES + 1)
+        end = await RecordStarts(self._objects, self._entry.ref, size, self._formats.record_scan()).find(1)
+        return b"".join([chunk async for chunk in self._objects.read(self._entry.ref, length=end)])
 
     def _note_version(self, info: ObjectInfo) -> None:
         self.etag = info.etag
 
     def _count_more(self, size: int) -> None:
         self._read += size
-        self._count(self._read)
+        self._count(self._read if self.end is None else min(self._read, self.end - self.begin))
 
     def _count(self, end: int) -> None:
         if end > self._counted:

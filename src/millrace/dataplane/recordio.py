@@ -48,6 +48,16 @@ class RecordIO:
             start = end
         return spans
 
+    def skip_records(self, chunk: bytes, start: int, stop: int) -> int:
+        read_header = _HEADER.unpack_from
+        stop = min(stop, len(chunk) - _HEADER.size + 1)
+        while start < stop:
+            magic, length = read_header(chunk, start)
+            if magic != _MAGIC_WORD or length > _LENGTH_MASK:  # a flag makes it greater
+                break
+            start += 8 + length + (-length & 3)
+        return start
+
     def open_frame(self, header: bytes, *, continues: bool) -> Frame:
         magic, word = header[:4], int.from_bytes(header[4:], "little")
         if magic != MAGIC:

@@ -63,6 +63,20 @@ class TFRecord:
             start = end
         return spans
 
+    def skip_records(self, chunk: bytes, start: int, stop: int) -> int:
+        lengths = self._lengths
+        stop = min(stop, len(chunk) - _HEADER.size + 1)
+        while start < stop:
+            header = chunk[start : start + 12]
+            length = lengths.get(header)
+            if length is None:
+                try:
+                    length = self._length(header)
+                except BadFrame:
+                    break
+            start += 16 + length
+        return start
+
     def open_frame(self, header: bytes, *, continues: bool) -> Frame:
         return Frame(self._length(header), _CHECKSUM.size, True)
 

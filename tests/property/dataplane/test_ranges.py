@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.dataplane.ranges import MAX_RANGES, cut, record_start
+from millrace.dataplane.ranges import MAX_RANGES, cut
+from millrace.dataplane.record_starts import next_line
 from millrace.testing.objects import MemoryObjects
 
 
@@ -35,7 +36,7 @@ async def test_ranges_are_the_lines_of_an_object(data: bytes, range_bytes: int, 
     for line in data.replace(b"\r", b"x").splitlines(keepends=True):  # else it were an end of lines too
         starts.add(at)
         at += len(line)
-    ends = [await record_start(objects, ref, part.end, size=len(data)) for part in cut(len(data), range_bytes)]
+    ends = [await next_line(objects, ref, part.end, size=len(data)) for part in cut(len(data), range_bytes)]
     assert set(ends) <= starts
     assert ends == sorted(ends)
     assert ends[-1:] in ([], [len(data)])

@@ -27,7 +27,9 @@ from millrace.dataplane.jsonpath import Format, format_of, parse_filter
 from millrace.dataplane.payload import PayloadFormer
 from millrace.dataplane.processing import Processing, processing_of
 from millrace.dataplane.record_count import RecordCount, record_count
+from millrace.dataplane.record_scan import CsvScan, FrameScan, RecordScan
 from millrace.dataplane.rows import serialize_csv
+from millrace.dataplane.split import FRAMINGS
 from millrace.jobs.transform import BatchStrategy, JoinSource, TransformSpec
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectStore, ObjectWriter
@@ -94,6 +96,7 @@ class JobFormats:
         chunk_bytes: int,
         start: int = 0,
         whole: bool = False,
+        part: tuple[int, int] | None = None,
         on_open: Callable[[ObjectInfo], None] = _ignore,
         on_read: Callable[[int], None] = _ignore,
     ) -> AsyncGenerator[bytes, None]:
@@ -108,6 +111,8 @@ class JobFormats:
             start: Bytes of records, from behind a header, that are not wanted again. They cost nothing where the object
                 is neither compressed nor a table; else they are read or decoded anew, and thrown away.
             whole: Whether the chunks are one request's body, which then begins with a header that is repeated.
+            part: First byte of a range of the object, and of what follows it: of a table, the row groups are read that
+                begin there. Of other objects `stored` knows what is wanted.
             on_open: Told the facts of a table: its ETag is that of the version that is read.
             on_read: Told how many stored bytes of a table were read.
 
@@ -124,7 +129,7 @@ class JobFormats:
             codec = self.codec(ref.key)
             if self.reads_tables:
                 named = header is not None
-                text = self._table_text(objects, ref, named, chunk_bytes, on_open, on_read)
+                text = self._table_text(objects, ref, named, chunk_bytes, part, on_open, on_read)
                 plain = await through(text)
             else:
                 at_once = start if header is None and codec is None else 0
@@ -152,6 +157,7 @@ class JobFormats:
         ref: ObjectRef,
         named: bool,
         chunk_bytes: int,
+        part: tuple[int, int] | None,
         on_open: Callable[[ObjectInfo], None],
         on_read: Callable[[int], None],
     ) -> AsyncGenerator[bytes, None]:
@@ -166,6 +172,7 @@ class JobFormats:
             media_type=self._text_type,
             header=named,
             chunk_bytes=chunk_bytes,
+            part=part,
             on_open=on_open,
             on_read=on_read,
         )
@@ -174,6 +181,13 @@ class JobFormats:
     def keeps_quoted_newlines(self) -> bool:
         """Whether records are those of CSV that may hold line feeds between quotes."""
         return self.options.keeps_quoted_newlines and self._text_type == Format.CSV
+
+    def record_scan(self) -> Callable[[], RecordScan] | None:
+        """Return what makes a scan for the beginnings of records; None if each line feed ends one."""
+        framing = FRAMINGS.get(self._spec.split)
+        if framing is not None:
+            return lambda: FrameScan(framing())
+        return CsvScan if self.keeps_quoted_newlines else None
 
     def record_count(self) -> RecordCount:
         """Return a new count of the records of an object whose `whole` chunks go by."""
@@ -272,6 +286,15 @@ class JobFormats:
         if begin:
             await writer.write(begin)
         return writer
+
+    def compressed_part(self, text: Rows, *, is_first: bool) -> AsyncGenerator[bytes, None]:
+        """Return the compressed form of a part of an output: such parts, one behind the other, are one file.
+
+        An output may have no byte. So that the file still reads as empty, the first part is never nothing.
+        """
+        codec = self.options.output_compression
+        assert codec is not None, "outputs that are compressed have one"
+        return encoded(text, encoder_of(codec, resumed=not is_first))
 
     def table(
         self, rows: Rows, *, objects: ObjectStore, ref: ObjectRef, header: HeaderLine | None, etag: str | None = None

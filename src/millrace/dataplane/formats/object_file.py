@@ -40,7 +40,7 @@ class ObjectFile(io.RawIOBase):
         super().__init__()
         self.one_version = one_version
         """Whether all reads are of one version of the object, whatever happens to it."""
-        self._size = size
+        self.size = size
         self._fetch = fetch
         self._close = close
         self._read_bytes = read_bytes
@@ -60,13 +60,13 @@ class ObjectFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def read(self, size: int | None = -1) -> bytes:
         """Return the next bytes, fewer only at the end; raises UnfitFormat for more than `read_bytes`."""
-        left = max(0, self._size - self._position)
+        left = max(0, self.size - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
         if wanted > self._read_bytes:
             raise UnfitFormat(

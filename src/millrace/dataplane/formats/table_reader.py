@@ -37,19 +37,25 @@ TEXT_GROWTH = 2
 
 Item = TypeVar("Item")
 Seen = Callable[[Any], None]
+Part = tuple[int, int] | None
+"""A range of an object: its first byte, and the first one behind it; None is all of it."""
 
 
 def _ignore(_: object) -> None:
     """Take what nobody wants to know."""
 
 
-def _parquet_batches(file: ObjectFile, columns: Sequence[str], seen: Seen) -> Iterator[Any]:
+def _parquet_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen: Seen) -> Iterator[Any]:
     parquet = pq.ParquetFile(file, buffer_size=PAGE_READ_BYTES, pre_buffer=False)
     schema = parquet.schema_arrow
     seen(schema)
     _check_columns(schema, columns)
+    begin = 0
     for group in range(parquet.num_row_groups):
         facts = parquet.metadata.row_group(group)
+        begin = max(begin, _first_byte(facts))  # whatever a file says: ranges must keep the order of rows
+        if not _is_in(part, begin):
+            continue
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         yield from _selected(
             parquet.iter_batches(
@@ -62,22 +68,59 @@ def _parquet_batches(file: ObjectFile, columns: Sequence[str], seen: Seen) -> It
         )
 
 
-def _arrow_batches(file: ObjectFile, columns: Sequence[str], seen: Seen) -> Iterator[Any]:
-    """Yield the batches of an IPC file or stream, whichever it is."""
+def _first_byte(group: Any) -> int:
+    """Return where a row group of Parquet begins; that of one without columns is the file's beginning."""
+    if not group.num_columns:
+        return 0
+    column = group.column(0)
+    places = (column.dictionary_page_offset if column.has_dictionary_page else None, column.data_page_offset)
+    return int(min(place for place in places if place is not None))
+
+
+def _is_in(part: Part, place: int) -> bool:
+    return part is None or part[0] <= place < part[1]
+
+
+def _arrow_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen: Seen) -> Iterator[Any]:
+    """Yield the batches of an IPC file or stream, whichever it is, that begin in a part of it.
+
+    Where the batches of a file begin pyarrow does not say: they are taken to be of one length. A stream is read from
+    its beginning, whichever part is wanted.
+    """
     magic = file.read(len(_ARROW_FILE))
     file.seek(0)
     if magic == _ARROW_FILE:
         opened = ipc.open_file(file)
-        batches: Iterator[Any] = (opened.get_batch(index) for index in range(opened.num_record_batches))
+        batches = _file_batches(opened, file.size, part)
     else:
         opened = ipc.open_stream(file)
-        batches = iter(opened)
+        batches = _stream_batches(opened, file, part)
     seen(opened.schema)
     _check_columns(opened.schema, columns)
     for batch in _selected(batches, columns):
         batch.validate(full=True)  # the reader trusts offsets and lengths, and what follows them would read anywhere
         for start in range(0, batch.num_rows, BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS)
+
+
+def _file_batches(opened: Any, size: int, part: Part) -> Iterator[Any]:
+    count = opened.num_record_batches
+    for index in range(count):
+        if _is_in(part, size * index // count):
+            yield opened.get_batch(index)
+
+
+def _stream_batches(opened: Any, file: ObjectFile, part: Part) -> Iterator[Any]:
+    while True:
+        begin = file.tell()  # it reads message by message
+        if part is not None and begin >= part[1]:
+            return
+        try:
+            batch = opened.read_next_batch()
+        except StopIteration:
+            return
+        if _is_in(part, begin):
+            yield batch
 
 
 _BATCHES = {TableForm.PARQUET: _parquet_batches, TableForm.ARROW: _arrow_batches}
@@ -99,10 +142,10 @@ def _check_columns(schema: Any, columns: Sequence[str]) -> None:
             )
 
 
-def _read(file: ObjectFile, form: TableForm, columns: Sequence[str], seen: Seen) -> Iterator[Any]:
-    """Yield the batches of a table that have rows, and close the file."""
+def _read(file: ObjectFile, form: TableForm, columns: Sequence[str], part: Part, seen: Seen) -> Iterator[Any]:
+    """Yield the batches of a table, or of a part of it, that have rows, and close the file."""
     with file, arrow_errors(f"Failed to read {form}"):
-        for batch in _BATCHES[form](file, columns, seen):
+        for batch in _BATCHES[form](file, columns, part, seen):
             if batch.num_rows:
                 yield batch
 
@@ -152,7 +195,7 @@ def table_batches(
 
 def _with_schema(file: ObjectFile, form: TableForm) -> Iterator[Any]:
     schemas: list[Any] = []
-    batches = _read(file, form, (), schemas.append)
+    batches = _read(file, form, (), None, schemas.append)
     first = next(batches, None)
     yield schemas[0]
     if first is not None:
@@ -169,6 +212,7 @@ def table_lines(
     media_type: str,
     header: bool = False,
     chunk_bytes: int,
+    part: Part = None,
     on_open: Callable[[ObjectInfo], None] = _ignore,
     on_read: Callable[[int], None] = _ignore,
 ) -> AsyncGenerator[bytes, None]:
@@ -182,6 +226,7 @@ def table_lines(
         media_type: What a row becomes: a record of text/csv, or a line of JSON.
         header: Whether the names of the columns come first, as a record of CSV.
         chunk_bytes: Also about as much is decoded and written at a time.
+        part: Where the row groups, or batches, begin that are read; all of them if None.
         on_open: Told the facts of the version that is read.
         on_read: Told how many stored bytes were read; all of the object's at the end.
 
@@ -192,7 +237,7 @@ def table_lines(
     return _stepped_through(
         objects,
         ref,
-        lambda file: _text(file, form, columns, row_writer(media_type), header=header, chunk_bytes=chunk_bytes),
+        lambda file: _text(file, form, columns, part, row_writer(media_type), header=header, chunk_bytes=chunk_bytes),
         on_open=on_open,
         on_read=on_read,
     )
@@ -202,6 +247,7 @@ def _text(
     file: ObjectFile,
     form: TableForm,
     columns: Sequence[str],
+    part: Part,
     write: Callable[[Any], bytes],
     *,
     header: bool,
@@ -210,7 +256,7 @@ def _text(
     """Yield the text of all rows, in chunks that are full but for the last one."""
     names: list[str] = []
     waiting = bytearray()
-    batches = _read(file, form, columns, lambda schema: names.extend(columns or schema.names))
+    batches = _read(file, form, columns, part, lambda schema: names.extend(columns or schema.names))
     first = next(batches, None)
     if header:
         waiting += header_row(names)
