@@ -3,139 +3,27 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.acceptance.transform_rig import ECHO, Result, job, run_job
+from tests.acceptance.range_rig import OUTPUT, Rig, lines, refuse_bad, totals
+from tests.acceptance.transform_rig import ECHO, Result
 
-from millrace.dataplane import EffectiveSettings, Limits
-from millrace.dataplane.checkpoints import Checkpoints
 from millrace.errors import LeaseLost
 from millrace.jobs.transform import (
     AssembleWith,
     BatchStrategy,
     DataProcessing,
     JoinSource,
-    SplitType,
-    TransformSpec,
     transform_failure_reason,
 )
 from millrace.jobs.transform_options import JobOptions, OnError
-from millrace.ports.jobs import InstanceRef
-from millrace.testing.journal import MemoryJournals
-from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest
-from millrace.testing.objects import MemoryObjects
+from millrace.testing.model_server import ModelReply, ModelRequest
 
-SMALL = Limits(chunk_bytes=64, write_bytes=32, tick_seconds=0.001)
-OUTPUT = "s3://b/out/a.csv.out"
 ERRORS = "s3://b/out/a.csv.errors.jsonl"
-
-
-class Rig:
-    """A job of several instances over one store and one journal; `options` have ranges of 100 bytes."""
-
-    def __init__(
-        self,
-        *,
-        objects: MemoryObjects | None = None,
-        count: int = 3,
-        strategy: BatchStrategy = BatchStrategy.SINGLE_RECORD,
-        options: JobOptions | None = None,
-        work: str = "job 1",
-        job_id: int = 1,
-        resumed: Sequence[tuple[int, str]] = (),
-        journals: MemoryJournals | None = None,
-        **spec: Any,
-    ) -> None:
-        self.spec: TransformSpec = job(
-            **{
-                "split": SplitType.LINE,
-                "strategy": strategy,
-                "instance_count": count,
-                "invocation_max_retries": 0,
-                **spec,
-            }
-        )
-        self.effective = EffectiveSettings(max_concurrent_transforms=3, max_payload_bytes=60, strategy=strategy)
-        self.options = options or JobOptions(range_bytes=100)
-        self.objects = objects or MemoryObjects()
-        self.journals = journals or MemoryJournals()
-        self.work = work
-        self.job_id = job_id
-        self.resumed = resumed
-        self.attempts: Counter[int] = Counter()
-
-    async def run(
-        self,
-        index: int,
-        behaviour: Behaviour = ECHO,
-        *,
-        stop: asyncio.Event | None = None,
-        guard: Any = None,
-    ) -> Result:
-        """Run an attempt of one instance."""
-        self.attempts[index] += 1
-        attempt = self.attempts[index]
-        journal = self.journals.open(InstanceRef(job_id=self.job_id, index=index, attempt=attempt))
-        checkpoints = Checkpoints(
-            journal=journal,
-            work=self.work,
-            earlier=[work for _, work in self.resumed],
-            resumes=attempt > 1 or bool(self.resumed),
-            pause_seconds=0.0,
-            share=1e9,
-            job_id=self.job_id,
-            instance=index,
-        )
-        return await run_job(
-            self.spec,
-            behaviour,
-            {},
-            before={},
-            limits=SMALL,
-            effective=self.effective,
-            objects=self.objects,
-            options=self.options,
-            checkpoints=checkpoints,
-            resumed=[job_id for job_id, _ in self.resumed],
-            instance=index,
-            stop=stop,
-            **({} if guard is None else {"guard": guard}),
-        )
-
-
-def lines(count: int, *, bad: Sequence[int] = (), blank: Sequence[int] = ()) -> bytes:
-    """Return numbered rows of many lengths."""
-    rows = [b"%d,%s\n" % (n, b"y" * (n * 7 % 23)) for n in range(count)]
-    for n in bad:
-        rows[n] = b"BAD%d\n" % n
-    for n in blank:
-        rows[n] = b"\n"
-    return b"".join(rows)
-
-
-async def refuse_bad(request: ModelRequest) -> ModelReply:
-    """Behave as a model that echoes, but for what holds a bad record."""
-    if request.path == "/invocations" and b"BAD" in request.body:
-        return ModelReply(b"no", status=400)
-    return await ECHO(request)
-
-
-def totals(results: Sequence[Result]) -> tuple[int, ...]:
-    """Return the objects and records of all instances."""
-    parts = [result.outcome.progress for result in results]
-    return (
-        sum(part.objects_total for part in parts),
-        sum(part.objects_done for part in parts),
-        sum(part.objects_failed for part in parts),
-        sum(part.records for part in parts),
-        sum(part.records_failed for part in parts),
-        sum(part.records_filtered for part in parts),
-    )
 
 
 @settings(max_examples=25, deadline=None)
