@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -29,11 +30,11 @@ from millrace.dataplane.execution_parameters import container_environment, effec
 from millrace.dataplane.failures import data_log_line
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.limits import Limits
-from millrace.dataplane.listing import agree, listing_digest
-from millrace.dataplane.plan import InputObject, assign, count_objects, list_inputs
-from millrace.dataplane.range_rules import cut_inputs
+from millrace.dataplane.plan import InputObject, count_objects, list_inputs, share_out
+from millrace.dataplane.range_rules import cut_inputs, tell_whole
 from millrace.dataplane.run import run_transform
-from millrace.errors import JobFailure
+from millrace.dataplane.shares import JobShares
+from millrace.errors import JobFailure, LeaseLost, StoreUnavailable
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import InstanceStarted, ResumedJob, work_name
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
@@ -95,6 +96,7 @@ class TransformAgent:
         self._on_committed = on_committed
         self._job_start = created_at
         self._captured: list[InputObject] = []
+        self._shares: JobShares | None = None
         self._progress = Progress()
         instance = instance_id(str(arn), backends.session.ref.index)
         self._stream_name = f"{arn.name}/{instance}-{int(created_at.timestamp() * 1000)}"
@@ -139,18 +141,43 @@ class TransformAgent:
             await self._write_manifests()
             raise
         finally:
+            await self._forget_share()
             self._data_log.flush()
 
-    async def _plan(self) -> list[InputObject]:
+    async def _plan(self) -> Sequence[InputObject]:
         """Return the objects of this instance, and its ranges of objects that are cut."""
-        options, inputs = job_options(self._spec.environment), await list_inputs(self._backends.objects, self._spec)
+        journal, session, spec = self._backends.journal, self._session, self._spec
+        if journal is None or spec.instance_count == 1:
+            return (await self._decide())[session.ref.index]
+        self._shares = JobShares(
+            session.ref,
+            decide=self._decide,
+            work=work_name(self._arn, self._created_at),
+            bucket=spec.output.bucket,
+            objects=self._backends.objects,
+            journal=journal,
+            clock=session.clock,
+            is_over=session.stop.is_set,
+        )
+        return await self._shares.take()
+
+    async def _decide(self) -> Sequence[Sequence[InputObject]]:
+        """List the input, and return what each instance takes."""
+        options, spec = job_options(self._spec.environment), self._spec
+        inputs = await list_inputs(self._backends.objects, spec)
         if self._backends.journal is not None:  # else nobody could tell when all ranges are done
-            inputs = cut_inputs(inputs, JobFormats(self._spec), options.range_bytes)
-        ref, count, created_at = self._session.ref, self._spec.instance_count, self._created_at
-        if self._backends.journal is not None and count > 1:
-            digest = await asyncio.to_thread(listing_digest, inputs, created_at)
-            await agree(self._backends.journal, ref.job_id, digest)
-        return assign(inputs, ref.index, count, options.scheduling, created_at=created_at)
+            formats = JobFormats(spec)
+            inputs = cut_inputs(inputs, formats, options.range_bytes)
+            for line in tell_whole(inputs, formats, options.range_bytes):
+                self._report(line)
+        return await asyncio.to_thread(share_out, inputs, spec.instance_count, options.scheduling)
+
+    async def _forget_share(self) -> None:
+        """Remove what told this instance its share, unless a later attempt will want it."""
+        if self._shares is not None:
+            with suppress(LeaseLost, StoreUnavailable):
+                await self._session.check_lease()
+                await self._shares.forget()
 
     async def _plan_containers(self) -> list[ContainerPlan]:
         return await plan_containers(
@@ -172,7 +199,7 @@ class TransformAgent:
         )
         return Chain(links, limits=limits, failure_body=named_failure)
 
-    async def _transform(self, served: ServedModel, inputs: list[InputObject]) -> InstanceOutcome:
+    async def _transform(self, served: ServedModel, inputs: Sequence[InputObject]) -> InstanceOutcome:
         """Wait for health, run the data plane; a container that ends meanwhile ends the instance."""
         ended = asyncio.create_task(served.wait())
         stop_waiting = asyncio.create_task(self._session.stop.wait())
@@ -220,7 +247,7 @@ class TransformAgent:
         return True
 
     async def _run_data_plane(
-        self, served: ServedModel, inputs: list[InputObject], halt: asyncio.Event
+        self, served: ServedModel, inputs: Sequence[InputObject], halt: asyncio.Event
     ) -> InstanceOutcome:
         async with Client(served.address) as client:
             effective = await effective_settings(client, self._spec)

@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from heapq import heapreplace
 from typing import NamedTuple
-from zlib import crc32
 
 from millrace.dataplane.manifest import parse_manifest
 from millrace.dataplane.ranges import InputRange
@@ -25,10 +23,10 @@ __all__ = [
     "check_manifest",
     "count_objects",
     "has_input",
-    "is_late",
     "list_inputs",
     "name_outputs",
     "output_of",
+    "share_out",
 ]
 
 LIST_PAGE = 1000
@@ -59,7 +57,6 @@ class InputObject:
     refused: str | None = None
     version: str = ""
     range: InputRange | None = None
-    modified_at: datetime | None = None
 
 
 def output_of(output: ObjectPrefix, relative: str) -> ObjectRef:
@@ -72,13 +69,12 @@ def output_of(output: ObjectPrefix, relative: str) -> ObjectRef:
 
 
 class Found(NamedTuple):
-    """An object of the input: size, name relative to the prefix, ETag ("" if unknown) and when it was written."""
+    """An object of the input: size, name relative to the prefix, and ETag ("" if unknown)."""
 
     ref: ObjectRef
     size: int
     relative: str
     version: str = ""
-    modified_at: datetime | None = None
 
 
 def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObject]:
@@ -113,7 +109,6 @@ def _input_object(found: Found, output: ObjectRef) -> InputObject:
         output=output,
         refused=refused,
         version=found.version,
-        modified_at=found.modified_at,
     )
 
 
@@ -123,17 +118,16 @@ def count_objects(inputs: Sequence[InputObject]) -> int:
 
 
 def assign(
-    inputs: Sequence[InputObject],
-    index: int,
-    count: int,
-    scheduling: Scheduling = Scheduling.BALANCED,
-    *,
-    created_at: datetime | None = None,
+    inputs: Sequence[InputObject], index: int, count: int, scheduling: Scheduling = Scheduling.BALANCED
 ) -> list[InputObject]:
-    """Return what instance `index` of `count` takes, in key order: a function of the inputs, the same everywhere.
+    """Return what instance `index` of `count` takes, in key order; see `share_out`."""
+    return share_out(inputs, count, scheduling)[index]
 
-    What was written after the job was created, at `created_at`, goes by its key alone: not all instances may have
-    listed it, and it must not shift who takes what else.
+
+def share_out(
+    inputs: Sequence[InputObject], count: int, scheduling: Scheduling = Scheduling.BALANCED
+) -> list[list[InputObject]]:
+    """Return what each of `count` instances takes, in key order: a function of the inputs.
 
     Balanced means the largest first, each to the instance with the least to do, the first of those; inputs of one size
     are so dealt out in turn.
@@ -144,38 +138,16 @@ def assign(
         needs at most 4/3 of the best time.
     """
     if count == 1:
-        return list(inputs)
-    settled = [number for number, entry in enumerate(inputs) if not is_late(entry, created_at)]
-    taken = settled[index::count] if scheduling is Scheduling.MODULO else _balanced(inputs, settled, index, count)
-    if len(settled) < len(inputs):
-        taken += [
-            number
-            for number, entry in enumerate(inputs)
-            if is_late(entry, created_at) and _place_of(entry) % count == index
-        ]
-        taken.sort()
-    return [inputs[number] for number in taken]
-
-
-def is_late(entry: InputObject, created_at: datetime | None) -> bool:
-    """Return whether an object was written after the job was created, so that an instance may have missed it."""
-    return created_at is not None and entry.modified_at is not None and entry.modified_at >= created_at
-
-
-def _place_of(entry: InputObject) -> int:
-    """Return a number that follows from an object's key, and is the next one for its next range."""
-    return crc32(str(entry.ref).encode()) + (0 if entry.range is None else entry.range.index)
-
-
-def _balanced(inputs: Sequence[InputObject], chosen: Sequence[int], index: int, count: int) -> list[int]:
+        return [list(inputs)]
+    if scheduling is Scheduling.MODULO:
+        return [list(inputs[index::count]) for index in range(count)]
     loads = [(0, instance) for instance in range(count)]
-    taken = []
-    for number in sorted(chosen, key=lambda number: (-inputs[number].size, number)):
+    taken: list[list[int]] = [[] for _ in range(count)]
+    for number in sorted(range(len(inputs)), key=lambda number: (-inputs[number].size, number)):
         load, instance = loads[0]
         heapreplace(loads, (load + inputs[number].size + OBJECT_COST_BYTES, instance))
-        if instance == index:
-            taken.append(number)
-    return sorted(taken)
+        taken[instance].append(number)
+    return [[inputs[number] for number in sorted(numbers)] for numbers in taken]
 
 
 async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputObject]:
@@ -197,13 +169,7 @@ async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputOb
                 spec.source.bucket, prefix=spec.source.prefix, after=after, limit=LIST_PAGE
             )
             found += [
-                Found(
-                    entry.ref,
-                    entry.size,
-                    relative_key(spec.source.prefix, entry.ref.key),
-                    entry.etag,
-                    entry.modified_at,
-                )
+                Found(entry.ref, entry.size, relative_key(spec.source.prefix, entry.ref.key), entry.etag)
                 for entry in page.objects
                 if (entry.size or not entry.ref.key.endswith("/")) and not is_report(entry.ref.key)
             ]
@@ -272,4 +238,4 @@ async def _look_up(objects: ObjectStore, ref: ObjectRef, relative: str) -> Found
         info = await objects.get(ref)
     except (NoSuchBucket, NoSuchKey):
         return Found(ref, 0, relative)
-    return Found(ref, info.size, relative, info.etag, info.modified_at)
+    return Found(ref, info.size, relative, info.etag)

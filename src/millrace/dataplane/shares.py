@@ -1,0 +1,218 @@
+"""Decide once for all instances of a job who takes what of its input.
+
+Theory. Shares follow from the listing of the input, and two listings may differ: an object that is written to meanwhile
+might be taken by two instances, or by none, which nobody would notice. So the first instance lists, and tells every
+instance its share: a draft for each, and an entry of its journal that tells what those are called, once they are on the
+disk. The others wait for the entry, read their share and hold nothing of what others take. Whoever is taken up after a
+crash finds the entry and has the same share again, also if that is the first instance.
+
+An instance that has ended removes its draft. If its server did not hear of the end, the next attempt lists the input
+itself, and so it does where drafts can't be kept; its share must then be what it was, which a digest in the entry
+tells.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+
+from millrace.clock import Clock
+from millrace.dataplane.plan import InputObject
+from millrace.dataplane.ranges import InputRange
+from millrace.errors import ClientFailure
+from millrace.names import ObjectRef
+from millrace.ports.jobs import InstanceRef
+from millrace.ports.journal import Journal
+from millrace.ports.objects import DraftHeld, DraftLost, NoSuchBucket, ObjectMeta, ObjectStore
+
+__all__ = ["JobShares", "decode_share", "encode_share"]
+
+KEY = "#shares"
+"""Of the entry in the journal of the first instance; names of outputs begin with "s3:"."""
+
+POLL_SECONDS = 0.05
+LONGEST_POLL_SECONDS = 1.0
+"""Between two looks whether the first instance has listed the input: ever longer ones."""
+
+WRITE_LINES = 1000
+"""Objects of a share that are put into words at a time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Told:
+    """Where a share is kept (in no draft if `draft` is empty), and its digest."""
+
+    draft: str
+    size: int
+    digest: str
+
+
+class JobShares:
+    """The shares of a job's instances, as one of them sees them.
+
+    `decide` lists the input and returns the shares of all instances: the same for the same input. Drafts are kept in
+    `bucket`; `work` names the job. `is_over` tells that the instance is wanted to stop.
+    """
+
+    def __init__(
+        self,
+        ref: InstanceRef,
+        *,
+        decide: Callable[[], Awaitable[Sequence[Sequence[InputObject]]]],
+        work: str,
+        bucket: str,
+        objects: ObjectStore,
+        journal: Journal,
+        clock: Clock,
+        is_over: Callable[[], bool],
+    ) -> None:
+        self._ref = ref
+        self._decide = decide
+        self._work = work
+        self._bucket = bucket
+        self._objects = objects
+        self._journal = journal
+        self._clock = clock
+        self._is_over = is_over
+        self._told: Sequence[_Told] | None = None
+
+    async def take(self) -> Sequence[InputObject]:
+        """Return this instance's share; nothing if it is to stop before there is one.
+
+        Raises:
+            ClientFailure: The input cannot be listed, or it has changed since it was, and nobody has kept the share.
+            LeaseLost: The work is another's.
+        """
+        told = self._told = await self._find()
+        if told is None and self._ref.index == 0:
+            return await self._publish(await self._decide())
+        pause = POLL_SECONDS
+        while told is None:
+            if self._is_over():
+                return ()
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, LONGEST_POLL_SECONDS)
+            told = self._told = await self._find()
+        mine = told[self._ref.index]
+        if mine.draft:
+            with suppress(DraftLost, NoSuchBucket):
+                return await self._read(mine)
+        share = (await self._decide())[self._ref.index]
+        if await asyncio.to_thread(_digest, share) != mine.digest:
+            raise ClientFailure(
+                "objects of the input were written to or deleted since the job began, and who takes which of them is "
+                "no longer known. What is finished is kept for a job that resumes this one"
+            )
+        return share
+
+    async def forget(self) -> None:
+        """Remove what is kept of this instance's share, which has ended."""
+        for mine in (self._told or ())[self._ref.index : self._ref.index + 1]:
+            if mine.draft:
+                with suppress(DraftHeld, NoSuchBucket):
+                    await self._objects.discard_draft(self._bucket, mine.draft)
+
+    async def _find(self) -> Sequence[_Told] | None:
+        text = (await self._journal.load_of(self._ref.job_id)).get(0, {}).get(KEY)
+        return None if text is None else [_Told(**told) for told in orjson.loads(text)]
+
+    async def _publish(self, shares: Sequence[Sequence[InputObject]]) -> Sequence[InputObject]:
+        told = []
+        for index, share in enumerate(shares):
+            draft = _draft_name(self._work, self._ref.attempt, index)
+            try:
+                told.append(await self._write(draft, share))
+            except NoSuchBucket:  # each object's failure tells that
+                told.append(_Told(draft="", size=0, digest=await asyncio.to_thread(_digest, share)))
+        self._told = told
+        await self._journal.save({KEY: orjson.dumps(told)})
+        return shares[self._ref.index]
+
+    async def _write(self, draft: str, share: Sequence[InputObject]) -> _Told:
+        # It never becomes an object, whatever it would be called.
+        ref = ObjectRef(self._bucket, "share")
+        writer = await self._objects.open_resumable(ref, ObjectMeta(), draft=draft, at=0)
+        digest = hashlib.sha256()
+        try:
+            for start in range(0, len(share), WRITE_LINES):
+                piece = await asyncio.to_thread(encode_share, share[start : start + WRITE_LINES])
+                digest.update(piece)
+                await writer.write(piece)
+            size = await writer.checkpoint()
+        except BaseException:
+            await writer.abort()
+            raise
+        await writer.suspend()
+        return _Told(draft=draft, size=size, digest=digest.hexdigest())
+
+    async def _read(self, told: _Told) -> Sequence[InputObject]:
+        """Return a share that was kept; raises DraftLost."""
+        share: list[InputObject] = []
+        rest = b""
+        if told.size:
+            stream = cast(
+                "AsyncGenerator[bytes, None]", self._objects.read_draft(self._bucket, told.draft, length=told.size)
+            )
+            async with aclosing(stream) as chunks:
+                async for chunk in chunks:
+                    whole, newline, rest = (rest + chunk).rpartition(b"\n")
+                    share += await asyncio.to_thread(decode_share, whole + newline)
+        return share
+
+
+def _draft_name(work: str, attempt: int, index: int) -> str:
+    """Return a name that no earlier attempt writes to, which may not know yet that it has lost its work."""
+    return hashlib.sha256(f"shares of {work}\n{attempt}\n{index}".encode()).hexdigest()[:40]
+
+
+def _digest(share: Sequence[InputObject]) -> str:
+    digest = hashlib.sha256()
+    for start in range(0, len(share), WRITE_LINES):
+        digest.update(encode_share(share[start : start + WRITE_LINES]))
+    return digest.hexdigest()
+
+
+def encode_share(share: Sequence[InputObject]) -> bytes:
+    """Return a line for each object, or range of one, from which `decode_share` makes it again."""
+    lines = []
+    for entry in share:
+        part = entry.range
+        told: list[object] = [
+            entry.ref.bucket,
+            entry.ref.key,
+            entry.size,
+            entry.version,
+            entry.output.bucket,
+            entry.output.key,
+            entry.refused,
+        ]
+        if part is not None:
+            told += (part.index, part.count, part.start, part.end, part.object_size)
+        lines.append(orjson.dumps(told) + b"\n")
+    return b"".join(lines)
+
+
+def decode_share(text: bytes) -> list[InputObject]:
+    """Return the objects of whole lines."""
+    share = []
+    for line in text.splitlines():
+        bucket, key, size, version, output_bucket, output_key, refused, *part = orjson.loads(line)
+        share.append(
+            InputObject(
+                ref=ObjectRef(bucket, key),
+                size=size,
+                version=version,
+                output=ObjectRef(output_bucket, output_key),
+                refused=refused,
+                range=_range(*part) if part else None,
+            )
+        )
+    return share
+
+
+def _range(index: int, count: int, start: int, end: int, object_size: int) -> InputRange:
+    return InputRange(index=index, count=count, start=start, end=end, object_size=object_size)

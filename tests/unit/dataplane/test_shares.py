@@ -1,0 +1,163 @@
+"""Tests of who takes what of a job's input, decided once."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millrace.dataplane.plan import InputObject, list_inputs, share_out
+from millrace.dataplane.ranges import InputRange
+from millrace.dataplane.shares import JobShares, decode_share, encode_share
+from millrace.errors import ClientFailure
+from millrace.jobs.transform import TransformSpec
+from millrace.names import ObjectPrefix, ObjectRef
+from millrace.ports.jobs import InstanceRef
+from millrace.testing.clock import ManualClock
+from millrace.testing.journal import MemoryJournals
+from millrace.testing.objects import MemoryObjects
+
+SPEC = TransformSpec(model="m", source=ObjectPrefix("b", "in/"), output=ObjectPrefix("b", "out"), instance_count=3)
+
+
+class Rig:
+    """A job of three instances over one store and one journal."""
+
+    def __init__(self, *, bucket: str = "b") -> None:
+        self.objects = MemoryObjects(chunk_bytes=50)
+        self.journals = MemoryJournals()
+        self.clock = ManualClock()
+        self.stop = asyncio.Event()
+        self.listings = 0
+        self._bucket = bucket
+        for number in range(8):
+            self.objects.add(f"s3://b/in/{number}", b"x" * (number % 3))
+
+    def shares(self, index: int, attempt: int = 1) -> JobShares:
+        """Return what an attempt of an instance sees."""
+        ref = InstanceRef(job_id=1, index=index, attempt=attempt)
+        return JobShares(
+            ref,
+            decide=self._decide,
+            work="job 1",
+            bucket=self._bucket,
+            objects=self.objects,
+            journal=self.journals.open(ref),
+            clock=self.clock,
+            is_over=self.stop.is_set,
+        )
+
+    async def _decide(self) -> Sequence[Sequence[InputObject]]:
+        self.listings += 1
+        return share_out(await list_inputs(self.objects, SPEC), SPEC.instance_count)
+
+
+async def test_the_input_is_what_it_was_when_the_first_instance_listed_it() -> None:
+    """Whatever is written, deleted or replaced then: nothing is taken twice, or by nobody."""
+    rig = Rig()
+    before = share_out(await list_inputs(rig.objects, SPEC), 3)
+    first = await rig.shares(0).take()
+    rig.objects.add("s3://b/in/00", b"new")
+    rig.objects.add("s3://b/in/1", b"longer than before")
+    await rig.objects.delete(ObjectRef("b", "in/3"))
+    assert [first, await rig.shares(1).take(), await rig.shares(2).take()] == before
+    assert rig.listings == 1
+
+
+async def test_others_wait_until_the_first_instance_has_listed() -> None:
+    """They look ever less often, and see it when it is there."""
+    rig = Rig()
+    others = [asyncio.create_task(rig.shares(index).take()) for index in (1, 2)]
+    pauses = []
+    for _ in range(7):
+        await rig.clock.sleepers(2)
+        pauses.append(rig.clock.pending[0])
+        rig.clock.advance(pauses[-1])
+    assert pauses == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8, 1, 1])
+    await rig.clock.sleepers(2)
+    first = await rig.shares(0).take()
+    rig.clock.advance(1)
+    taken = [*first, *(await others[0]), *(await others[1])]
+    assert sorted(entry.ref.key for entry in taken) == rig.objects.keys("b", "in/")
+
+
+async def test_whoever_waits_may_be_stopped() -> None:
+    """An instance that is wanted to stop has nothing to do."""
+    rig = Rig()
+    waiting = asyncio.create_task(rig.shares(1).take())
+    await rig.clock.sleepers(1)
+    rig.stop.set()
+    rig.clock.advance(1)
+    assert await waiting == ()
+
+
+@pytest.mark.parametrize("index", range(3))
+async def test_a_crash_changes_nobodys_share(index: int) -> None:
+    """The next attempt has that of the one before, also if it is the one that lists."""
+    rig = Rig()
+    shares = [await rig.shares(it).take() for it in range(3)]
+    rig.objects.add("s3://b/in/00", b"new")
+    assert await rig.shares(index, attempt=2).take() == shares[index]
+    assert rig.listings == 1
+
+
+async def test_a_crash_before_it_is_told_begins_anew() -> None:
+    """What the first attempt has kept, nobody knows of; the others have waited."""
+    rig = Rig()
+    early = rig.shares(0)
+    late = rig.shares(0, attempt=2)
+    with pytest.raises(Exception, match="attempt 1 is closed"):
+        await early.take()
+    rig.objects.add("s3://b/in/00", b"new")
+    taken = [*await late.take(), *await rig.shares(1).take(), *await rig.shares(2).take()]
+    assert sorted(entry.ref.key for entry in taken) == rig.objects.keys("b", "in/")
+
+
+async def test_whoever_has_ended_leaves_nothing() -> None:
+    """If its server did not hear of that, the next attempt finds the same by itself, or says that it can't."""
+    rig = Rig()
+    shares = [rig.shares(index) for index in range(3)]
+    taken = [await share.take() for share in shares]
+    for share in shares:
+        await share.forget()
+    assert not rig.objects.drafts.kept
+    assert [await rig.shares(index, attempt=2).take() for index in range(3)] == taken
+    rig.objects.add("s3://b/in/00", b"new")
+    with pytest.raises(ClientFailure, match="were written to or deleted since the job began"):
+        await rig.shares(1, attempt=3).take()
+
+
+async def test_without_a_bucket_for_outputs_everybody_lists() -> None:
+    """Each object then fails for its bucket, on the instance that has it."""
+    rig = Rig(bucket="missing")
+    taken = [entry for index in range(3) for entry in await rig.shares(index).take()]
+    assert sorted(entry.ref.key for entry in taken) == rig.objects.keys("b", "in/")
+
+
+def _input(key: str, size: int, refused: str | None, cut: int) -> InputObject:
+    part = InputRange(index=1, count=cut, start=7, end=9, object_size=size) if cut else None
+    return InputObject(
+        ref=ObjectRef("b", key),
+        size=size,
+        output=ObjectRef("c", f"{key}.out"),
+        refused=refused,
+        version=key[::-1],
+        range=part,
+    )
+
+
+@given(
+    st.lists(
+        st.builds(
+            _input,
+            st.text(st.characters(exclude_categories=["Cs"])),
+            st.integers(0, 2**50),
+            st.none() | st.text(),
+            st.integers(0, 3),
+        )
+    )
+)
+def test_a_share_is_read_as_it_was_written(share: list[InputObject]) -> None:
+    """Whatever keys hold, line feeds among it."""
+    assert decode_share(encode_share(share)) == share
