@@ -18,7 +18,7 @@ __all__ = ["ManifestEntry", "parse_manifest"]
 
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
-    """One entry: the object and its name relative to the manifest's prefix."""
+    """One entry: the object and its name relative to the manifest's prefix, "" if it has none but the prefix."""
 
     ref: ObjectRef
     relative: str
@@ -47,7 +47,7 @@ def parse_manifest(text: bytes, name: str) -> list[ManifestEntry]:
             prefix = _prefix(element, name, number)
         elif isinstance(element, str) and prefix.prefix + element:
             ref = ObjectRef(prefix.bucket, prefix.prefix + element)
-            entries.setdefault(ref, ManifestEntry(ref, element.lstrip("/") or ref.key.rpartition("/")[2]))
+            entries.setdefault(ref, ManifestEntry(ref, element.lstrip("/")))
         else:
             raise ClientFailure(f"manifest {name}: element {number} must be the key of an object, got {element!r}")
     return list(entries.values())

@@ -88,7 +88,7 @@ def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObje
         ClientFailure: Two inputs share one output; the message names both.
     """
     inputs = [
-        _input_object(entry, output_of(output, entry.relative))
+        _input_object(entry, output_of(output, entry.relative or _last_name(entry.ref.key)))
         for entry in sorted(found, key=lambda entry: (entry.ref.bucket, entry.ref.key.encode()))
     ]
     by_output: dict[ObjectRef, InputObject] = {}
@@ -100,9 +100,20 @@ def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObje
     return inputs
 
 
+def _last_name(key: str) -> str:
+    """Return the last name in a key that the input names as a whole: of `a/b/`, which is not empty, that is `b`.
+
+    Source:
+        batch-transform.md 5.2: "If `r` is empty: last path segment of `k`."
+    """
+    return key.rstrip("/").rpartition("/")[2]
+
+
 def _input_object(found: Found, output: ObjectRef) -> InputObject:
     length = len(output.key.encode())
     refused = f"the key of its output must have at most 1,024 bytes, got {length}" if length > 1024 else None
+    if not found.ref.key.strip("/"):
+        refused = f'its key has no name that its output could be called by, got "{found.ref.key}"'
     return InputObject(
         ref=found.ref,
         size=found.size,
@@ -153,8 +164,8 @@ def share_out(
 async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputObject]:
     """Return the objects of a job in key order, each with its output.
 
-    Folder markers (size 0, key ends with "/") and reports of earlier jobs are left out, duplicates of a manifest count
-    once.
+    Folder markers (size 0, key ends with "/") are left out, and so are reports of earlier jobs below a prefix;
+    duplicates of a manifest count once.
 
     Raises:
         ClientFailure: The manifest is missing or malformed, or two inputs share one output.
@@ -171,7 +182,7 @@ async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputOb
             found += [
                 Found(entry.ref, entry.size, relative_key(spec.source.prefix, entry.ref.key), entry.etag)
                 for entry in page.objects
-                if (entry.size or not entry.ref.key.endswith("/")) and not is_report(entry.ref.key)
+                if not _is_marker(entry.ref.key, entry.size) and not is_report(entry.ref.key)
             ]
             if page.next_after is None:
                 break
@@ -179,6 +190,15 @@ async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputOb
     except NoSuchBucket as exc:
         raise ClientFailure(f"bucket {spec.source.bucket} of {spec.source} does not exist") from exc
     return name_outputs(found, spec.output)
+
+
+def _is_marker(key: str, size: int) -> bool:
+    """Return whether an object only says that there is a folder.
+
+    Source:
+        batch-transform.md 2.1: "size 0 and key ends with `/`" are skipped and produce no output.
+    """
+    return not size and key.endswith("/")
 
 
 async def has_input(objects: ObjectStore, spec: TransformSpec) -> bool:
@@ -228,7 +248,8 @@ async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[
     found = []
     for start in range(0, len(entries), STAT_WINDOW):
         window = entries[start : start + STAT_WINDOW]
-        found += await asyncio.gather(*(_look_up(objects, entry.ref, entry.relative) for entry in window))
+        looked_up = await asyncio.gather(*(_look_up(objects, entry.ref, entry.relative) for entry in window))
+        found += [entry for entry in looked_up if not (entry.version and _is_marker(entry.ref.key, entry.size))]
     return found
 
 

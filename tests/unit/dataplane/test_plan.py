@@ -117,6 +117,34 @@ async def test_a_missing_manifest_is_named() -> None:
         await list_inputs(objects, spec("m.json", SourceType.MANIFEST))
 
 
+async def test_folders_in_a_manifest_are_no_input() -> None:
+    """As below a prefix: markers are left out; an object with bytes whose key ends so is one like any other."""
+    objects = MemoryObjects()
+    for key, data in (("p/", b""), ("p/marker/", b""), ("p/full/", b"1"), ("q/", b"1"), ("//", b"1")):
+        objects.add(f"s3://b/{key}", data)
+    manifest = (
+        b'[{"prefix":"s3://b/p"},"/","/marker/","/full/","/gone/",{"prefix":"s3://b/q"},"/",{"prefix":"s3://b/"},"//"]'
+    )
+    objects.add("s3://b/m.json", manifest)
+    found = await list_inputs(objects, spec("m.json", SourceType.MANIFEST))
+    assert [(entry.ref.key, entry.output.key) for entry in found if entry.refused is None] == [
+        ("p/full/", "out/full/.out"),
+        ("p/gone/", "out/gone/.out"),
+        ("q/", "out/q.out"),
+    ]
+    [refused] = [entry for entry in found if entry.refused is not None]
+    assert refused.refused == 'its key has no name that its output could be called by, got "//"'
+
+
+async def test_an_object_that_is_the_prefix_has_its_name() -> None:
+    """Also if that ends in a slash, as long as it is no mere marker."""
+    objects = MemoryObjects()
+    objects.add("s3://b/in/", b"1")
+    objects.add("s3://b/in/a", b"1")
+    found = await list_inputs(objects, spec("in/"))
+    assert [entry.output.key for entry in found] == ["out/in.out", "out/a.out"]
+
+
 def test_a_manifest_concatenates_and_counts_once() -> None:
     """Key is prefix and entry without a separator; a later prefix holds for later entries; duplicates count once."""
     text = b'[{"prefix":"s3://b/p"},"/a","/a",{"prefix":"s3://c/q/"},"x/b"]'
