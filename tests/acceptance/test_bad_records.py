@@ -1,15 +1,21 @@
 """Jobs that forgive: bad records are found by halving, left out or replaced, and told of."""
 
 import asyncio
+import base64
+import gzip
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.acceptance.transform_rig import ECHO, ONE, Result, job, model, run_job, status
 from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings, Limits
-from millrace.jobs.transform import AssembleWith, BatchStrategy, DataProcessing, JoinSource, SplitType
+from millrace.dataplane.limits import Budget
+from millrace.jobs.transform import AssembleWith, BatchStrategy, Compression, DataProcessing, JoinSource, SplitType
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
+from millrace.testing.objects import MemoryObjects
 
 LINES = {"split": SplitType.LINE, "max_concurrent_transforms": 3, "invocation_max_retries": 0}
 QUARANTINE = {"environment": {"MILLRACE_ON_ERROR": "quarantine"}}
@@ -23,7 +29,7 @@ def rows(*bad: int, count: int = 40) -> list[bytes]:
     return [b"BAD%d\n" % n if n in bad else b"%d,%s\n" % (n, b"x" * (n % 7)) for n in range(1, count + 1)]
 
 
-def errors(result: Result) -> list[dict[str, object]]:
+def errors(result: Result) -> list[dict[str, Any]]:
     """Return what was told of the bad records of in/a.csv."""
     return [json.loads(line) for line in result.objects.data("s3://b/out/a.csv.errors.jsonl").splitlines()]
 
@@ -192,7 +198,7 @@ async def test_framed_records_are_isolated_too(split: SplitType) -> None:
 
 @pytest.mark.parametrize("on_error", ["skip", "quarantine"])
 async def test_an_object_fails_though_earlier_records_are_bad(on_error: str) -> None:
-    """A record that fits no payload fails its object, also if requests before it turn out bad after that."""
+    """A record that does not end fails its object, also if requests before it turn out bad after that."""
     arrived = asyncio.Event()
 
     async def refuse(request: ModelRequest) -> ModelReply:
@@ -206,9 +212,14 @@ async def test_an_object_fails_though_earlier_records_are_bad(on_error: str) -> 
         arrived.set()
 
     result = await run_job(
-        job(split=SplitType.LINE, strategy=BatchStrategy.MULTI_RECORD, environment={"MILLRACE_ON_ERROR": on_error}),
+        job(
+            split=SplitType.LINE,
+            strategy=BatchStrategy.MULTI_RECORD,
+            content_type="text/csv",
+            environment={"MILLRACE_ON_ERROR": on_error, "MILLRACE_CSV_RECORDS": "rfc4180"},
+        ),
         refuse,
-        b"a\n" * 5 + b"b\n" * 5 + b"c" * 11,
+        b"a\n" * 5 + b"b\n" * 5 + b'"c',
         effective=EffectiveSettings(
             max_concurrent_transforms=4, max_payload_bytes=10, strategy=BatchStrategy.MULTI_RECORD
         ),
@@ -216,4 +227,149 @@ async def test_an_object_fails_though_earlier_records_are_bad(on_error: str) -> 
     )
     [told] = result.outcome.failures
     assert (told.record, told.offset) == (11, 20)
-    assert told.message == "Too much data for max payload size: it must be at most 10 bytes"
+    assert told.message == "a quoted field of this record of CSV has no closing quote"
+
+
+KINDS: dict[str, tuple[dict[str, Any], Callable[[int], bytes]]] = {
+    "lines": ({}, lambda n: b"%d,%s\n" % (n, b"x" * (n % 7))),
+    "quoted": (
+        {"content_type": "text/csv", "accept": "text/csv", "environment": {"MILLRACE_CSV_RECORDS": "rfc4180"}},
+        lambda n: b'%d,"%s"\n' % (n, b"x\n" * (n % 4)),
+    ),
+    "recordio": ({"split": SplitType.RECORDIO}, lambda n: recordio(b"%d,%s" % (n, b"x" * (n % 7)))),
+    "tfrecord": ({"split": SplitType.TFRECORD}, lambda n: tfrecord(b"%d,%s" % (n, b"x" * (n % 7)))),
+}
+LONG: dict[str, Callable[[int], bytes]] = {
+    "lines": lambda size: b"y" * size + b"\n",
+    "quoted": lambda size: b'"' + b"y\n" * size + b'"\n',
+    "recordio": lambda size: recordio(b"y" * size),
+    "tfrecord": lambda size: tfrecord(b"y" * size),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("strategy", list(BatchStrategy))
+@pytest.mark.parametrize("chunk_bytes", [7, 64, 1024 * 1024])
+@pytest.mark.parametrize("at", [(0,), (20,), (39,), (3, 4, 30)], ids=str)
+async def test_a_record_longer_than_a_payload_is_bad(
+    kind: str, strategy: BatchStrategy, chunk_bytes: int, at: tuple[int, ...]
+) -> None:
+    """It alone is told, with its place and size; all others have their results in order."""
+    settings, make = KINDS[kind]
+    data = [LONG[kind](300 + n) if n in at else make(n) for n in range(40)]
+    environment = {"MILLRACE_ON_ERROR": "quarantine", **settings.get("environment", {})}
+    spec = job(**{**LINES, **settings, "environment": environment}, strategy=strategy)
+    result = await run_job(
+        spec,
+        ECHO,
+        b"".join(data),
+        effective=EffectiveSettings(max_concurrent_transforms=3, max_payload_bytes=60, strategy=strategy),
+        limits=Limits(chunk_bytes=chunk_bytes, inflight_bytes=2000, write_bytes=32, tick_seconds=0.001),
+        objects=MemoryObjects(chunk_bytes=chunk_bytes),
+    )
+    assert not result.failed
+    bodies = (line for n, line in enumerate(data) if n not in at)
+    if kind in ("recordio", "tfrecord") and strategy is BatchStrategy.SINGLE_RECORD:
+        bodies = (b"%d,%s" % (n, b"x" * (n % 7)) for n in range(40) if n not in at)
+    assert result.output == b"".join(bodies)
+    progress = result.outcome.progress
+    assert (progress.records, progress.records_failed) == (40 - len(at), len(at))
+    assert [(it["record"], it["offset"], it["size"]) for it in errors(result)] == [
+        (n + 1, len(b"".join(data[:n])), len(data[n])) for n in at
+    ]
+    assert {it["error"] for it in errors(result)} == {
+        "ClientError: Too much data for max payload size: it must be at most 60 bytes"
+    }
+
+
+@pytest.mark.parametrize("kind", ["lines", "quoted", "tfrecord"])
+async def test_of_a_long_record_a_bounded_beginning_is_held_and_told(kind: str) -> None:
+    """Memory does not grow with the record: room is given back for all but the first MiB, which is what is told."""
+    settings, make = KINDS[kind]
+    long = LONG[kind](5_000_000)
+    environment = {"MILLRACE_ON_ERROR": "skip", **settings.get("environment", {})}
+    spec = job(**{**LINES, **settings, "environment": environment}, strategy=BatchStrategy.MULTI_RECORD)
+    held: list[int] = []
+
+    class Watched(Budget):
+        def take(self, size: int) -> None:
+            super().take(size)
+            held.append(self.held)
+
+    result = await run_job(
+        spec,
+        ECHO,
+        make(1) + long + make(2),
+        effective=EffectiveSettings(
+            max_concurrent_transforms=1, max_payload_bytes=100_000, strategy=BatchStrategy.MULTI_RECORD
+        ),
+        limits=Limits(chunk_bytes=65536, inflight_bytes=400_000),
+        objects=MemoryObjects(chunk_bytes=65536),
+        budget=Watched(400_000),
+    )
+    assert result.output == make(1) + b"\n" + make(2)
+    (told,) = errors(result)
+    assert told["size"] == len(long)
+    shown = told["input"].encode() if "input" in told else base64.b64decode(told["input_base64"])
+    assert shown == long[: 1024 * 1024]
+    assert max(held) < 1024 * 1024 + 400_000
+
+
+@pytest.mark.parametrize("strategy", list(BatchStrategy))
+async def test_a_long_record_may_end_its_object_without_a_line_feed(strategy: BatchStrategy) -> None:
+    """The last line may lack its line feed, however long it is."""
+    effective = EffectiveSettings(max_concurrent_transforms=1, max_payload_bytes=10, strategy=strategy)
+    spec = job(**LINES, **SKIP, strategy=strategy)
+    objects = MemoryObjects(chunk_bytes=8)
+    result = await run_job(spec, ECHO, b"a\n" + b"b" * 30, effective=effective, objects=objects)
+    assert result.output == b"a\n\n"
+    assert [(it["record"], it["size"]) for it in errors(result)] == [(2, 30)]
+
+
+async def test_damage_within_a_long_frame_fails_its_object() -> None:
+    """Where a frame ends nobody knows once it is damaged, so nothing behind it can be told from it."""
+    data = tfrecord(b"a") + tfrecord(b"b" * 300)[:-1] + b"?" + tfrecord(b"c")
+    effective = EffectiveSettings(
+        max_concurrent_transforms=1, max_payload_bytes=100, strategy=BatchStrategy.MULTI_RECORD
+    )
+    spec = job(**{**LINES, "split": SplitType.TFRECORD}, **QUARANTINE)
+    result = await run_job(spec, ECHO, data, effective=effective, objects=MemoryObjects(chunk_bytes=64))
+    assert "record 2 at byte 17" in result.reason
+    assert "Failed to split the object as TFRecord" in result.reason
+
+
+async def test_a_placeholder_repeats_no_record_that_is_not_held() -> None:
+    """In a join a row of nothing but null stands for a record that is too long."""
+    spec = job(
+        **LINES,
+        **SKIP,
+        **JSON_LINES,
+        assemble_with=AssembleWith.LINE,
+        processing=DataProcessing(join_source=JoinSource.INPUT),
+    )
+    effective = EffectiveSettings(
+        max_concurrent_transforms=1, max_payload_bytes=20, strategy=BatchStrategy.MULTI_RECORD
+    )
+    result = await run_job(spec, ONE, b'{"a":1}\n{"a":"%s"}\n{"a":3}\n' % (b"x" * 40), effective=effective)
+    first, third = b'{"SageMakerOutput":{"y":1},"a":1}\n', b'{"SageMakerOutput":{"y":1},"a":3}\n'
+    assert result.output == first + b"null\n" + third
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_whole_object_that_is_too_large_is_bad(stored: bool) -> None:
+    """Without a split the object is the record: one that is too large has no output, and is told of."""
+    large = b"x" * 3_000_000
+    compression = Compression.NONE if stored else Compression.GZIP
+    spec = job(**QUARANTINE, compression=compression)
+    pack = bytes if stored else gzip.compress
+    effective = EffectiveSettings(
+        max_concurrent_transforms=1, max_payload_bytes=100_000, strategy=BatchStrategy.MULTI_RECORD
+    )
+    objects = {"in/a.csv": pack(large), "in/b.csv": pack(b"small")}
+    result = await run_job(spec, ECHO, objects, effective=effective)
+    assert not result.failed
+    assert result.objects.keys("b", "out/") == ["out/a.csv.errors.jsonl", "out/b.csv.out"]
+    (told,) = errors(result)
+    assert (told["record"], told["offset"], told["size"]) == (1, 0, len(large))
+    assert told["input"] == "x" * 1024 * 1024
+    assert result.outcome.progress.bytes_in == sum(map(len, objects.values()))

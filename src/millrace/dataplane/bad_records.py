@@ -29,11 +29,18 @@ class BadRecord:
     record: int
     offset: int
     text: bytes
-    """The record as it stands in the object."""
+    """The record as it stands in the object, or its beginning."""
     label: str
     message: str
     status: int | None = None
     answer: str | None = None
+    length: int | None = None
+    """The record's bytes, where `text` is only its beginning."""
+
+    @property
+    def size(self) -> int:
+        """The record's bytes."""
+        return len(self.text) if self.length is None else self.length
 
 
 class Isolation:
@@ -131,7 +138,7 @@ def quarantine_key(output_key: str) -> str:
 def error_line(bad: BadRecord) -> bytes:
     """Return a line of that object: what is UTF-8 as text, anything else in base64."""
     shown = bad.text[:SHOWN_BYTES]
-    line: dict[str, object] = {"record": bad.record, "offset": bad.offset, "size": len(bad.text)}
+    line: dict[str, object] = {"record": bad.record, "offset": bad.offset, "size": bad.size}
     try:
         line["input"] = shown.decode()
     except UnicodeDecodeError:

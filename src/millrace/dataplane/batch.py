@@ -8,7 +8,15 @@ from collections import deque
 
 from millrace.dataplane.frame_payloads import ManyFrames, SingleFrames
 from millrace.dataplane.line_count import LineCounter
-from millrace.dataplane.payload import CorruptRecords, Payload, PayloadFormer, PayloadTooLarge, UnusableRecord
+from millrace.dataplane.long_records import FrameEnd, LineEnd, ObjectEnd, RecordEnd
+from millrace.dataplane.payload import (
+    BEGINNING,
+    CorruptRecords,
+    Payload,
+    PayloadFormer,
+    PayloadTooLarge,
+    UnusableRecord,
+)
 from millrace.dataplane.split import FRAMINGS, SPLITTERS, Splitter
 from millrace.jobs.transform import BatchStrategy, SplitType
 
@@ -22,18 +30,20 @@ __all__ = [
     "UnusableRecord",
     "WholePayload",
     "payload_former",
+    "record_end",
 ]
 
 
 class SingleRecords:
     """One record per payload."""
 
-    def __init__(self, splitter: Splitter, limit: int) -> None:
+    def __init__(self, splitter: Splitter, limit: int, place: tuple[int, int] = BEGINNING) -> None:
         self._splitter = splitter
         self._limit = limit
-        self._record = 1
-        self._offset = 0
+        self._record, self._offset = place
         self._unformed = 0
+        self._left: list[bytes] = []
+        """Records that the splitter handed out, from the one on that is too large."""
         self._too_large: PayloadTooLarge | None = None
         self.ready: list[Payload] = []
 
@@ -59,11 +69,12 @@ class SingleRecords:
             raise self._too_large
         limit, record, offset = self._limit, self._record, self._offset
         records = self._splitter.next_records()
-        formed = []
+        formed: list[Payload] = []
         for body in records:
             size = len(body)
             if limit and size > limit:
                 self._too_large = PayloadTooLarge(record, offset)
+                self._left = records[len(formed) :]
                 break
             formed.append(Payload(body, size, record, offset, 1))
             record += 1
@@ -90,6 +101,9 @@ class SingleRecords:
             offset += sum(map(len, whole))
         return record, offset
 
+    def rest(self) -> list[bytes | memoryview]:
+        return [*(payload.joined() for payload in reversed(self.ready)), *self._left, *self._splitter.rest()]
+
 
 class ManyLines:
     """As many consecutive lines per payload as fit in the limit; one payload per object if there is none.
@@ -98,15 +112,14 @@ class ManyLines:
     is a list of views on the chunks as they were read. With `aim`, a payload is about as large if it can be.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, place: tuple[int, int] = BEGINNING) -> None:
         self._limit = limit
         self.aim = 0
         self._lines = LineCounter()
         self._chunks: deque[bytes] = deque()
         self._start = 0
         """Where the first chunk's unused bytes begin."""
-        self._record = 1
-        self._offset = 0
+        self._record, self._offset = place
         self._ended = False
         self.buffered = 0
         self.ready: list[Payload] = []
@@ -141,6 +154,9 @@ class ManyLines:
         read = b"".join(self._chunks)[self._start :]
         end = read.rfind(b"\n") + 1
         return self._record + read.count(b"\n"), self._offset + end
+
+    def rest(self) -> list[bytes | memoryview]:
+        return [b"".join(self._chunks)[self._start :]]
 
     def _last_line_end(self, limit: int) -> int:
         """Return the size of the longest run of whole lines within the first `limit` bytes."""
@@ -221,14 +237,29 @@ class WholePayload:
     def reached(self) -> tuple[int, int]:
         return 1, 0
 
+    def rest(self) -> list[bytes | memoryview]:
+        return [*self._chunks]
 
-def payload_former(split: SplitType, strategy: BatchStrategy, limit: int) -> PayloadFormer:
-    """Return a new former for one object; `limit` is in bytes, 0 means none."""
+
+def payload_former(
+    split: SplitType, strategy: BatchStrategy, limit: int, place: tuple[int, int] = BEGINNING
+) -> PayloadFormer:
+    """Return a new former for one object; `limit` is in bytes, 0 means none.
+
+    `place` is the number and first byte of the record that it is fed first.
+    """
     if split is SplitType.NONE:
         return WholePayload(limit)
     if split in FRAMINGS:
-        framing = FRAMINGS[split]()
-        return ManyFrames(framing, limit) if strategy is BatchStrategy.MULTI_RECORD else SingleFrames(framing, limit)
+        make = ManyFrames if strategy is BatchStrategy.MULTI_RECORD else SingleFrames
+        return make(FRAMINGS[split](), limit, place)
     if strategy is BatchStrategy.MULTI_RECORD:
-        return ManyLines(limit)
-    return SingleRecords(SPLITTERS[split](), limit)
+        return ManyLines(limit, place)
+    return SingleRecords(SPLITTERS[split](), limit, place)
+
+
+def record_end(split: SplitType, record: int, offset: int) -> RecordEnd:
+    """Return what looks for the end of one record, which has that number and first byte."""
+    if split in FRAMINGS:
+        return FrameEnd(FRAMINGS[split](), record, offset)
+    return ObjectEnd() if split is SplitType.NONE else LineEnd()

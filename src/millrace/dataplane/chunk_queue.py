@@ -12,15 +12,19 @@ class ChunkQueue:
         self._chunks: deque[bytes | memoryview] = deque()
         self._start = 0
         """Where the first chunk's unused bytes begin."""
+        self.size = 0
+        """Bytes that were added and not taken."""
 
     def add(self, chunk: bytes | memoryview) -> None:
         """Add a chunk at the end."""
         if chunk:
             self._chunks.append(chunk)
+            self.size += len(chunk)
 
     def cut(self, size: int) -> list[bytes | memoryview]:
         """Take the first `size` bytes, which must be there."""
         parts: list[bytes | memoryview] = []
+        self.size -= size
         while size:
             chunk, start = self._chunks[0], self._start
             end = min(len(chunk), start + size)

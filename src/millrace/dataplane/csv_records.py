@@ -9,7 +9,7 @@ Source:
     RFC 4180 2.6: "Fields containing line breaks (CRLF), double quotes, and commas should be enclosed in double-quotes."
 """
 
-from millrace.dataplane.payload import CorruptRecords
+from millrace.dataplane.payload import BEGINNING, CorruptRecords
 from millrace.dataplane.rows import nonblank_lines
 from millrace.dataplane.split import LineSplitter
 
@@ -120,13 +120,13 @@ class CsvRecordSplitter:
     `next_records` raises CorruptRecords at the end of an object whose last quote was not closed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: tuple[int, int] = BEGINNING) -> None:
+        """`place` is the number and first byte of the first record."""
         self._lines = LineSplitter()
         self._open: list[bytes] = []
         """Lines of a record that has an opening quote without its closing one."""
         self._open_bytes = 0
-        self._record = 1
-        self._offset = 0
+        self._record, self._offset = place
         self._ended = False
 
     @property
@@ -150,6 +150,9 @@ class CsvRecordSplitter:
         if self._ended and self._open:
             raise unended_quote(self._record, self._offset)
         return []
+
+    def rest(self) -> list[bytes | memoryview]:
+        return [*self._open, *self._lines.rest()]
 
     def _put_together(self, lines: list[bytes]) -> list[bytes]:
         records = []

@@ -10,7 +10,7 @@ from operator import itemgetter
 from millrace.dataplane.chunk_queue import ChunkQueue
 from millrace.dataplane.frames import FrameReader, PartedRecord, Step
 from millrace.dataplane.framing import Framing, Span
-from millrace.dataplane.payload import Payload, UnusableRecord
+from millrace.dataplane.payload import BEGINNING, Payload, UnusableRecord
 
 __all__ = ["ManyFrames", "SingleFrames"]
 
@@ -28,13 +28,13 @@ class SingleFrames:
         framing)").
     """
 
-    def __init__(self, framing: Framing, limit: int) -> None:
+    def __init__(self, framing: Framing, limit: int, place: tuple[int, int] = BEGINNING) -> None:
         self._joint = framing.joint
-        self._reader = FrameReader(framing, limit)
+        self._reader = FrameReader(framing, limit, place=place)
         self._pieces = ChunkQueue()
         """The bytes of the record that is not whole in one chunk."""
         self._unformed = 0
-        self._formed = 0, 0
+        self._formed = place[0] - 1, place[1]
         """How many records, and bytes, payloads were formed of."""
         self.ready: list[Payload] = []
 
@@ -98,6 +98,11 @@ class SingleFrames:
     def reached(self) -> tuple[int, int]:
         return self._reader.drain()
 
+    def rest(self) -> list[bytes | memoryview]:
+        """Return what is in no payload; none is ready, for those would be without their framing."""
+        assert not self.ready, "they are taken before a record that is too large is told"
+        return [*self._pieces.cut(self._pieces.size), *self._reader.rest()]
+
 
 def _single_payloads(step: Step, record: int, offset: int) -> list[Payload]:
     """Return a payload for each whole record of the step, the last one first."""
@@ -121,9 +126,9 @@ class ManyFrames:
     says that this one does not fit.
     """
 
-    def __init__(self, framing: Framing, limit: int) -> None:
+    def __init__(self, framing: Framing, limit: int, place: tuple[int, int] = BEGINNING) -> None:
         self._limit = limit or sys.maxsize
-        self._reader = FrameReader(framing, limit)
+        self._reader = FrameReader(framing, limit, place=place)
         self._chunks = ChunkQueue()
         self._spans: list[Span] = []
         """Records of the step that was read last, of which some did not fit in the payload before."""
@@ -136,8 +141,7 @@ class ManyFrames:
         self._count = 0
         self._size = 0
         """Records and bytes of the payload being formed."""
-        self._record = 1
-        self._offset = 0
+        self._record, self._offset = place
         """Where it begins."""
         self._ended = False
         self.buffered = 0
@@ -203,3 +207,6 @@ class ManyFrames:
 
     def reached(self) -> tuple[int, int]:
         return self._reader.drain()
+
+    def rest(self) -> list[bytes | memoryview]:
+        return self._chunks.cut(self.buffered)

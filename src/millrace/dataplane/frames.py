@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from millrace.dataplane.framing import BadFrame, Framing, Span
-from millrace.dataplane.payload import CorruptRecords, PayloadTooLarge, UnusableRecord
+from millrace.dataplane.payload import BEGINNING, CorruptRecords, PayloadTooLarge, UnusableRecord
 
 __all__ = ["FrameReader", "PartedRecord", "Step"]
 
@@ -33,10 +33,12 @@ class _TooLong(Exception):
 
 
 class PartedRecord:
-    """A record that is followed field by field."""
+    """A record that is followed field by field. Where its payloads are is known unless `forgets` says otherwise."""
 
-    def __init__(self, framing: Framing, longest: int) -> None:
+    def __init__(self, framing: Framing, longest: int, *, forgets: bool = False) -> None:
         self._framing = framing
+        self._forgets = forgets
+        self._continues = False
         self._longest = longest
         self.size = 0
         """Bytes of it that were seen."""
@@ -94,13 +96,15 @@ class PartedRecord:
 
     def _enter_body(self) -> None:
         body_bytes, self._trailer_bytes, self._ends_record = self._framing.open_frame(
-            self._kept, continues=bool(self._bodies)
+            self._kept, continues=self._continues
         )
         following = 0 if self._ends_record else self._framing.header_bytes
         self.least = self.size + body_bytes + self._trailer_bytes + following
         if self.least > self._longest:
             raise _TooLong
-        self._bodies.extend((self.size, self.size + body_bytes))
+        self._continues = True
+        if not self._forgets:
+            self._bodies.extend((self.size, self.size + body_bytes))
         self._field, self._left, self._checksum = _Field.BODY, body_bytes, 0
 
     def _enter_next_frame(self) -> None:
@@ -131,18 +135,30 @@ class Step(NamedTuple):
 class FrameReader:
     """Takes chunks, tells where the records end and what is wrong with them; it forgets what it went over."""
 
-    def __init__(self, framing: Framing, limit: int = 0) -> None:
-        """Records of more than `limit` bytes, framing included, are refused as soon as a header says so; 0 is none."""
-        self.record = 1
-        """Number of the next record, from 1."""
-        self.offset = 0
-        """Its first byte."""
+    def __init__(
+        self,
+        framing: Framing,
+        limit: int = 0,
+        *,
+        place: tuple[int, int] = BEGINNING,
+        follows_first: bool = False,
+    ) -> None:
+        """Begin to read.
+
+        Args:
+            framing: What records are framed by.
+            limit: Records of more bytes, framing included, are refused as soon as a header says so; 0 is none.
+            place: The number and first byte of the first record.
+            follows_first: Whether the first record is read in steps of its own, and where its payloads are forgotten.
+        """
+        self.record, self.offset = place
+        """Number of the next record, from 1, and its first byte."""
         self._framing = framing
         self._longest = limit or sys.maxsize
         self._chunks: deque[bytes] = deque()
         self._start = 0
         """Where the first chunk's unread bytes begin."""
-        self._parted: PartedRecord | None = None
+        self._parted = PartedRecord(framing, self._longest, forgets=True) if follows_first else None
         self._ended = False
         self._unusable: UnusableRecord | None = None
 
@@ -178,6 +194,10 @@ class FrameReader:
             self._unusable = exc
             raise
         return None
+
+    def rest(self) -> list[bytes | memoryview]:
+        """Return the chunks that were not read."""
+        return [memoryview(chunk)[0 if at else self._start :] for at, chunk in enumerate(self._chunks)]
 
     def drain(self) -> tuple[int, int]:
         """Read all that was fed, and return the number (from 1) and first byte of the record behind it."""

@@ -49,13 +49,20 @@ class Isolator:
         isolation, original = _isolation_of(lane, payload), payload.raw or payload.joined()
         record, offset = lane.place(payload.record, payload.offset)
         bad = BadRecord(
-            record=record, offset=offset, text=original, label=label, message=message, status=status, answer=answer
+            record=record,
+            offset=offset,
+            text=original,
+            label=label,
+            message=message,
+            status=status,
+            answer=answer,
+            length=payload.length or None,
         )
         lane.failed += 1
         self._found += 1
         if self._found <= self._rules.limits.failures_kept:
             self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: record {record} at byte {offset}: {message}")
-        if isolation.fail(payload, bad, self._rules.placeholder(original)):
+        if isolation.fail(payload, bad, self._rules.placeholder(None if payload.length else original)):
             self._finish(lane, isolation)
         allowed = self._rules.options.failures_allowed
         if allowed is not None and allowed.count is not None and self._found > allowed.count:

@@ -9,7 +9,7 @@ from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.formats.header import HeaderLine
 from millrace.dataplane.object_output import ObjectOutput
-from millrace.dataplane.payload import Payload, PayloadFormer
+from millrace.dataplane.payload import NoPayloads, Payload, PayloadFormer
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.reading import ObjectReader
 from millrace.jobs.transform import ObjectFailure
@@ -241,7 +241,7 @@ class Lane:
         What stands before it may still be written, and be gone on with by another attempt.
         """
         room = self.former.buffered
-        self.former = _Nothing(self.former.taken())
+        self.former = NoPayloads(self.former.taken())
         behind = [at for at in self._held if at > index]
         room += sum(self._held.pop(at)[1] for at in behind)
         return len(behind), room
@@ -252,31 +252,3 @@ class Lane:
         results, room = results + len(self.answers), room + self.room
         self.answers, self.room, self.bad = [], 0, []
         return results, room
-
-
-class _Nothing:
-    """The former of an object of which no more payloads are wanted than were taken."""
-
-    buffered = 0
-
-    def __init__(self, taken: tuple[int, int]) -> None:
-        self.ready: list[Payload] = []
-        self._taken = taken
-
-    def feed(self, chunk: bytes) -> None:
-        """Ignore the chunk."""
-
-    def finish(self) -> None:
-        """Ignore the end."""
-
-    def take(self) -> None:
-        """Give nothing."""
-
-    def reached(self) -> tuple[int, int]:
-        """Tell where the first record begins that is in no payload."""
-        records, offset = self._taken
-        return records + 1, offset
-
-    def taken(self) -> tuple[int, int]:
-        """Tell what the former before it had given."""
-        return self._taken

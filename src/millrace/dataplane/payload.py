@@ -7,7 +7,19 @@ if TYPE_CHECKING:
     from millrace.dataplane.bad_records import Isolation
     from millrace.dataplane.json_text import Frame
 
-__all__ = ["CorruptRecords", "Payload", "PayloadFormer", "PayloadTooLarge", "UnusableRecord"]
+__all__ = [
+    "BEGINNING",
+    "CorruptRecords",
+    "HeaderTooLarge",
+    "NoPayloads",
+    "Payload",
+    "PayloadFormer",
+    "PayloadTooLarge",
+    "UnusableRecord",
+]
+
+BEGINNING = 1, 0
+"""The number and first byte of an object's first record."""
 
 
 class UnusableRecord(Exception):
@@ -30,11 +42,20 @@ class UnusableRecord(Exception):
 class PayloadTooLarge(UnusableRecord):
     """A record does not fit in one payload."""
 
+    may_be_passed_over = True
+    """Whether it is the record that is too long, so that there may be payloads behind it."""
+
     def __init__(self, record: int, offset: int) -> None:
         super().__init__("Too much data for max payload size", record, offset)
 
     def told(self, limit: int) -> str:
         return f"{self}: it must be at most {limit} bytes"
+
+
+class HeaderTooLarge(PayloadTooLarge):
+    """A header that each payload begins with leaves no room for a record."""
+
+    may_be_passed_over = False
 
 
 class CorruptRecords(UnusableRecord):
@@ -61,6 +82,7 @@ class Payload:
     original text where a join needs it, `frames` what answers are joined with if that is known before they come.
     `dropped` are those of its `records` that are not sent, since they are blank.
     `index`, `failed_attempts`, `isolation` and `sent_at` (of the attempt that failed last) belong to the run.
+    `too_large` tells that it is not to be sent: it holds the beginning of a record of `length` bytes.
     """
 
     raw = b""
@@ -69,6 +91,8 @@ class Payload:
     failed_attempts = 0
     dropped = 0
     sent_at = 0.0
+    too_large: PayloadTooLarge | None = None
+    length = 0
     isolation: "Isolation | None" = None
 
     def __init__(
@@ -118,3 +142,36 @@ class PayloadFormer(Protocol):
     def reached(self) -> tuple[int, int]:
         """Return the number (from 1) and first byte of the record that was fed in part; then take no more."""
         ...
+
+    def rest(self) -> list[bytes | memoryview]:
+        """Return what was fed and is in no payload that was taken; then feed and take no more."""
+        ...
+
+
+class NoPayloads:
+    """The former of an object of which no more payloads are wanted than were taken."""
+
+    buffered = 0
+
+    def __init__(self, taken: tuple[int, int]) -> None:
+        self.ready: list[Payload] = []
+        self._taken = taken
+
+    def feed(self, chunk: bytes) -> None:
+        """Ignore the chunk."""
+
+    def finish(self) -> None:
+        """Ignore the end."""
+
+    def take(self) -> None:
+        """Give nothing."""
+
+    def reached(self) -> tuple[int, int]:
+        records, offset = self._taken
+        return records + 1, offset
+
+    def taken(self) -> tuple[int, int]:
+        return self._taken
+
+    def rest(self) -> list[bytes | memoryview]:
+        return []

@@ -118,12 +118,13 @@ class Processing:
         """Return what is written for an answer; raises RecordError. Only for jobs that rewrite answers."""
         return self._complete(payload.raw, answer)
 
-    def placeholder(self, record: bytes) -> bytes:
+    def placeholder(self, record: bytes | None) -> bytes:
         """Return what is written for a record that has no answer, so that rows still match.
 
-        It is joined with `null`, or in CSV with an empty field; where the record is at fault, it is such a row itself.
+        It is joined with `null`, or in CSV with an empty field; where the record is at fault, or not held, it is such a
+        row itself.
         """
-        if not self._joins:
+        if not self._joins or record is None:
             return b"\n" if self._output_format == Format.CSV else b"null" + self._line_end
         try:
             if self._output_format == Format.CSV:

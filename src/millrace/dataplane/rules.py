@@ -7,9 +7,11 @@ from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.client import Headers, request_head
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.formats.answer_rows import AnswerRows
+from millrace.dataplane.formats.header import HeaderLine
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.limits import Limits
-from millrace.dataplane.payload import Payload
+from millrace.dataplane.long_records import PassingOver
+from millrace.dataplane.payload import NoPayloads, Payload, PayloadFormer, PayloadTooLarge
 from millrace.dataplane.placeholders import counts_rows, placeholder
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.processing import Processing
@@ -102,8 +104,19 @@ class Rules:
         """Return whether an object's records are its stored bytes, so that its size says how long they are."""
         return not self.formats.reads_tables and self.formats.codec(entry.ref.key) is None
 
-    def placeholder(self, record: bytes) -> bytes | None:
-        """Return what is written for a bad record; None if nothing is."""
+    def passing_over(self, former: PayloadFormer, error: PayloadTooLarge, header: HeaderLine | None) -> PassingOver:
+        """Return what takes the place of a former that came to a record which is too long."""
+        formats, effective = self.formats, self.effective
+
+        def follow(record: int, offset: int) -> PayloadFormer:
+            if not self.splits:
+                return NoPayloads((record - 1, offset))
+            return formats.former(effective.strategy, effective.max_payload_bytes, header, (record, offset))
+
+        return PassingOver(error, formats.record_end(error.record, error.offset), former.rest(), follow=follow)
+
+    def placeholder(self, record: bytes | None) -> bytes | None:
+        """Return what is written for a bad record, which is None if it is not held; None if nothing is."""
         if self.options.on_error is not OnError.SKIP:
             return None
         if self.rewrites and self.processing is not None:

@@ -39,6 +39,7 @@ from millrace.dataplane.isolating import Isolator
 from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget, Limits
+from millrace.dataplane.long_records import PassingOver
 from millrace.dataplane.object_failures import (
     Told,
     attempt_told,
@@ -555,6 +556,8 @@ class _Run:
                         break
                     self._budget.take(len(chunk))
                     lane.former.feed(chunk)
+                    if isinstance(lane.former, PassingOver):
+                        self.give_back(lane.former.let_go())
                     lane.starved = False
                     self.pump()
             await lane.reader.check_unchanged()
@@ -579,16 +582,9 @@ class _Run:
 
     async def _transform_whole_object(self, lane: Lane, reserved: int) -> None:
         """Read an object that is one payload, then write its result; `reserved` bytes of room are taken already."""
-        limit = self._rules.effective.max_payload_bytes
         trouble: Exception | None = None
         try:
-            if limit and self._rules.reads_as_stored(lane.input) and lane.input.size > limit:
-                raise PayloadTooLarge(1, 0)
-            async with aclosing(lane.reader.chunks()) as chunks:
-                async for chunk in chunks:
-                    lane.former.feed(chunk)
-                    if limit and lane.former.buffered > limit:
-                        raise PayloadTooLarge(1, 0)
+            await self._read_whole_object(lane)
         except (*_UNREADABLE, PayloadTooLarge) as exc:
             trouble = exc
         self._budget.take(lane.former.buffered - reserved)  # never both: they are the same bytes
@@ -603,6 +599,32 @@ class _Run:
             self._forming.append(lane)
             self.pump()
         await self._writing.write_object(lane)
+
+    async def _read_whole_object(self, lane: Lane) -> None:
+        """Read an object that is one record; of one that is too large only as much as is told of it, if it may be bad.
+
+        Raises:
+            PayloadTooLarge: It is too large, and may not be bad.
+        """
+        limit, size = self._rules.effective.max_payload_bytes, lane.input.size
+        error = PayloadTooLarge(1, 0)
+        is_known = self._rules.reads_as_stored(lane.input)
+        if limit and is_known and size > limit:
+            if not self._rules.isolates:
+                raise error
+            lane.former = self._rules.passing_over(lane.former, error, lane.header)
+        async with aclosing(lane.reader.chunks()) as chunks:
+            async for chunk in chunks:
+                lane.former.feed(chunk)
+                if not isinstance(lane.former, PassingOver):
+                    if limit and lane.former.buffered > limit:
+                        if not self._rules.isolates:
+                            raise error
+                        lane.former = self._rules.passing_over(lane.former, error, lane.header)
+                elif is_known and lane.former.is_told:
+                    lane.former.skip(size - lane.reader.bytes_read)
+                    lane.reader.skip(0, size)
+                    break
 
     # -- sending
 
@@ -658,6 +680,9 @@ class _Run:
             try:
                 payload = lane.former.take()
             except UnusableRecord as exc:
+                if isolates and isinstance(exc, PayloadTooLarge) and exc.may_be_passed_over:
+                    self._pass_over(lane, exc)
+                    continue
                 self._fail_unusable(lane, exc)
                 return None
             if payload is None:
@@ -667,6 +692,13 @@ class _Run:
                 return None
             if self._wants_buffer and not lane.former.ready and lane.former.buffered < self._rules.read_ahead:
                 self._room.set()
+            if payload.too_large is not None:
+                assert isinstance(lane.former, PassingOver) and lane.former.following is not None, "it gave the payload"
+                lane.former = lane.former.following
+                self._isolate(lane, payload, payload.too_large.told(self._rules.effective.max_payload_bytes))
+                if lane.failure is not None:
+                    return None
+                continue
             if isolates or (lane.header is not None and self._tuning is not None):  # what halves are cut from
                 payload.raw = payload.joined()
             try:
@@ -681,15 +713,26 @@ class _Run:
                     self.give_back(payload.size)
                     self._fail_record(lane, lane.next_index, payload, exc)
                     return None
-                payload.index = lane.next_index
-                lane.next_index += 1
-                self._outstanding += 1
-                self._isolator.take(lane, payload, "ClientError", str(exc))
+                self._isolate(lane, payload, str(exc))
                 if self._again or lane.failure is not None:
                     return None
                 continue
             lane.drop_records(lane.next_index - 1, payload.records)
             self.give_back(payload.size)
+
+    def _isolate(self, lane: Lane, payload: Payload, message: str) -> None:
+        """Find the bad records of a payload that can't be sent."""
+        payload.index = lane.next_index
+        lane.next_index += 1
+        self._outstanding += 1
+        self._isolator.take(lane, payload, "ClientError", message)
+
+    def _pass_over(self, lane: Lane, error: PayloadTooLarge) -> None:
+        """Look for the end of a record that is too long, and form payloads of what stands behind it."""
+        lane.former = passing = self._rules.passing_over(lane.former, error, lane.header)
+        if lane.ended:
+            passing.finish()
+        self.give_back(passing.let_go())
 
     # -- answers
 

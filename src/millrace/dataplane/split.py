@@ -37,6 +37,10 @@ class Splitter(Protocol):
         """Bytes of the record whose end was not seen yet."""
         ...
 
+    def rest(self) -> list[bytes | memoryview]:
+        """Return what was fed and not handed out; then feed no more."""
+        ...
+
 
 class LineSplitter:
     """Records end with a line feed, which stays part of them; the last one may lack it.
@@ -89,6 +93,9 @@ class LineSplitter:
                 lines[0] = self._take_tail() + lines[0]
             return [line + b"\n" for line in lines]
 
+    def rest(self) -> list[bytes | memoryview]:
+        return [*self._tail, self._chunk[self._position :], *self._waiting]
+
     def _take_tail(self) -> bytes:
         tail = b"".join(self._tail)
         self._tail.clear()
@@ -122,6 +129,9 @@ class WholeObject:
         self._chunks.clear()
         self._bytes = 0
         return [record]
+
+    def rest(self) -> list[bytes | memoryview]:
+        return [*self._chunks]
 
 
 SPLITTERS: Mapping[SplitType, Callable[[], Splitter]] = {

@@ -43,7 +43,7 @@ class AnswerRows:
             )
         return b"\n".join([*rows, b""])
 
-    def placeholder(self, record: bytes) -> bytes:
+    def placeholder(self, record: bytes | None) -> bytes:
         """Return what is written for a record that has no answer: a row whose columns are all null."""
         del record  # what it holds is in the input's table, or nowhere
         return PLACEHOLDER_ROW + b"\n" if self._media_type == Format.CSV else b"null\n"

@@ -4,7 +4,7 @@ from collections import deque
 
 from millrace.dataplane.batch import SingleRecords
 from millrace.dataplane.csv_records import CsvRecordSplitter, count_records, last_record_end, unended_quote
-from millrace.dataplane.payload import Payload, PayloadFormer, PayloadTooLarge
+from millrace.dataplane.payload import BEGINNING, Payload, PayloadFormer, PayloadTooLarge
 from millrace.jobs.transform import BatchStrategy
 
 __all__ = ["ManyCsvRecords", "csv_payload_former"]
@@ -19,7 +19,7 @@ class ManyCsvRecords:
     `take` raises CorruptRecords at the end of an object whose last quote was not closed.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, place: tuple[int, int] = BEGINNING) -> None:
         self._limit = limit
         self._chunks: deque[tuple[bytes, bool]] = deque()
         """Each with whether its first byte stands between quotes."""
@@ -27,8 +27,7 @@ class ManyCsvRecords:
         """Where the first chunk's unused bytes begin: with a record."""
         self._inside = False
         """Whether what is fed next begins between quotes."""
-        self._record = 1
-        self._offset = 0
+        self._record, self._offset = place
         self._ended = False
         self.buffered = 0
         self.ready: list[Payload] = []
@@ -64,6 +63,9 @@ class ManyCsvRecords:
             for at, (chunk, inside) in enumerate(self._chunks)
         )
         return self._record + records, self._offset + self._last_record_end(self.buffered)
+
+    def rest(self) -> list[bytes | memoryview]:
+        return [memoryview(chunk)[0 if at else self._start :] for at, (chunk, _) in enumerate(self._chunks)]
 
     def _last_record_end(self, limit: int) -> int:
         """Return the size of the longest run of whole records within the first `limit` bytes."""
@@ -107,8 +109,11 @@ class ManyCsvRecords:
         return payload
 
 
-def csv_payload_former(strategy: BatchStrategy, limit: int) -> PayloadFormer:
-    """Return a new former for one object of CSV that is cut by the rules of RFC 4180; `limit` 0 means none."""
+def csv_payload_former(strategy: BatchStrategy, limit: int, place: tuple[int, int] = BEGINNING) -> PayloadFormer:
+    """Return a new former for one object of CSV that is cut by the rules of RFC 4180; `limit` 0 means none.
+
+    `place` is the number and first byte of the record that it is fed first.
+    """
     if strategy is BatchStrategy.MULTI_RECORD:
-        return ManyCsvRecords(limit)
-    return SingleRecords(CsvRecordSplitter(), limit)
+        return ManyCsvRecords(limit, place)
+    return SingleRecords(CsvRecordSplitter(place), limit, place)

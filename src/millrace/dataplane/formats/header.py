@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from millrace.dataplane.formats.options import CsvHeader
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.jsonpath import Filter, FilterError
-from millrace.dataplane.payload import Payload, PayloadFormer, PayloadTooLarge
+from millrace.dataplane.payload import HeaderTooLarge, Payload, PayloadFormer
 from millrace.dataplane.record_count import RecordCount
 from millrace.dataplane.rows import RowError, parse_csv, serialize_csv
 
@@ -150,7 +150,7 @@ class HeaderedPayloads:
         if self._former is None:  # asked before the header was read
             return None
         if self._limit and self._limit <= self._header.limited_bytes:
-            raise PayloadTooLarge(1, 0)
+            raise HeaderTooLarge(1, 0)
         return self._former.take()
 
     def taken(self) -> tuple[int, int]:
@@ -158,6 +158,9 @@ class HeaderedPayloads:
 
     def reached(self) -> tuple[int, int]:
         return (1, 0) if self._former is None else self._former.reached()
+
+    def rest(self) -> list[bytes | memoryview]:
+        return [] if self._former is None else self._former.rest()
 
     def _opened(self) -> PayloadFormer:
         """Return the former, made once the header is known and with it the room that it leaves."""

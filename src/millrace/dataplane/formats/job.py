@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-from millrace.dataplane.batch import payload_former
+from millrace.dataplane.batch import payload_former, record_end
 from millrace.dataplane.csv_records import CsvRecordCount
 from millrace.dataplane.formats.answer_rows import AnswerRows
 from millrace.dataplane.formats.checks import check_formats, joins_tables
@@ -24,7 +24,8 @@ from millrace.dataplane.formats.options import Codec, CsvHeader, FormatOptions, 
 from millrace.dataplane.formats.output_names import row_names
 from millrace.dataplane.formats.writers import EncodedWriter, KeptTextWriter, encoded
 from millrace.dataplane.jsonpath import Format, format_of, parse_filter
-from millrace.dataplane.payload import PayloadFormer
+from millrace.dataplane.long_records import CsvEnd, RecordEnd
+from millrace.dataplane.payload import BEGINNING, PayloadFormer
 from millrace.dataplane.processing import Processing, processing_of
 from millrace.dataplane.record_count import RecordCount, record_count
 from millrace.dataplane.record_scan import CsvScan, FrameScan, RecordScan
@@ -194,13 +195,28 @@ class JobFormats:
         count = CsvRecordCount() if self.keeps_quoted_newlines else record_count(self._spec.split)
         return CountBehindHeader(count) if self.options.csv_header is CsvHeader.REPEAT else count
 
-    def former(self, strategy: BatchStrategy, limit: int, header: HeaderLine | None) -> PayloadFormer:
-        """Return a new former for one object; `limit` is in bytes, 0 means none."""
+    def former(
+        self,
+        strategy: BatchStrategy,
+        limit: int,
+        header: HeaderLine | None,
+        place: tuple[int, int] = BEGINNING,
+    ) -> PayloadFormer:
+        """Return a new former for one object; `limit` is in bytes, 0 means none.
+
+        `place` is the number and first byte of the record that it is fed first.
+        """
         if self.keeps_quoted_newlines:
-            make: Callable[[int], PayloadFormer] = partial(csv_payload_former, strategy)
+            make: Callable[[int], PayloadFormer] = partial(csv_payload_former, strategy, place=place)
         else:
-            make = partial(payload_former, self._spec.split, strategy)
+            make = partial(payload_former, self._spec.split, strategy, place=place)
         return make(limit) if header is None else HeaderedPayloads(header, make, limit)
+
+    def record_end(self, record: int, offset: int) -> RecordEnd:
+        """Return what looks for the end of one record, which has that number and first byte."""
+        if self.keeps_quoted_newlines:
+            return CsvEnd(record, offset)
+        return record_end(self._spec.split, record, offset)
 
     # -- writing
 
