@@ -138,6 +138,24 @@ class Filter:
         """Whether it is `$`: bytes pass through unparsed."""
         return not self.steps
 
+    @property
+    def members(self) -> tuple[str, ...] | None:
+        """The names of the members that it takes of an object, if it begins with them; all it looks at are those."""
+        first = self.steps[0] if self.steps else None
+        if isinstance(first, _Name):
+            return (first.name,)
+        return tuple(dict.fromkeys(first.names)) if isinstance(first, _Names) and len(self.steps) == 1 else None
+
+    @property
+    def takes_one(self) -> bool:
+        """Whether it takes the bare value of one member, or something of it."""
+        return isinstance(self.steps[0], _Name) if self.steps else False
+
+    @property
+    def behind_first(self) -> "Filter":
+        """What it does to that value."""
+        return Filter(self.text, self.steps[1:])
+
     def select(self, value: Any) -> Any:
         """Return what the filter selects of a JSON value; raises FilterError."""
         return _select(value, self.steps)

@@ -16,6 +16,7 @@ from typing import Any
 from millrace.dataplane.batch import Payload
 from millrace.dataplane.csv_records import csv_records, nonblank_csv_records
 from millrace.dataplane.inference_ids import InferenceIds
+from millrace.dataplane.json_text import Frame, JsonText, is_text
 from millrace.dataplane.jsonpath import FilterError, Format, format_of, parse_filter
 from millrace.dataplane.rows import RowError, nonblank_lines, parse_csv, parse_json, serialize_csv, serialize_json
 from millrace.jobs.transform import AssembleWith, JoinSource, SplitType, TransformSpec
@@ -23,6 +24,11 @@ from millrace.jobs.transform import AssembleWith, JoinSource, SplitType, Transfo
 __all__ = ["Processing", "RecordError", "locate", "processing_of"]
 
 SNIPPET = 200
+
+KEPT_RECORD_BYTES, KEPT_SHARE = 256, 4
+"""What an answer is joined with is kept from the time its record was filtered, where records are about as long at least
+and what is kept takes no more than that part of the payload; else the record is read again when the answer is there."""
+
 _BLANK = (b"\n", b"\r\n", b"\r")
 
 
@@ -35,9 +41,19 @@ class RecordError(Exception):
 
 
 class Processing:
-    """What DataProcessing and GenerateInferenceId ask for, decided once per job; `ids` is None without the latter."""
+    """What DataProcessing and GenerateInferenceId ask for, decided once per job; `ids` is None without the latter.
 
-    def __init__(self, spec: TransformSpec, ids: InferenceIds | None = None, *, quoted_newlines: bool = False) -> None:
+    With `parses_all`, every record of JSON is parsed, which is what working on its text is held to.
+    """
+
+    def __init__(
+        self,
+        spec: TransformSpec,
+        ids: InferenceIds | None = None,
+        *,
+        quoted_newlines: bool = False,
+        parses_all: bool = False,
+    ) -> None:
         self._csv_rows = nonblank_csv_records if quoted_newlines else nonblank_lines
         self._records = csv_records if quoted_newlines else _lines
         processing = spec.processing
@@ -51,6 +67,9 @@ class Processing:
         self._split = spec.split
         self._line_end = _line_end(spec.split, spec.assemble_with, self._output_format)
         self.rewrites_answers = self._joins or not self._output_filter.is_identity or ids is not None
+        self._text: JsonText | None = None
+        if not (parses_all or self._whole_documents or ids is not None):
+            self._text = JsonText(self._input_filter, self._output_filter, joins=self._joins)
         self._complete = self._choose()
 
     def _choose(self) -> Callable[[bytes, bytes], bytes]:
@@ -79,8 +98,8 @@ class Processing:
             body = self._filtered(raw, 0)
         else:
             split = self._csv_rows if self._input_format == Format.CSV else nonblank_lines
-            rows = [self._filtered(line, i) + b"\n" for i, line in enumerate(split(raw))]
-            body = b"".join(rows)
+            rows = self._filtered_rows(payload, split(raw))
+            body = b"\n".join([*rows, b""])
             payload.dropped = payload.records - len(rows) if splits else 0
             if not rows:
                 return False
@@ -100,6 +119,22 @@ class Processing:
         payload.sent_size = len(payload.body)
         payload.dropped = payload.records - len(kept)
 
+    def _filtered_rows(self, payload: Payload, records: list[bytes]) -> list[bytes]:
+        text = self._text
+        if text is None or text.sent is None or self._input_format == Format.CSV or not is_text(payload.raw):
+            return [self._filtered(record, i) for i, record in enumerate(records)]
+        if text.sent_and_framed is not None and len(payload.raw) >= KEPT_RECORD_BYTES * len(records):
+            both = text.sent_and_framed(records)
+            if both is not None:
+                rows, frames = both
+                self._keep(payload, frames)
+                return rows
+        return [text.sent(record) or self._filtered(record, i) for i, record in enumerate(records)]
+
+    def _keep(self, payload: Payload, frames: list[Frame]) -> None:
+        if KEPT_SHARE * sum([len(head) + len(tail or b"") for head, tail in frames]) <= len(payload.raw):
+            payload.frames = frames
+
     def _filtered(self, record: bytes, position: int) -> bytes:
         selected = self._input_filter
         try:
@@ -116,7 +151,51 @@ class Processing:
 
     def complete(self, payload: Payload, answer: bytes) -> bytes:
         """Return what is written for an answer; raises RecordError. Only for jobs that rewrite answers."""
+        if self._output_format != Format.CSV and self._text is not None:
+            try:
+                written = self._completed_text(self._text, payload, answer)
+            except (RecordError, RowError):  # of a row; another one may be the first at fault
+                written = None
+            if written is not None:
+                return written
         return self._complete(payload.raw, answer)
+
+    def _completed_text(self, text: JsonText, payload: Payload, answer: bytes) -> bytes | None:
+        """Return the rows for an answer whose lines are rows; None if that is not so, or can't be told by text alone.
+
+        Where the first of several lines is a document, all of them together are none.
+        """
+        if text.answered is None or not is_text(answer):
+            return None
+        rows = nonblank_lines(answer)
+        if not self._joins:
+            written = [text.answered(row) or self._json_row_of(row, i) for i, row in enumerate(rows)]
+            return self._line_end.join([*written, b""]) if rows else None
+        if text.framed is None or not (payload.frames or is_text(payload.raw)):
+            return None
+        return self._joined_text(text.framed, text.answered, payload, rows)
+
+    def _joined_text(
+        self,
+        framed: Callable[[bytes], Frame | None],
+        answered: Callable[[bytes], bytes | None],
+        payload: Payload,
+        rows: list[bytes],
+    ) -> bytes | None:
+        kept = payload.frames
+        records = nonblank_lines(payload.raw) if kept is None else []
+        if len(kept or records) != len(rows):
+            return None
+        pieces: list[bytes] = []
+        for i, row in enumerate(rows):
+            frame, written = kept[i] if kept else framed(records[i]), answered(row)
+            if frame is None or written is None:
+                records = records or nonblank_lines(payload.raw)
+                pieces.append(self._joined_json(records[i], parse_json(row), i))
+                continue
+            head, tail = frame
+            pieces += (head, self._line_end) if tail is None else (head, written, tail, self._line_end)
+        return b"".join(pieces)
 
     def placeholder(self, record: bytes | None) -> bytes:
         """Return what is written for a record that has no answer, so that rows still match.
@@ -197,6 +276,9 @@ class Processing:
 
     def _filter_json(self, _: bytes, answer: bytes) -> bytes:
         return b"".join([self._json_row(row, 0) for row in self._answer_documents(answer)])
+
+    def _json_row_of(self, row: bytes, position: int) -> bytes:
+        return self._json_row(parse_json(row), position).removesuffix(self._line_end)
 
     def _answer_documents(self, answer: bytes) -> list[Any]:
         """Return the rows of an answer: one document if the whole body of application/json is one, else its lines."""
