@@ -24,6 +24,8 @@ TURNAROUND_SECONDS = 0.0005
 TICK_SECONDS = 0.025
 BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 8.0
+SPEED_STEP_SECONDS = 0.02
+"""A change of speed is noticed by requests under way so often."""
 MOST_BACKING_OFF = 64
 """New payloads are sent only while no more than this back off."""
 
@@ -34,6 +36,10 @@ class Answer:
 
     at: float
     status: int = 200
+
+
+def _at_full_speed(now: float) -> float:
+    return 1.0
 
 
 class Server(Protocol):
@@ -62,7 +68,8 @@ class Slots:
     """Bytes of payloads held at a time; beyond them a request is refused with 503."""
     noise: float = 0.0
     seed: int = 0
-    speed: Callable[[float], float] = lambda now: 1.0
+    speed: Callable[[float], float] = _at_full_speed
+    """How fast it works at a time, as a share of its full speed."""
     refusing: Callable[[float], bool] = lambda now: False
     """Whether everything is refused with 429 now."""
 
@@ -85,11 +92,21 @@ class Slots:
         seconds = self.request_seconds + self.byte_seconds * size
         if self.slow_above is not None and size > self.slow_above:
             seconds *= self.slow_factor
-        seconds *= self._random.lognormvariate(0.0, self.noise) / self.speed(now)
-        end = max(now, heapq.heappop(self._free)) + seconds
+        seconds *= self._random.lognormvariate(0.0, self.noise)
+        end = self._end(max(now, heapq.heappop(self._free)), seconds)
         heapq.heappush(self._free, end)
         heapq.heappush(self._held, (end, size))
         return Answer(end)
+
+    def _end(self, begin: float, seconds: float) -> float:
+        """Return when work of so many seconds is done, however fast the server is meanwhile."""
+        if self.speed is _at_full_speed:
+            return begin + seconds
+        at = begin
+        while (done := SPEED_STEP_SECONDS * self.speed(at)) < seconds:
+            seconds -= done
+            at += SPEED_STEP_SECONDS
+        return at + seconds / self.speed(at)
 
 
 @dataclass(frozen=True)
