@@ -401,7 +401,7 @@ class Play:
         return answer + (b"\n" if self.job.assemble_with is AssembleWith.LINE else b"")
 
     def _placeholder(self, record: bytes) -> bytes:
-        if not self.job.joins:
+        if not self.job.joins or len(record) > (self.job.payload_bytes or len(record)):
             return b"\n"
         return b"".join(line + b",\n" for line in nonblank_lines(record))
 
