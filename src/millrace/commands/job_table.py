@@ -94,7 +94,7 @@ def _instance_row(instance: InstanceView) -> Sequence[str]:
 
 
 def _object_row(entry: ObjectView) -> Sequence[str | Text]:
-    share = f"{100 * entry.bytes_in / entry.bytes_total:.0f} %" if entry.bytes_total else ""
+    share = f"{100 * entry.bytes_done / entry.bytes_total:.0f} %" if entry.bytes_total else ""
     return (
         Text(f"    {short_name(entry.key)}"),  # a key is no markup
         share,

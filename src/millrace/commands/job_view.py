@@ -26,6 +26,7 @@ class InstanceView:
     records: int = 0
     records_failed: int = 0
     bytes_in: int = 0
+    bytes_done: int = 0
     bytes_total: int = 0
     in_flight: int = 0
     retries: int = 0
@@ -67,7 +68,7 @@ class JobView:
         """How long the slowest instance takes for the rest at its rate of now; None if that is not known."""
         if self.status is not JobStatus.IN_PROGRESS:
             return None
-        left = [_eta(instance) for instance in self.instances if instance.bytes_in < instance.bytes_total]
+        left = [_eta(instance) for instance in self.instances if instance.bytes_done < instance.bytes_total]
         known = [seconds for seconds in left if seconds is not None]
         return max(known) if known and len(known) == len(left) else None
 
@@ -75,7 +76,7 @@ class JobView:
 def _eta(instance: InstanceView) -> float | None:
     if not instance.bytes_per_second:
         return None
-    return (instance.bytes_total - instance.bytes_in) / instance.bytes_per_second
+    return (instance.bytes_total - instance.bytes_done) / instance.bytes_per_second
 
 
 class RateMeter:
@@ -162,6 +163,7 @@ def _object(entry: ObjectView) -> dict[str, Any]:
     return {
         "key": entry.key,
         "bytes_in": entry.bytes_in,
+        "bytes_done": entry.bytes_done,
         "bytes_total": entry.bytes_total,
         "records": entry.records,
         "records_failed": entry.records_failed,

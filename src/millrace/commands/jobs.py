@@ -122,7 +122,7 @@ def _agent(agent: AgentRecord) -> Mapping[str, Any]:
 def _rates(agent: AgentRecord, progress: Mapping[str, Any]) -> Mapping[str, float]:
     """Return the mean rates of a transform instance so far, and the seconds that the rest takes at them."""
     seconds = (agent.heartbeat_at - agent.registered_at).total_seconds()
-    done = progress.get("bytes_in", 0)
+    done = progress.get("bytes_done", progress.get("bytes_in", 0))
     if seconds <= 0 or not done:
         return {}
     rates = {"records_per_second": progress["records"] / seconds, "bytes_per_second": done / seconds}

@@ -42,8 +42,8 @@ def progress_table(view: ProgressView) -> Table:
         table.add_column(title, justify="right" if title else "left", no_wrap=True)
     table.add_row(
         f"{view.objects_done}/{view.objects_total} objects" if view.objects_total else "starting",
-        _bar(view.bytes_in, view.bytes_total),
-        _megabytes(view.bytes_in, view.bytes_total),
+        _bar(view.bytes_done, view.bytes_total),
+        _megabytes(view.bytes_done, view.bytes_total),
         f"{view.records:,}",
         *_rates(view),
         f"{view.objects_failed}" + (f" + {view.records_failed} records" if view.records_failed else ""),
@@ -64,8 +64,8 @@ def object_rows(objects: Iterable[ObjectView]) -> Iterable[tuple[str | Text | Pr
     for entry in objects:
         yield (
             Text(short_name(entry.key)),  # a key is no markup
-            _bar(entry.bytes_in, entry.bytes_total),
-            _megabytes(entry.bytes_in, entry.bytes_total),
+            _bar(entry.bytes_done, entry.bytes_total),
+            _megabytes(entry.bytes_done, entry.bytes_total),
             f"{entry.records:,}",
             *_rates(entry),
             f"{entry.records_failed} records" if entry.records_failed else "",

@@ -27,6 +27,7 @@ COUNTS = (
     "records",
     "records_failed",
     "bytes_in",
+    "bytes_done",
     "bytes_total",
     "in_flight",
     "retries",
@@ -71,6 +72,7 @@ class ObjectView:
 
     key: str
     bytes_in: int
+    bytes_done: int
     bytes_total: int
     records: int
     records_failed: int
@@ -79,7 +81,7 @@ class ObjectView:
 
     @property
     def eta_seconds(self) -> float | None:
-        return _eta(self.bytes_in, self.bytes_total, self.bytes_per_second)
+        return _eta(self.bytes_done, self.bytes_total, self.bytes_per_second)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +94,7 @@ class ProgressView:
     records: int
     records_failed: int
     bytes_in: int
+    bytes_done: int
     bytes_total: int
     in_flight: int
     retries: int
@@ -103,7 +106,7 @@ class ProgressView:
 
     @property
     def eta_seconds(self) -> float | None:
-        return _eta(self.bytes_in, self.bytes_total, self.bytes_per_second)
+        return _eta(self.bytes_done, self.bytes_total, self.bytes_per_second)
 
 
 def _eta(done: int, total: int, rate: float | None) -> float | None:
@@ -124,12 +127,13 @@ class ProgressMeter:
             at: When it told them, in seconds.
             counters: The members of Progress; those that an older release does not tell count as 0.
         """
-        self._total.add(at, int(counters.get("records", 0)), int(counters.get("bytes_in", 0)))
+        counts = _counts(counters)
+        self._total.add(at, counts["records"], counts["bytes_done"])
         rates = self._total.rates() or (None, None)
         told = counters.get("open_objects") or ()
         self._objects = {str(entry["key"]): self._objects.get(str(entry["key"])) or RateWindow() for entry in told}
         return ProgressView(
-            **{name: int(counters.get(name, 0)) for name in COUNTS},
+            **{name: counts[name] for name in COUNTS},
             latency_p50_ms=float(counters.get("latency_p50_ms", 0.0)),
             latency_p99_ms=float(counters.get("latency_p99_ms", 0.0)),
             records_per_second=rates[0],
@@ -139,22 +143,28 @@ class ProgressMeter:
 
     def _object(self, at: float, entry: Mapping[str, Any]) -> ObjectView:
         window = self._objects[str(entry["key"])]
-        window.add(at, int(entry.get("records", 0)), int(entry.get("bytes_in", 0)))
+        counts = _counts(entry)
+        window.add(at, counts["records"], counts["bytes_done"])
         rates = window.rates() or (None, None)
         return ObjectView(
             key=str(entry["key"]),
-            bytes_in=int(entry.get("bytes_in", 0)),
-            bytes_total=int(entry.get("bytes_total", 0)),
-            records=int(entry.get("records", 0)),
-            records_failed=int(entry.get("records_failed", 0)),
+            **{name: counts[name] for name in ("bytes_in", "bytes_done", "bytes_total", "records", "records_failed")},
             records_per_second=rates[0],
             bytes_per_second=rates[1],
         )
 
 
+def _counts(counters: Mapping[str, Any]) -> dict[str, int]:
+    """Return the counts that were told; an older release tells what was read, not of how much there are results."""
+    counts = {name: int(counters.get(name, 0)) for name in COUNTS}
+    if "bytes_done" not in counters:
+        counts["bytes_done"] = counts["bytes_in"]
+    return counts
+
+
 def progress_line(view: ProgressView) -> str:
     """Return a view as one line of text."""
-    share = f"{100 * view.bytes_in / view.bytes_total:.0f} %" if view.bytes_total else "-"
+    share = f"{100 * view.bytes_done / view.bytes_total:.0f} %" if view.bytes_total else "-"
     words = [
         f"{share} of {view.bytes_total / 1e6:.1f} MB",
         f"{view.objects_done}/{view.objects_total} objects",
@@ -184,8 +194,14 @@ def duration(seconds: float) -> str:
 
 
 def short_name(key: str) -> str:
-    """Return a key as a row of a table has room for it: of a long one the end, which tells parts apart."""
-    return key if len(key) <= NAME_WIDTH else f"…{key[1 - NAME_WIDTH :]}"
+    """Return a key as a row of a table has room for it: of a long one both ends, where names of parts differ."""
+    if len(key) <= NAME_WIDTH:
+        return key
+    name = key.rpartition("/")[2] or key  # folders are the first to go
+    if len(name) < NAME_WIDTH:
+        return f"…{key[1 - NAME_WIDTH :]}"
+    head = NAME_WIDTH // 2
+    return f"{name[:head]}…{name[head + 1 - NAME_WIDTH :]}"
 
 
 def milliseconds(latency: float) -> str:

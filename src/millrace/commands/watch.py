@@ -121,7 +121,7 @@ def _tell_change(
 ) -> None:
     """Write a view if something but the time has changed, and if the last line about it is not too recent."""
     key = f"{view.region}/{view.kind.value}/{view.name}"
-    progress = f"{view.total('records')} {view.total('objects_done')} {view.total('bytes_in')} {view.instances}"
+    progress = f"{view.total('records')} {view.total('objects_done')} {view.total('bytes_done')} {view.instances}"
     known = last.get(key)
     if known is not None and known[0] is view.status and (known[1] == progress or now - known[2] < LINE_SECONDS):
         return

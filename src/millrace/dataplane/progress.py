@@ -59,6 +59,7 @@ class Counters:
     """The live counters of one instance."""
 
     __slots__ = (
+        "bytes_done",
         "bytes_in",
         "bytes_out",
         "bytes_total",
@@ -83,6 +84,8 @@ class Counters:
         self.requests = 0
         self.retries = 0
         self.bytes_in = 0
+        self.bytes_done = 0
+        """Of objects that are no more in work."""
         self.bytes_out = 0
         self.in_flight = 0
         self.latency = LatencyHistogram()
@@ -93,8 +96,21 @@ class Counters:
         self.records_failed += counts.failed
         self.records_filtered += counts.filtered
 
-    def snapshot(self, in_work: Iterable[Counts] = (), shown: Sequence[OpenObject] = ()) -> Progress:
-        """Return the counters as they stand, with the records of objects in work, of which `shown` are told of."""
+    def count_bytes(self, size: int) -> None:
+        """Add an object, or a range of one, that needs not be read."""
+        self.bytes_in += size
+        self.bytes_done += size
+
+    def snapshot(
+        self, in_work: Iterable[Counts] = (), shown: Sequence[OpenObject] = (), *, bytes_done: int = 0
+    ) -> Progress:
+        """Return the counters as they stand.
+
+        Args:
+            in_work: What became of the records of each object in work.
+            shown: Those of them that are told of one by one.
+            bytes_done: Bytes of objects in work that are done with.
+        """
         open_objects = list(in_work)
         return Progress(
             objects_total=self.objects_total,
@@ -107,6 +123,7 @@ class Counters:
             retries=self.retries,
             bytes_total=self.bytes_total,
             bytes_in=self.bytes_in,
+            bytes_done=self.bytes_done + bytes_done,
             bytes_out=self.bytes_out,
             in_flight=self.in_flight,
             latency_p50_ms=self.latency.percentile_ms(0.5),

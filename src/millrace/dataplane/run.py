@@ -51,7 +51,7 @@ from millrace.dataplane.object_failures import (
     writing_told,
 )
 from millrace.dataplane.object_output import NoOutputBucket, ObjectOutput
-from millrace.dataplane.open_objects import open_objects
+from millrace.dataplane.open_objects import bytes_done, open_objects
 from millrace.dataplane.payload import Payload, PayloadTooLarge, UnusableRecord
 from millrace.dataplane.plan import InputObject, count_objects
 from millrace.dataplane.processing import RecordError
@@ -384,7 +384,9 @@ class _Run:
         return unread + sum(lane.former.buffered for lane in self._forming)
 
     def _snapshot(self) -> Progress:
-        return self._counters.snapshot((lane.counts for lane in self._lanes), open_objects(self._lanes))
+        lanes, rules = self._lanes, self._rules
+        done = sum(bytes_done(lane, rules) for lane in lanes)
+        return self._counters.snapshot((it.counts for it in lanes), open_objects(lanes, rules), bytes_done=done)
 
     def _log(self, text: str) -> None:
         self._data_log(data_log_line(self._clock.now(), text))
@@ -446,7 +448,7 @@ class _Run:
         if entry.range is not None:
             counts = await self._joining.take_up(entry)
             if counts is not None:
-                self._counters.bytes_in += entry.size
+                self._counters.count_bytes(entry.size)
                 self._counters.count(counts)
             return counts is not None
         try:
@@ -455,7 +457,7 @@ class _Run:
             return False
         if origin is None or not self._checkpoints.made_by_us(origin, entry):
             return False
-        self._counters.bytes_in += entry.size
+        self._counters.count_bytes(entry.size)
         self._counters.objects_done += 1
         self._counters.count(origin.counts)
         self._commits.tell(entry)
@@ -975,6 +977,8 @@ class _Run:
         if lane in self._lanes:
             self._lanes.discard(lane)
             self._counters.count(lane.counts)
+            over = lane.complete or lane.failure is not None  # else the run is, and leaves records without a result
+            self._counters.bytes_done += lane.input.size if over else bytes_done(lane, self._rules)
         self._room.set()
         self._end_if_done()
 

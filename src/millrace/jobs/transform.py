@@ -171,6 +171,8 @@ class OpenObject:
 
     key: str
     bytes_in: int = 0
+    bytes_done: int = 0
+    """Of those that were read, about how many are of records with a result."""
     bytes_total: int = 0
     records: int = 0
     records_failed: int = 0
@@ -178,7 +180,7 @@ class OpenObject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Live counters of one instance; all only grow, save `in_flight` and the percentiles (milliseconds)."""
+    """Live counters of one instance; all only grow, save `in_flight`, percentiles (milliseconds) and `bytes_done`."""
 
     objects_total: int = 0
     objects_done: int = 0
@@ -195,6 +197,8 @@ class Progress:
     """Size of the input objects as stored (compressed, if they are)."""
     bytes_in: int = 0
     """Bytes of them read so far."""
+    bytes_done: int = 0
+    """About how many are done with: those of records with a result, and of objects that failed."""
     bytes_out: int = 0
     in_flight: int = 0
     latency_p50_ms: float = 0.0

@@ -24,7 +24,7 @@ def handle_html(status: str, view: ProgressView, output: str) -> str:
         facts.append(f"{duration(view.eta_seconds)} left")
     return (
         f"<div><b>millrace transform</b>: {escape(status)}, output in <code>{escape(output)}</code><br>"
-        f"{_bar(view.bytes_in, view.bytes_total)} {', '.join(facts)}{''.join(_objects(view.objects))}</div>"
+        f"{_bar(view.bytes_done, view.bytes_total)} {', '.join(facts)}{''.join(_objects(view.objects))}</div>"
     )
 
 
@@ -41,4 +41,4 @@ def _rates(records: float | None, received: float | None) -> Iterator[str]:
 def _objects(objects: tuple[ObjectView, ...]) -> Iterator[str]:
     for entry in objects:
         rates = ", ".join([f"{entry.records:,} records", *_rates(entry.records_per_second, entry.bytes_per_second)])
-        yield f"<br>{_bar(entry.bytes_in, entry.bytes_total)} <small>{escape(entry.key)}: {rates}</small>"
+        yield f"<br>{_bar(entry.bytes_done, entry.bytes_total)} <small>{escape(entry.key)}: {rates}</small>"

@@ -54,6 +54,15 @@ def test_counters_of_an_older_release_are_enough() -> None:
     assert (view.records, view.in_flight, view.objects, view.eta_seconds) == (3, 0, (), None)
 
 
+def test_what_was_read_ahead_is_not_done() -> None:
+    """Bars, rates and the time left are those of records with a result."""
+    meter = ProgressMeter()
+    meter.view(0.0, _counters(bytes_in=20_000_000, bytes_done=0))
+    view = meter.view(10.0, _counters(bytes_in=20_000_000, bytes_done=5_000_000))
+    assert (view.bytes_per_second, view.eta_seconds) == (500_000.0, 30.0)
+    assert progress_line(view).startswith("25 % of 20.0 MB")
+
+
 def test_the_table_has_a_bar_for_each_object_in_work() -> None:
     """A key with brackets is text, not markup."""
     meter = ProgressMeter()
@@ -80,8 +89,15 @@ def test_times_are_told_as_people_read_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_long_keys_show_their_end() -> None:
-    """It tells parts of one data set apart."""
-    assert short_name("in/a.csv") == "in/a.csv"
-    assert short_name("x" * 50 + "part-07.csv").endswith("part-07.csv")
-    assert len(short_name("x" * 50)) == 32
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("in/a.csv", "in/a.csv"),
+        ("customers/2026/november/part-07.csv", "…omers/2026/november/part-07.csv"),
+        ("in/part-07-of-all-the-customers-of-2026.csv", "part-07-of-all-t…ers-of-2026.csv"),
+    ],
+)
+def test_of_a_long_key_what_tells_parts_apart_is_shown(key: str, shown: str) -> None:
+    """Folders are the first to go; of a long name both ends stay."""
+    assert short_name(key) == shown
+    assert len(shown) <= 32

@@ -129,6 +129,38 @@ async def test_the_earliest_failure_is_told() -> None:
     assert result.outcome.failure_count == 1
 
 
+@pytest.mark.parametrize("packed", [False, True])
+async def test_how_far_a_job_is_follows_from_results_not_from_what_was_read(packed: bool) -> None:
+    """Small objects are read long before the container comes to them; compressed ones count as they are stored."""
+    clock, reached = ManualClock(), asyncio.Event()
+    rows = b"".join(b"%03d\n" % number for number in range(100))
+    stored = gzip.compress(rows) if packed else rows
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        if request.body == b"025\n" and not reached.is_set():
+            reached.set()
+            await clock.sleep(1)
+        return ModelReply(request.body, status=200 if request.path == "/invocations" else 404)
+
+    async def drive(server: ModelServer) -> None:
+        await reached.wait()
+        await clock.sleepers(2)  # the model, and the next look
+        clock.advance(0.5)
+        await clock.sleepers(2)
+        clock.advance(1)
+
+    spec = job(**SINGLE, compression=Compression.GZIP if packed else Compression.NONE, max_concurrent_transforms=1)
+    result = await run_job(spec, behave, {"in/a.csv": stored, "in/b.csv": stored}, clock=clock, driver=drive)
+    then, last = next(it for it in result.progress if it.records == 25), result.progress[-1]
+    size = len(stored)
+    assert (then.bytes_in, then.bytes_done) == (2 * size, size // 4)
+    assert [(it.key, it.bytes_in, it.bytes_done) for it in then.open_objects] == [
+        ("in/a.csv", size, size // 4),
+        ("in/b.csv", size, 0),
+    ]
+    assert (last.bytes_in, last.bytes_done, last.bytes_total) == (2 * size, 2 * size, 2 * size)
+
+
 async def test_a_failure_ends_the_back_off_of_later_records() -> None:
     """When a record fails for good, a later one of its object that backs off is not sent again."""
     clock = ManualClock()
