@@ -5,6 +5,7 @@ is its bytes as they stand in the (decompressed) object, which is what MaxPayloa
 """
 
 from collections import deque
+from itertools import accumulate, count, repeat
 
 from millrace.dataplane.frame_payloads import ManyFrames, SingleFrames
 from millrace.dataplane.line_count import LineCounter
@@ -32,6 +33,8 @@ __all__ = [
     "payload_former",
     "record_end",
 ]
+
+_ONE = repeat(1)
 
 
 class SingleRecords:
@@ -67,19 +70,18 @@ class SingleRecords:
         """Form payloads of all records that the splitter hands out at a time."""
         if self._too_large is not None:
             raise self._too_large
-        limit, record, offset = self._limit, self._record, self._offset
+        limit = self._limit
         records = self._splitter.next_records()
-        formed: list[Payload] = []
-        for body in records:
-            size = len(body)
-            if limit and size > limit:
-                self._too_large = PayloadTooLarge(record, offset)
-                self._left = records[len(formed) :]
-                break
-            formed.append(Payload(body, size, record, offset, 1))
-            record += 1
-            offset += size
-        self._unformed -= offset - self._offset
+        sizes = list(map(len, records))
+        if limit and sizes and max(sizes) > limit:
+            fitting = next(index for index, size in enumerate(sizes) if size > limit)
+            self._too_large = PayloadTooLarge(self._record + fitting, self._offset + sum(sizes[:fitting]))
+            self._left = records[fitting:]
+            records, sizes = records[:fitting], sizes[:fitting]
+        formed = list(map(Payload, records, sizes, count(self._record), accumulate(sizes, initial=self._offset), _ONE))
+        read = sum(sizes)
+        self._unformed -= read
+        record, offset = self._record + len(records), self._offset + read
         self._record, self._offset = record, offset
         formed.reverse()
         self.ready = formed

@@ -172,6 +172,9 @@ class Connection(LongBodyReceiver):
         "_parser",
         "_pieces",
         "_tcp",
+        "_usual_head",
+        "_usual_headers",
+        "_usual_size",
         "_writable",
         "_write",
         "body",
@@ -220,6 +223,9 @@ class Connection(LongBodyReceiver):
         self._gathered = 0
         self._headers: list[tuple[bytes, bytes]] = []
         self._pieces: list[bytes] = []
+        self._usual_head = b""
+        self._usual_size = -1
+        self._usual_headers: list[tuple[bytes, bytes]] = []
         self._write: Callable[[bytes], None] = cast("Callable[[bytes], None]", None)
         self._new_parser()
 
@@ -298,13 +304,13 @@ class Connection(LongBodyReceiver):
             self._fail("the server sent data that nobody asked for")
             return
         if not self._in_answer and self.on_piece is None:
-            end = data.find(b"\r\n\r\n") + 4
-            known = _known_heads.get(data[:end])
-            if known is not None and len(data) - end == known[0]:
+            # Most answers begin as the one before did, and are as long; others begin as one did that is remembered.
+            usual = len(data) == self._usual_size and data.startswith(self._usual_head)
+            if usual or self._is_usual_now(data):
                 self.status = 200
-                self._headers = known[1]
+                self._headers = self._usual_headers
                 self.keep_alive = True
-                self.body = data[end:]
+                self.body = data[len(self._usual_head) :]
                 self.busy = False
                 self.served += 1
                 self.on_answer(self)
@@ -322,6 +328,15 @@ class Connection(LongBodyReceiver):
             self._finish()
         elif self.busy:
             self._wait_for_more(len(data))
+
+    def _is_usual_now(self, data: bytes) -> bool:
+        """Return whether a segment is a whole answer with a head that is remembered, which then is the usual one."""
+        head = data[: data.find(b"\r\n\r\n") + 4]
+        known = _known_heads.get(head)
+        if known is None or len(data) - len(head) != known[0]:
+            return False
+        self._usual_head, self._usual_size, self._usual_headers = head, len(data), known[1]
+        return True
 
     def _remember_head(self, data: bytes) -> None:
         """Remember the head of a good answer that came whole, behind no 1xx answer."""

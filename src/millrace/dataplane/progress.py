@@ -1,6 +1,6 @@
 """Count what an instance has done, cheaply enough to do it for every request."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from millrace.dataplane.counts import Counts
@@ -11,28 +11,52 @@ __all__ = ["Counters", "LatencyHistogram"]
 _STEPS = 8
 """Buckets per power of two: a percentile is right within about 9 %."""
 
+_BUCKETS = _STEPS * 42
+"""They reach beyond a year."""
+
 
 class LatencyHistogram:
     """Latencies in buckets whose width grows with the value; memory does not depend on how many there are."""
 
-    __slots__ = ("_buckets", "count", "total_seconds")
+    __slots__ = ("_buckets", "_count", "_total_seconds", "recent")
 
     def __init__(self) -> None:
-        self._buckets = [0] * (_STEPS * 42)
-        self.count = 0
-        self.total_seconds = 0.0
+        self._buckets = [0] * _BUCKETS
+        self._count = 0
+        self._total_seconds = 0.0
+        self.recent: list[float] = []
+        """Latencies that are not in buckets yet; the inner loop appends them itself."""
 
     def add(self, seconds: float) -> None:
         """Count one latency."""
-        microseconds = int(seconds * 1e6) + _STEPS
-        power = microseconds.bit_length() - 4
-        self._buckets[(power << 3) + (microseconds >> power) - _STEPS] += 1
-        self.count += 1
-        self.total_seconds += seconds
+        self.recent.append(seconds)
+
+    @property
+    def total_seconds(self) -> float:
+        """The sum of all latencies."""
+        self.fold()
+        return self._total_seconds
+
+    def fold(self) -> None:
+        """Put what was appended into buckets, which is much cheaper for many at once than for each."""
+        recent = self.recent
+        if not recent:
+            return
+        recent.sort()
+        self._count += len(recent)
+        self._total_seconds += sum(recent)
+        done, index = 0, bisect_right(_UPPER_SECONDS, recent[0])
+        while done < len(recent):
+            end = bisect_left(recent, _UPPER_SECONDS[index], done)
+            self._buckets[index] += end - done
+            done = end
+            index += 1
+        recent.clear()
 
     def percentile_ms(self, share: float) -> float:
         """Return the latency in milliseconds that this share of all (0 to 1) does not exceed; 0 if there is none."""
-        wanted = share * self.count
+        self.fold()
+        wanted = share * self._count
         seen = 0
         for index, count in enumerate(self._buckets):
             seen += count
@@ -42,6 +66,7 @@ class LatencyHistogram:
 
     def coarse(self) -> tuple[int, ...]:
         """Return the counts between LATENCY_BOUNDS; a latency within 9 % of a bound may be counted on either side."""
+        self.fold()
         counts = [0] * (len(LATENCY_BOUNDS) + 1)
         for index, count in enumerate(self._buckets):
             if count:
@@ -53,6 +78,10 @@ def _upper_microseconds(index: int) -> int:
     """Return what the latencies of a bucket are below."""
     power, step = divmod(index, _STEPS)
     return (step + _STEPS + 1 << power) - _STEPS
+
+
+_UPPER_SECONDS = [_upper_microseconds(index) / 1e6 for index in range(_BUCKETS)]
+"""What the latencies of each bucket are below."""
 
 
 class Counters:

@@ -84,7 +84,7 @@ class Requests:
         self._monotonic = clock.monotonic
         self._counters = counters
         self._may_write = may_write
-        self._head = rules.head
+        self.head = rules.head
         self._chunked = rules.chunked
         self._timeout = rules.spec.invocation_timeout_seconds
         self.connections: set[Connection] = set()
@@ -119,7 +119,7 @@ class Requests:
         connection.lane = lane  # as `_send_on` does: this is the inner loop
         connection.payload = payload
         connection.started = now
-        connection.send(self._head, payload.body, payload.sent_size)
+        connection.send(self.head, payload.body, payload.sent_size)
 
     def send_later(self, lane: Lane, payload: Payload, retry_after: float | None) -> None:
         """Send a payload again whose attempt failed, after a while."""
@@ -137,13 +137,13 @@ class Requests:
         connection.started = now
         body = payload.body
         if not self._chunked:
-            connection.send(self._head, body, payload.sent_size)
+            connection.send(self.head, body, payload.sent_size)
             return
         if not payload.sent_size:  # a chunk of no bytes would end the body, and the end be taken for a request
-            connection.send_raw((self._head, b"0\r\n\r\n"))
+            connection.send_raw((self.head, b"0\r\n\r\n"))
             return
         parts = (body,) if isinstance(body, bytes) else body
-        connection.send_raw((self._head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
+        connection.send_raw((self.head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
 
     def _put_aside(self, lane: Lane, payload: Payload, actor: Coroutine[Any, Any, None]) -> None:
         self.aside[self._owner.spawn(actor)] = lane, payload
