@@ -40,11 +40,15 @@ class Limits:
 class Budget:
     """Counts held bytes against a limit. Pure: whoever may not take waits elsewhere."""
 
-    __slots__ = ("held", "limit")
+    __slots__ = ("awaited", "held", "limit", "results")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.held = 0
+        self.results = 0
+        """Payloads that were formed and whose results are not written."""
+        self.awaited = False
+        """Somebody waits for room."""
 
     def has_room(self, size: int, *, forming: int = 0) -> bool:
         """Return whether `size` more bytes may be read.

@@ -32,6 +32,11 @@ class LatencyHistogram:
         self.recent.append(seconds)
 
     @property
+    def count(self) -> int:
+        """How many there were."""
+        return self._count + len(self.recent)
+
+    @property
     def total_seconds(self) -> float:
         """The sum of all latencies."""
         self.fold()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from millrace.clock import Clock
 from millrace.dataplane.arriving import ArrivingAnswers
 from millrace.dataplane.client import AnswerTooLarge, Connection, ConnectionFailed, open_connection
+from millrace.dataplane.connection import no_listener
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.long_body import BufferPool
@@ -33,10 +34,6 @@ __all__ = ["Requests", "RequestsOwner"]
 
 class RequestsOwner(Protocol):
     """The run that requests are sent for."""
-
-    def on_answer(self, connection: Connection) -> None:
-        """Take the answer of a connection, which is put among the idle ones if it can be used again."""
-        ...
 
     def on_failed_attempt(self, lane: Lane, payload: Payload, failure: AttemptFailure, detail: str) -> None:
         """Take an attempt that got no answer."""
@@ -84,9 +81,11 @@ class Requests:
         self._monotonic = clock.monotonic
         self._counters = counters
         self._may_write = may_write
-        self.head = rules.head
+        self._head = rules.head
         self._chunked = rules.chunked
         self._timeout = rules.spec.invocation_timeout_seconds
+        self.on_answer: Callable[[Connection], None] = no_listener
+        """Takes the answer of a connection, and puts that among the idle ones if it can be used again."""
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         self.aside: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
@@ -119,7 +118,7 @@ class Requests:
         connection.lane = lane  # as `_send_on` does: this is the inner loop
         connection.payload = payload
         connection.started = now
-        connection.send(self.head, payload.body, payload.sent_size)
+        connection.send(self._head, payload.body, payload.sent_size)
 
     def send_later(self, lane: Lane, payload: Payload, retry_after: float | None) -> None:
         """Send a payload again whose attempt failed, after a while."""
@@ -137,13 +136,13 @@ class Requests:
         connection.started = now
         body = payload.body
         if not self._chunked:
-            connection.send(self.head, body, payload.sent_size)
+            connection.send(self._head, body, payload.sent_size)
             return
         if not payload.sent_size:  # a chunk of no bytes would end the body, and the end be taken for a request
-            connection.send_raw((self.head, b"0\r\n\r\n"))
+            connection.send_raw((self._head, b"0\r\n\r\n"))
             return
         parts = (body,) if isinstance(body, bytes) else body
-        connection.send_raw((self.head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
+        connection.send_raw((self._head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
 
     def _put_aside(self, lane: Lane, payload: Payload, actor: Coroutine[Any, Any, None]) -> None:
         self.aside[self._owner.spawn(actor)] = lane, payload
@@ -162,7 +161,7 @@ class Requests:
         if self.aside.pop(_current_task(), None) is None:  # wait_for may return although it was cancelled
             connection.abort()
             return
-        connection.on_answer = self._owner.on_answer
+        connection.on_answer = self.on_answer
         connection.on_lost = self._lost
         connection.on_growth = self.arriving.grew
         connection.pool = self.pool

@@ -35,6 +35,7 @@ from millrace.dataplane.connection import AnswerBody, Connection
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.failures import data_log_line, failure_lines, select_failures
 from millrace.dataplane.formats.unreadable import UNREADABLE
+from millrace.dataplane.inner_loop import inner_loop
 from millrace.dataplane.isolating import Isolator
 from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
@@ -192,15 +193,12 @@ class _Run:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._limits = rules.limits
-        self._write_bytes = rules.limits.write_bytes
-        self._plain_answer_bytes = rules.plain_answer_bytes
         self._checkpoints = checkpoints
         self._budget = budget
         self._scratch = scratch
         self._starts = StartsKept(objects, rules.formats.record_scan())
 
         self._counters = Counters(objects_total=count_objects(inputs), bytes_total=sum(entry.size for entry in inputs))
-        self._latency = self._counters.latency
         self._lanes: set[Lane] = set()
         self._forming: deque[Lane] = deque()
         """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
@@ -209,10 +207,7 @@ class _Run:
         if rules.autotune is not None:
             self._tuning = Tuning(rules.autotune, in_flight=self._count_sent, remaining_bytes=self._remaining_bytes)
             self._concurrency = self._tuning.concurrency
-        self._outstanding = 0
-        """Payloads that were formed and whose results are not written."""
         self._room = asyncio.Event()
-        self._wants_room = False
         self._wants_buffer = False
         self._all_fed = False
         self._failures: list[ObjectFailure] = []
@@ -238,6 +233,17 @@ class _Run:
         self._arriving = self._requests.arriving
         self._isolator = Isolator(rules, log=self._log, on_too_many=self._stop_over)
         self._again = self._isolator.again
+        self._requests.on_answer = inner_loop(
+            self,
+            rules,
+            budget=budget,
+            counters=self._counters,
+            monotonic=clock.monotonic,
+            forming=self._forming,
+            again=self._again,
+            idle=self._idle,
+            arriving=self._arriving,
+        )
         self._commits = Commits(
             counters=self._counters, guard=commit_guard, is_over=self._is_over, on_committed=on_committed
         )
@@ -511,13 +517,13 @@ class _Run:
 
     async def _wait_for_room(self, *, enough_read: bool = False) -> None:
         """Wait until there may be room, or (`enough_read`) until some of what was read went into payloads."""
-        self._wants_room = not enough_read
+        self._budget.awaited = not enough_read
         self._wants_buffer = enough_read
         self._room.clear()
-        if self._wants_room:
+        if self._budget.awaited:
             self.flush()
         await self._room.wait()
-        self._wants_room = self._wants_buffer = False
+        self._budget.awaited = self._wants_buffer = False
 
     def flush(self) -> None:
         """Have everything written that may be: somebody waits for the room."""
@@ -531,14 +537,14 @@ class _Run:
     def give_back(self, size: int) -> None:
         """Give room back to whoever waits for it."""
         self._budget.give_back(size)
-        if self._wants_room:
+        if self._budget.awaited:
             self._room.set()
         if self._arriving.paused:
             self._arriving.read_on()
 
     def give_back_results(self, count: int, room: int) -> None:
         """Take note that results were written."""
-        self._outstanding -= count
+        self._budget.results -= count
         self.give_back(room)
 
     async def _read_split_object(self, lane: Lane) -> None:
@@ -642,7 +648,7 @@ class _Run:
             if again:
                 self._send_part(*again.popleft())
                 continue
-            if counters.in_flight and (budget.held > budget.limit or self._outstanding >= self._limits.answers_held):
+            if counters.in_flight and (budget.held > budget.limit or budget.results >= self._limits.answers_held):
                 self.flush()
                 return
             if requests.resting > self._limits.payloads_resting:
@@ -654,7 +660,7 @@ class _Run:
                 payload.index = lane.next_index
                 lane.next_index += 1
                 counters.in_flight += 1
-                self._outstanding += 1
+                self._budget.results += 1
                 self._requests.send(lane, payload, now or self._monotonic())
             elif lane.failure is None and not again:
                 if not lane.ended:
@@ -689,7 +695,7 @@ class _Run:
                 return None
             if payload is None:
                 lane.starved = True
-                if self._wants_buffer or self._wants_room:
+                if self._wants_buffer or self._budget.awaited:
                     self._room.set()
                 return None
             if self._wants_buffer and not lane.former.ready and lane.former.buffered < self._rules.read_ahead:
@@ -726,7 +732,7 @@ class _Run:
         """Find the bad records of a payload that can't be sent."""
         payload.index = lane.next_index
         lane.next_index += 1
-        self._outstanding += 1
+        self._budget.results += 1
         self._isolator.take(lane, payload, "ClientError", message)
 
     def _pass_over(self, lane: Lane, error: PayloadTooLarge) -> None:
@@ -738,47 +744,19 @@ class _Run:
 
     # -- answers
 
-    def on_answer(self, connection: Connection) -> None:
-        """Take an answer and send what comes next: this is the inner loop, once for every request."""
-        try:
-            lane, payload = connection.lane, connection.payload
-            connection.lane = connection.payload = None
-            now = self._monotonic()
-            self._latency.add(now - connection.started)
-            answer = connection.body
-            plain = (
-                connection.status == 200
-                and type(answer) is bytes
-                and lane.failure is None
-                and payload.isolation is None
-            )
-            if connection.received:
-                self._budget.give_back(self._arriving.forget(connection))  # it is counted again, if it is kept
-            if connection.keep_alive:
-                self._idle.append(connection)
-            else:
-                self._requests.drop(connection)
-            if self._tuning is not None and connection.status == 200:
-                self._tuning.answered(now, connection.started, payload, _size_of(answer))
-                self._concurrency = self._tuning.concurrency
-            if plain and len(answer) <= self._plain_answer_bytes:
-                size = len(answer)  # as `_finish` does
-                self._counters.in_flight -= 1
-                self._budget.held += size
-                lane.finish(payload, answer, payload.size + size)
-                if lane.room >= self._write_bytes or self._wants_room or self._arriving.paused or lane.exhausted:
-                    lane.wake.set()
-            else:
-                self._take_answer(connection, lane, payload, answer)
-            self.pump(now)
-            if self._arriving.paused:
-                self._arriving.read_on()  # the earliest request is another one now
-        except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log
-            self.crash(exc)
-
-    def _take_answer(self, connection: Connection, lane: Lane, payload: Payload, answer: AnswerBody) -> None:
+    def take_answer(self, connection: Connection, lane: Lane, payload: Payload, answer: AnswerBody, now: float) -> None:
         """Take any answer: of a good one the rows are rewritten, if they are to be, others fail the attempt."""
         rules = self._rules
+        connection.lane = connection.payload = None
+        if connection.received:
+            self._budget.give_back(self._arriving.forget(connection))  # it is counted again, if it is kept
+        if connection.keep_alive:
+            self._idle.append(connection)
+        else:
+            self._requests.drop(connection)
+        if self._tuning is not None and connection.status == 200:
+            self._tuning.answered(now, connection.started, payload, _size_of(answer))
+            self._concurrency = self._tuning.concurrency
         failure = failure_of_status(connection.status)
         if failure is not None:
             payload.sent_at = connection.started
@@ -839,7 +817,7 @@ class _Run:
         lane.finish(payload, answer, payload.size + size)
         if (
             lane.room >= self._limits.write_bytes
-            or self._wants_room
+            or self._budget.awaited
             or self._arriving.paused
             or (lane.exhausted and lane.complete)
         ):
@@ -864,7 +842,7 @@ class _Run:
     def _give_up_streamed(self, lane: Lane, payload: Payload, failed: FailedAttempt) -> None:
         """Fail an object that was streamed, as if it had been one payload."""
         self._counters.in_flight += 1
-        self._outstanding += 1
+        self._budget.results += 1
         self._attempt_failed(lane, payload, failed.failure, answer=failed.answer, detail=failed.detail)
 
     def _attempt_failed(
