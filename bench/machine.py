@@ -3,6 +3,7 @@
 import os
 import platform
 import resource
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -63,6 +64,23 @@ class TreeClock:
     def __init__(self, root: int) -> None:
         self._root = root
         self._ticks: dict[int, int] = {}
+
+    @contextmanager
+    def looking(self, *, every: float) -> Iterator[None]:
+        """Look as often, in a thread, while the block runs."""
+        ended = threading.Event()
+
+        def look_on() -> None:
+            while not ended.wait(every):
+                self.look()
+
+        thread = threading.Thread(target=look_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def look(self) -> float:
         """Return the seconds used so far by all processes ever seen."""
