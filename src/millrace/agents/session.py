@@ -53,8 +53,8 @@ class Session(Protocol):
 class DetachedSession:
     """The standing of work that no scheduler watches: a transform from the command line."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.ref = InstanceRef(job_id=0, index=0, attempt=1)
+    def __init__(self, clock: Clock, index: int = 0) -> None:
+        self.ref = InstanceRef(job_id=0, index=index, attempt=1)
         self.clock = clock
         self.stop = asyncio.Event()
         self.read_progress: Callable[[], Mapping[str, Any] | None] = lambda: None

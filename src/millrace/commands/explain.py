@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
+from millrace.commands.explain_shares import explain_shares
 from millrace.commands.local_transform import LocalTransform
+from millrace.commands.sizes import told_size
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.jsonpath import Format, format_of
 from millrace.dataplane.plan import InputObject, list_inputs
@@ -39,7 +41,8 @@ async def explain_lines(local: LocalTransform) -> list[str]:
         *_settings(spec),
         "",
         _requests(spec, inputs),
-        f"model: {', '.join(container.image for container in local.containers)}, one instance; not started",
+        *explain_shares(local, inputs),
+        _model(local),
         *[f"warning: {text}" for text in pitfalls(spec, inputs)],
         *await _header_warning(local, inputs),
     ]
@@ -80,21 +83,20 @@ def _is_number(field: bytes) -> bool:
     return True
 
 
+def _model(local: LocalTransform) -> str:
+    count = local.spec.instance_count
+    instances = "one instance" if count == 1 else f"{count} instances"
+    return f"model: {', '.join(container.image for container in local.containers)}, {instances}; not started"
+
+
 def _objects(local: LocalTransform, inputs: Sequence[InputObject]) -> Iterator[str]:
-    yield f"{len(inputs)} objects, {_size(sum(entry.size for entry in inputs))} as stored"
+    yield f"{len(inputs)} objects, {told_size(sum(entry.size for entry in inputs))} as stored"
     for entry in inputs[:SHOWN_OBJECTS]:
         refused = f"  refused: {entry.refused}" if entry.refused else ""
-        yield f"  {local.told(entry.ref)} ({_size(entry.size)}) -> {local.told(entry.output)}{refused}"
+        yield f"  {local.told(entry.ref)} ({told_size(entry.size)}) -> {local.told(entry.output)}{refused}"
     rest = inputs[SHOWN_OBJECTS:]
     if rest:
-        yield f"  and {len(rest)} more, {_size(sum(entry.size for entry in rest))}"
-
-
-def _size(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f} B"
+        yield f"  and {len(rest)} more, {told_size(sum(entry.size for entry in rest))}"
 
 
 def _settings(spec: TransformSpec) -> Iterator[str]:

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from millrace import agent
 from millrace.agents.backends import AgentBackends
+from millrace.agents.process_journal import ProcessJournals
 from millrace.agents.session import DetachedSession
 from millrace.agents.transform import DataPlane, TransformAgent
 from millrace.clock import Clock, SystemClock
+from millrace.commands.local_instances import LocalInstances
 from millrace.commands.local_models import find_containers
 from millrace.commands.transform_request import TransformRequest
 from millrace.containers import container_runtime, runnable_images
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.run import run_transform
-from millrace.dataplane.validate import validate_spec
+from millrace.dataplane.validate import MAX_INSTANCES, validate_spec
 from millrace.errors import ImageUnavailable, UsageError
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.transform import (
@@ -65,22 +67,46 @@ class LocalTransform:
     scratch: Path
     """A folder of this transform's own."""
     aliases: Mapping[str, Path]
-    session: DetachedSession
+    sessions: tuple[DetachedSession, ...]
+    """The standing of each instance."""
     clock: Clock = field(default_factory=SystemClock)
 
-    def agent(
-        self, *, data_plane: DataPlane = run_transform, on_committed: Callable[[InputObject], None] | None = None
-    ) -> TransformAgent:
+    def instances(self, *, on_committed: Callable[[InputObject], None] | None = None) -> LocalInstances:
         """Return what runs it; once."""
-        folder = self.scratch / "work"
+        return LocalInstances(
+            self.sessions,
+            lambda session, journals: self._agent(session, journals=journals, on_committed=on_committed),
+            objects=self.objects,
+            bucket=self.spec.output.bucket,
+            failures_kept=agent.limits(self.settings).failures_kept,
+        )
+
+    def trial(self, data_plane: DataPlane) -> TransformAgent:
+        """Return what has one instance do something else with all objects; once."""
+        spec = replace(self.spec, instance_count=1)
+        return self._agent(self.sessions[0], spec=spec, data_plane=data_plane)
+
+    def _agent(
+        self,
+        session: DetachedSession,
+        *,
+        spec: TransformSpec | None = None,
+        journals: ProcessJournals | None = None,
+        data_plane: DataPlane = run_transform,
+        on_committed: Callable[[InputObject], None] | None = None,
+    ) -> TransformAgent:
+        folder = self.scratch / f"work-{session.ref.index}"
         folder.mkdir()
+        # It costs syncs of the disk: only where instances must know of each other's work.
+        shared = len(self.sessions) > 1 or job_options(self.spec.environment).range_bytes is not None
+        journal = journals.of(session.ref.index) if journals is not None and shared else None
         return TransformAgent(
-            self.spec,
+            spec or self.spec,
             self.containers,
             self.arn,
             self.created_at,
             folder,
-            backends=self.backends,
+            backends=replace(self.backends, session=session, journal=journal),
             grace_seconds=self.settings.serve_stop_grace_seconds,
             ping_window_seconds=self.settings.ping_window_seconds,
             limits=agent.limits(self.settings),
@@ -90,7 +116,8 @@ class LocalTransform:
 
     def stop(self) -> None:
         """Have the run end early; finished outputs stay. To be called on the run's event loop."""
-        self.session.stop.set()
+        for session in self.sessions:
+            session.stop.set()
 
     def report(self, outcome: InstanceOutcome, *, failure_reason: str | None = None) -> "JobReport":
         """Return the report of a run that ended now; places are told as they were asked for.
@@ -140,10 +167,10 @@ async def open_transform(
         raise UsageError(f"--image: {exc}") from exc
     clock = SystemClock()
     objects = FilesystemObjects(settings.objects_dir, aliases=aliases, clock=clock)
-    session = DetachedSession(clock)
+    sessions = tuple(DetachedSession(clock, index) for index in range(request.instances))
     name = f"transform-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     backends = AgentBackends(
-        session=session,
+        session=sessions[0],
         objects=objects,
         logs=LogFiles(scratch / "logs"),
         images=images,
@@ -163,7 +190,7 @@ async def open_transform(
             backends=backends,
             scratch=scratch,
             aliases=aliases,
-            session=session,
+            sessions=sessions,
         )
     finally:
         objects.close()
@@ -229,6 +256,7 @@ def _spec(request: TransformRequest, source: ObjectPrefix, output: ObjectPrefix)
         assemble_with=_one_of(AssembleWith, request.assemble_with, "--assemble-with"),
         content_type=request.content_type,
         accept=request.accept,
+        instance_count=_checked_instances(request.instances),
         max_concurrent_transforms=request.max_concurrent_transforms,
         max_payload_bytes=None if payload is None else payload * MIB,
         strategy=None if request.strategy is None else _one_of(BatchStrategy, request.strategy, "--strategy"),
@@ -241,6 +269,12 @@ def _spec(request: TransformRequest, source: ObjectPrefix, output: ObjectPrefix)
         ),
         environment=request.environment,
     )
+
+
+def _checked_instances(count: int) -> int:
+    if not 1 <= count <= MAX_INSTANCES:
+        raise UsageError(f"--instances must be between 1 and {MAX_INSTANCES}, got {count}")
+    return count
 
 
 def _one_of(choices: type[Choice], value: str, option: str) -> Choice:

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
-from millrace.agents.transform import TransformAgent
+from millrace.commands.local_instances import LocalInstances
 from millrace.commands.local_transform import LocalTransform, open_transform
 from millrace.commands.progress_view import ProgressMeter, ProgressView, progress_line
+from millrace.commands.sizes import told_size
 from millrace.commands.transform_request import TransformRequest
 from millrace.errors import ApiError, JobFailure, UsageError
 from millrace.jobs.transform import InstanceOutcome, transform_failure_reason
@@ -28,13 +29,16 @@ from millrace.jobs.transform_options import job_options
 from millrace.ports.objects import ObjectStoreError
 from millrace.settings import Settings
 
+if TYPE_CHECKING:
+    from millrace.commands.progress_table import LiveDisplay
+
 __all__ = ["TransformRequest", "dry_run", "explain", "transform"]
 
 LINE_SECONDS = 2.0
 """Time between two progress lines where there is no terminal."""
 
-DRAW_SECONDS = 0.1
-"""Time between two drawings where there is one."""
+DRAW_SECONDS = 0.25
+"""Time between two drawings where there is one: as often as the data plane tells how far it is."""
 
 
 def transform(settings: Settings, request: TransformRequest, *, report: Path | None = None) -> int:
@@ -86,7 +90,7 @@ async def _dry_run(settings: Settings, request: TransformRequest, scratch: Path)
     async with open_transform(settings, request, scratch, writes=False) as local:
         trial = DryRun(local.told)
         _stop_on_signals(local)
-        outcome = await local.agent(data_plane=trial.run).run()
+        outcome = await local.trial(trial.run).run()
         if outcome.stopped:
             return 130
         for line in trial.lines or ["there is no record to send: the input has none"]:
@@ -98,7 +102,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
     if report is not None:
         _make_folder(report)
     async with open_transform(settings, request, scratch) as local:
-        work = local.agent()
+        work = local.instances()
         _stop_on_signals(local)
         started = time.monotonic()
         showing = asyncio.create_task(_follow(work))
@@ -139,34 +143,51 @@ def _make_folder(folder: Path) -> None:
         raise UsageError(f"--report: can't make folder {folder}: {exc.strerror}") from exc
 
 
-async def _follow(work: TransformAgent) -> None:
+async def _follow(work: LocalInstances) -> None:
     """Show the progress: bars on a terminal, a line now and then elsewhere."""
     meter = ProgressMeter()
 
     def look() -> ProgressView:
         return meter.view(time.monotonic(), asdict(work.progress))
 
-    if not sys.stderr.isatty():
+    display = _display()
+    if display is None:
         while True:
             await asyncio.sleep(LINE_SECONDS)
             print(progress_line(look()), file=sys.stderr, flush=True)
-    from millrace.commands.progress_table import ProgressTable  # rich takes 50 ms: only where it is seen
+    from millrace.commands.progress_table import transform_progress
 
-    with ProgressTable() as table:
-        while True:
-            table.show(look())
-            await asyncio.sleep(DRAW_SECONDS)
+    with display:
+        try:
+            while True:
+                display.show(transform_progress(look()))
+                await asyncio.sleep(DRAW_SECONDS)
+        finally:
+            display.show(transform_progress(look()))  # how it ended stays there
+
+
+def _display() -> "LiveDisplay | None":
+    """Return what bars are drawn with; None where there is no terminal, or one that can't show them."""
+    if not sys.stderr.isatty():
+        return None
+    from rich.console import Console  # it takes 50 ms: only where it is seen
+
+    from millrace.commands.progress_table import LiveDisplay
+
+    display = LiveDisplay(Console(stderr=True))
+    return display if display.moves else None
 
 
 def _conclude(outcome: InstanceOutcome, request: TransformRequest, seconds: float) -> int:
     now = outcome.progress
     rate = now.records / seconds if seconds else 0.0
     print(
-        f"{now.objects_done} of {now.objects_total} objects, {now.records} records, {now.bytes_in / 1e6:.1f} MB in, "
-        f"{now.bytes_out / 1e6:.1f} MB out, {seconds:.2f} s ({rate:,.0f} records/s); output in {request.output}"
+        f"{now.objects_done:,} of {now.objects_total:,} {'object' if now.objects_total == 1 else 'objects'}, "
+        f"{now.records:,} records, {told_size(now.bytes_in)} in, {told_size(now.bytes_out)} out, {seconds:.2f} s "
+        f"({rate:,.0f} records/s); output in {request.output}"
     )
     if now.records_failed:
-        print(f"{now.records_failed} bad records, told in {request.output}: <name>.errors.jsonl", file=sys.stderr)
+        print(f"{now.records_failed:,} bad records, told in {request.output}: <name>.errors.jsonl", file=sys.stderr)
     if outcome.stopped:
         print("millrace transform: stopped; finished objects stay", file=sys.stderr)
         return 130

@@ -27,6 +27,7 @@ def add_transform_options(transform: argparse.ArgumentParser) -> None:
     add("--join-source", choices=["None", "Input"], default="None")
     add("--input-filter", default="$", metavar="JSONPATH")
     add("--output-filter", default="$", metavar="JSONPATH")
+    add("--instances", type=int, default=1, metavar="N", help="models that share the objects, each in a container")
     add("--max-concurrent-transforms", type=int, metavar="N")
     add("--max-payload-in-mb", type=int, metavar="N")
     add("--content-type", metavar="TYPE")
@@ -67,6 +68,7 @@ def request_of(options: argparse.Namespace) -> TransformRequest:
         input=options.input,
         output=options.output,
         image=options.image,
+        instances=options.instances,
         manifest=options.manifest,
         split_type=options.split_type,
         compression=options.compression_type,

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from millrace.errors import UsageError
-from millrace.jobs.transform_options import AUTOTUNE, MAX_FAILED_RECORDS, ON_ERROR, STRICT_COUNTS
+from millrace.jobs.transform_options import (
+    AUTOTUNE,
+    MAX_FAILED_RECORDS,
+    ON_ERROR,
+    RANGE_SPLIT,
+    SCHEDULING,
+    STRICT_COUNTS,
+)
 
 __all__ = ["KEY_OPTIONS", "KeyOption", "Shape", "keyed_environment"]
 
@@ -66,6 +73,19 @@ KEY_OPTIONS = (
         shape=Shape.WORD_OR_ALONE,
         alone="throughput",
         help="find concurrency and size of payloads by measuring",
+    ),
+    KeyOption(
+        name="range_split",
+        key=RANGE_SPLIT,
+        shape=Shape.WORD_OR_ALONE,
+        metavar="MB",
+        help="cut objects into ranges of at most so many MB (alone: 64), which instances share",
+    ),
+    KeyOption(
+        name="scheduling",
+        key=SCHEDULING,
+        choices=("balanced", "modulo"),
+        help="how objects are shared out: by their sizes, or in turn as on SageMaker (default: balanced)",
     ),
     KeyOption(
         name="input_format",

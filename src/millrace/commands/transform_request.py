@@ -14,6 +14,7 @@ class TransformRequest:
     input: str
     output: str
     image: str | None = None
+    instances: int = 1
     manifest: bool = False
     split_type: str = "None"
     compression: str = "None"

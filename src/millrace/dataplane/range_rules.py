@@ -1,6 +1,6 @@
 """Say which jobs may have their objects cut into ranges, and which objects of them are. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from millrace.dataplane.formats.job import JobFormats
@@ -9,6 +9,7 @@ from millrace.dataplane.ranges import cut
 from millrace.errors import ValidationError
 from millrace.jobs.transform import SplitType, TransformSpec
 from millrace.jobs.transform_options import RANGE_SPLIT
+from millrace.names import ObjectRef
 from millrace.told import shortened
 
 __all__ = ["check_ranges", "cut_inputs", "tell_whole"]
@@ -56,8 +57,17 @@ def cut_inputs(inputs: Iterable[InputObject], formats: JobFormats, range_bytes: 
     return units
 
 
-def tell_whole(inputs: Sequence[InputObject], formats: JobFormats, range_bytes: int | None) -> Iterator[str]:
-    """Yield for each object why it stays whole that is longer than a range; of many, the first ones are told."""
+def tell_whole(
+    inputs: Sequence[InputObject],
+    formats: JobFormats,
+    range_bytes: int | None,
+    *,
+    told: Callable[[ObjectRef], str] = str,
+) -> Iterator[str]:
+    """Yield for each object why it stays whole that is longer than a range; of many, the first ones are told.
+
+    `told` says an object's name.
+    """
     if range_bytes is None:
         return
     left = 0
@@ -66,7 +76,7 @@ def tell_whole(inputs: Sequence[InputObject], formats: JobFormats, range_bytes: 
             continue
         left += 1
         if left <= TOLD_OBJECTS:
-            yield f"{shortened(str(entry.ref))} is not cut into ranges: {reason}"
+            yield f"{shortened(told(entry.ref))} is not cut into ranges: {reason}"
     if left > TOLD_OBJECTS:
         yield f"{left - TOLD_OBJECTS} more objects are not cut into ranges"
 

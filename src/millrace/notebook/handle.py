@@ -199,7 +199,7 @@ class TransformHandle:
 
     async def _transform(self, scratch: Path) -> tuple[TransformResult, JobReport]:
         async with open_transform(self._settings, self._request, scratch) as local:
-            work = local.agent(on_committed=self._committed.append)
+            work = local.instances(on_committed=self._committed.append)
             self._loop, self._local = asyncio.get_running_loop(), local
             self._read_progress = lambda: work.progress
             form = OutputForm.of(local.spec)
