@@ -96,7 +96,8 @@ format: dev
 bench: dev .venv-bench/.installed    ## the benchmark cases, each a ratio in one run (installs wrk where it can)
 	$(BIN)/python -m bench $(BENCH)
 
-PEERS := .venv-peers-ray/.installed .venv-peers-spark/.installed .venv-peers-daft/.installed .venv-peers-mlserver/.installed
+PEERS := .venv-peers-ray/.installed .venv-peers-spark/.installed .venv-peers-daft/.installed .venv-peers-mlserver/.installed \
+	.venv-peers-local-mode/.installed
 
 bench-peers: dev .venv-bench/.installed $(PEERS)  ## the same with the peers that are heavy to install: 3 GB in all
 	$(BIN)/python -m bench --peers $(BENCH)

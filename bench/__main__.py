@@ -23,6 +23,7 @@ CASES = (
     "single_record",
     "multi_record",
     "json_join",
+    "local_mode",
     "small_objects",
     "autotune",
     "memory",

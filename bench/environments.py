@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DAFT", "LIGHT", "MLSERVER", "RAY", "SPARK", "Environment"]
+__all__ = ["DAFT", "LIGHT", "LOCAL_MODE", "MLSERVER", "RAY", "SPARK", "Environment"]
 
 _ROOT = Path(__file__).parent.parent
 _VERSIONS = (
@@ -55,7 +55,12 @@ class Environment:
         return {**os.environ, "PATH": f"{self.python.parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-LIGHT = Environment(name="bench", target="bench", distributions=("moto", "werkzeug", "aiohttp", "uvloop"))
+LIGHT = Environment(
+    name="bench",
+    target="bench",
+    distributions=("moto", "werkzeug", "aiohttp", "uvloop", "flask", "gunicorn", "pandas"),
+)
+LOCAL_MODE = Environment(name="peers-local-mode", target="bench-peers", distributions=("sagemaker", "urllib3"))
 RAY = Environment(name="peers-ray", target="bench-peers", distributions=("ray", "pandas", "pyarrow", "numpy"))
 SPARK = Environment(name="peers-spark", target="bench-peers", distributions=("pyspark", "pandas", "pyarrow", "numpy"))
 DAFT = Environment(name="peers-daft", target="bench-peers", distributions=("daft", "pyarrow", "numpy"))

@@ -63,8 +63,8 @@ def version() -> str:
     return found.group() if found else "wrk"
 
 
-def post(url: str, body: bytes, *, connections: int, seconds: int, core: int, content_type: str) -> Sample:
-    """Post a body over and over on one thread; the work is the number of requests.
+def post(url: str, body: bytes, *, connections: int, seconds: int, core: int | None, content_type: str) -> Sample:
+    """Post a body over and over on one thread, on any core if none is named; the work is the number of requests.
 
     Raises:
         SystemExit: Some answer was not 2xx, or there was none.
@@ -120,10 +120,11 @@ def once(url: str, request: bytes) -> bytes:
     return text
 
 
-def _run(url: str, script: Path, *, connections: int, seconds: int, core: int) -> Sample:
+def _run(url: str, script: Path, *, connections: int, seconds: int, core: int | None) -> Sample:
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
     before = cpu_seconds(children=True)
-    shown = subprocess.run(pinned(["wrk", *options], core), check=True, capture_output=True, text=True).stdout
+    command = ["wrk", *options] if core is None else pinned(["wrk", *options], core)
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     cpu = cpu_seconds(children=True) - before
     total = re.search(r"(\d+) requests in ([0-9.]+)(ms|s|m)", shown)
     if total is None or not int(total[1]) or "Non-2xx" in shown:
