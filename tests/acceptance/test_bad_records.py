@@ -12,8 +12,12 @@ from tests.acceptance.transform_rig import ECHO, ONE, Result, job, model, run_jo
 from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings, Limits
+from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.limits import Budget
 from millrace.jobs.transform import AssembleWith, BatchStrategy, Compression, DataProcessing, JoinSource, SplitType
+from millrace.names import ObjectRef
+from millrace.ports.jobs import InstanceRef
+from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
 
@@ -167,6 +171,40 @@ async def test_a_whole_object_that_is_bad_has_no_output() -> None:
     assert not result.failed
     assert result.objects.keys("b", "out/") == ["out/a.csv.errors.jsonl", "out/b.csv.out"]
     assert errors(result)[0]["input"] == "BAD"
+
+
+@pytest.mark.parametrize("on_error", ["quarantine", "skip"])
+async def test_a_whole_object_that_is_bad_is_not_asked_for_again(on_error: str) -> None:
+    """Who takes the work up knows a quarantined object by what tells of it, and counts it as before."""
+    spec = job(environment={"MILLRACE_ON_ERROR": on_error}, invocation_max_retries=0)
+    journals, objects = MemoryJournals(), MemoryObjects()
+    results = []
+    for attempt in (1, 2):
+        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
+        checkpoints = Checkpoints(journal=journal, work="job 1", resumes=attempt > 1, found=await journal.load())
+        inputs = {"in/a.csv": b"BAD", "in/b.csv": b"good"} if attempt == 1 else {}
+        results.append(await run_job(spec, REFUSES_BAD, inputs, objects=objects, checkpoints=checkpoints))
+    first, second = (result.outcome.progress for result in results)
+    assert (first.requests, second.requests) == (2, 0)
+    assert (second.records, second.records_failed, second.objects_done) == (1, 1, 2)
+    assert second.bytes_in == first.bytes_in
+    assert [entry.ref.key for entry in results[1].committed] == ["in/a.csv", "in/b.csv"]
+
+
+async def test_what_tells_of_bad_records_alone_finishes_no_object_of_many() -> None:
+    """Of an object that is split, the output is what shows that it is done."""
+    journals, objects = MemoryJournals(), MemoryObjects()
+    spec = job(**LINES, **QUARANTINE)
+    results = []
+    for attempt in (1, 2):
+        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
+        checkpoints = Checkpoints(
+            journal=journal, work="job 1", resumes=attempt > 1, found=await journal.load(), pause_seconds=1e9
+        )
+        data: dict[str, bytes] = {"in/a.csv": b"BAD\n"} if attempt == 1 else {}
+        results.append(await run_job(spec, REFUSES_BAD, data, objects=objects, checkpoints=checkpoints))
+        await objects.delete(ObjectRef("b", "out/a.csv.out"))
+    assert [result.outcome.progress.requests for result in results] == [1, 1]
 
 
 async def test_bytes_that_are_no_text_are_told_in_base64() -> None:

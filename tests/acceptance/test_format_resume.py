@@ -55,11 +55,14 @@ class NotingJournal:
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("strategy", BatchStrategy)
-@pytest.mark.parametrize("seed", range(3))
-async def test_a_crash_changes_no_byte(name: str, strategy: BatchStrategy, seed: int, tmp_path: Path) -> None:
-    """Whenever and however often the work breaks off, formats are gone on with like lines."""
+@pytest.mark.parametrize("other_jobs", [False, True], ids=["same job", "other jobs"])
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_crash_changes_no_byte(
+    name: str, strategy: BatchStrategy, other_jobs: bool, seed: int, tmp_path: Path
+) -> None:
+    """Whenever and however often the work breaks off, formats are gone on with like lines, by whatever job resumes."""
     variables, data, join = SETTINGS[name]
-    chance = random.Random(f"{name} {strategy} {seed}")
+    chance = random.Random(f"{name} {strategy} {seed} {other_jobs}")
     spec = job(
         split=SplitType.LINE,
         strategy=strategy,
@@ -79,10 +82,14 @@ async def test_a_crash_changes_no_byte(name: str, strategy: BatchStrategy, seed:
     journals, objects = MemoryJournals(), MemoryObjects()
     requests = undisturbed.outcome.progress.requests
     went_on = 0
-    for attempt in range(1, 2 * requests):
+    asked = 0
+    for attempt in range(1, requests + 2):  # each life commits at least a payload
         left = chance.randrange(8, requests // 2 - 2)
         stop = asyncio.Event()
-        journal = NotingJournal(journals.open(InstanceRef(job_id=1, index=0, attempt=attempt)))
+        job_id = attempt if other_jobs else 1
+        journal = NotingJournal(journals.open(InstanceRef(job_id=job_id, index=0, attempt=attempt)))
+        scratch = tmp_path / str(attempt)
+        scratch.mkdir()
 
         async def dying(
             request: ModelRequest, stop: asyncio.Event = stop, saved: asyncio.Event = journal.saved
@@ -105,15 +112,19 @@ async def test_a_crash_changes_no_byte(name: str, strategy: BatchStrategy, seed:
             objects=objects,
             checkpoints=Checkpoints(
                 journal=journal,
-                work="job 1",
+                work=f"job {job_id}",
+                earlier=[f"job {number}" for number in range(job_id - 1, 0, -1)],
                 resumes=attempt > 1,
                 found=await journal.load(),
                 pause_seconds=0.0,
                 share=1e9,
             ),
             stop=stop,
-            scratch=tmp_path,
+            scratch=scratch,
+            resumed=range(job_id - 1, 0, -1),
         )
+        asked += result.outcome.progress.requests
+        assert list(scratch.iterdir()) == []
         went_on += sum("going on at byte" in line for line in result.log)
         if not result.outcome.stopped:
             break
@@ -122,3 +133,5 @@ async def test_a_crash_changes_no_byte(name: str, strategy: BatchStrategy, seed:
     assert result.outcome.progress.records == undisturbed.outcome.progress.records
     assert attempt > 1
     assert went_on, "the work was taken up in the midst of objects"
+    assert asked <= requests + 8 * attempt, "what was committed is not invoked again"
+    assert not objects.drafts.kept, "no draft is left"

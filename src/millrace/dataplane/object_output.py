@@ -12,6 +12,7 @@ from millrace.dataplane.checkpoints import Checkpoints, Origin, Position
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.draft_names import drafts_beside, errors_draft, packed_draft
 from millrace.dataplane.formats.job import JobFormats
+from millrace.dataplane.formats.writers import DraftText, FileText, KeptText
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.reading import ObjectReader
 from millrace.names import ObjectRef
@@ -38,7 +39,7 @@ class NoOutputBucket(Exception):
 class ObjectOutput:
     """One output in work: with `checkpoints` it says who made it, and `in_parts` can be committed in parts.
 
-    `tells` of bad records or not. `kept_text` is a folder for text that is converted when it is complete.
+    `tells` of bad records or not. `kept_text` is a folder for text of tables that are not committed in parts.
 
     `begin` says where to go on. Whoever is done with an output calls one of `commit`, `abort` and `suspend`.
     """
@@ -212,11 +213,10 @@ class ObjectOutput:
         await self.open()
         writer, errors = self._writer, self._errors
         assert writer is not None, "write opens it"
-        self._writer = self._errors = None
         try:
             if errors is not None:
                 await errors.commit(origin=self.origin(counts))
-                errors = None
+                self._errors = None
             elif self._tells and not self._told:  # of an earlier run of the same input, or attempt at it
                 await self._objects.delete(self._errors_ref())
                 if self._draft:
@@ -225,10 +225,9 @@ class ObjectOutput:
                 await writer.abort()
             else:
                 await writer.commit(origin=self.origin(counts))
+            self._writer = None
         except BaseException:
-            await writer.abort()
-            if errors is not None:
-                await errors.abort()
+            await self.suspend()
             raise
 
     def origin(self, counts: Counts) -> str:
@@ -267,25 +266,33 @@ class ObjectOutput:
         return writers
 
     async def _open_output(self, at: int) -> ObjectWriter:
-        reader, formats, keeps = self._reader, self._formats, None
-        draft = self._draft
+        reader, formats, draft = self._reader, self._formats, self._draft
         if self._entry.range is not None:
             writer = await self._open(self._entry.output, self._meta, draft, at)
             if self._is_first and not at and (begin := formats.output_start(reader.header)):
                 await writer.write(begin)
             return writer
-        if formats.writes_tables or (formats.converts and self._in_parts):
-            keeps = self._kept_text / (draft or secrets.token_hex(8))
+        text: KeptText | None = None
+        if formats.converts and draft:
+            kept = cast(ResumableWriter, await self._open(self._entry.output, self._meta, draft, at))
+            text = DraftText(kept, partial(self._read_draft, self._draft))
             draft = ""
-        return await formats.open_writer(
-            partial(self._open, self._entry.output, self._meta, draft, at),
-            objects=self._objects,
-            ref=self._entry.ref,
-            header=reader.header,
-            kept_text=keeps,
-            at=at,
-            etag=reader.etag,
-        )
+        elif formats.writes_tables:
+            text = FileText(self._kept_text / secrets.token_hex(8))
+        try:
+            return await formats.open_writer(
+                partial(self._open, self._entry.output, self._meta, draft, 0 if text else at),
+                objects=self._objects,
+                ref=self._entry.ref,
+                header=reader.header,
+                text=text,
+                at=at,
+                etag=reader.etag,
+            )
+        except BaseException:
+            if text is not None:
+                await (text.suspend() if at else text.abort())
+            raise
 
     async def _begin_errors(self, at: int) -> None:
         """Go on with what tells of bad records; raises DraftLost if that is not there, nor complete."""

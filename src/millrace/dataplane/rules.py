@@ -95,6 +95,8 @@ class Rules:
             and not (self.splits and effective.strategy is BatchStrategy.SINGLE_RECORD)
         )
         """Whether objects are streamed through whole, and nothing of them is held."""
+        self.leaves_out_whole_objects = not self.splits and options.on_error is OnError.QUARANTINE
+        """Whether an object that is one record has no output if that is bad."""
         self.commits_parts = self.splits and not self.streams
         """Whether outputs are committed in parts; those of objects that are one payload are one piece."""
         many = self.splits and effective.strategy is BatchStrategy.MULTI_RECORD

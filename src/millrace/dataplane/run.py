@@ -30,10 +30,11 @@ from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.bad_records import BadRecord
 from millrace.dataplane.batch import ManyLines
 from millrace.dataplane.chain_failures import FAILURE_HEADER, failure_in_place
-from millrace.dataplane.checkpoints import Checkpoints, Origin
+from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.connection import AnswerBody, Connection
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.failures import data_log_line, failure_lines, select_failures
+from millrace.dataplane.finished import find_finished
 from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.inner_loop import inner_loop
 from millrace.dataplane.isolating import Isolator
@@ -457,15 +458,12 @@ class _Run:
                 self._counters.count_bytes(entry.size)
                 self._counters.count(counts)
             return counts is not None
-        try:
-            origin = Origin.decode((await self._objects.get(entry.output)).meta.origin)
-        except (NoSuchKey, NoSuchBucket):
-            return False
-        if origin is None or not self._checkpoints.made_by_us(origin, entry):
+        counts = await find_finished(entry, rules=self._rules, objects=self._objects, checkpoints=self._checkpoints)
+        if counts is None:
             return False
         self._counters.count_bytes(entry.size)
         self._counters.objects_done += 1
-        self._counters.count(origin.counts)
+        self._counters.count(counts)
         self._commits.tell(entry)
         return True
 

@@ -18,7 +18,6 @@ from millrace.dataplane.progress import Counters
 from millrace.dataplane.requests import Requests
 from millrace.dataplane.rules import Rules
 from millrace.errors import InternalFailure
-from millrace.jobs.transform_options import OnError
 
 __all__ = ["Commits", "Writing", "WritingOwner"]
 
@@ -174,7 +173,6 @@ class Writing:
             self._owner.pump()
         except OSError as exc:
             self._owner.fail(lane, 0, full_disk_told(lane, exc))
-            await output.abort()
             self._owner.pump()
 
     async def _write_results(self, lane: Lane) -> None:
@@ -230,4 +228,4 @@ class Writing:
 
     def _has_no_output(self, lane: Lane) -> bool:
         """Return whether an object that is one record has none because that is bad."""
-        return not self._rules.splits and lane.failed > 0 and self._rules.options.on_error is OnError.QUARANTINE
+        return self._rules.leaves_out_whole_objects and lane.failed > 0

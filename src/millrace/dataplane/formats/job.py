@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 from millrace.dataplane.batch import payload_former, record_end
 from millrace.dataplane.csv_records import CsvRecordCount
@@ -22,7 +21,7 @@ from millrace.dataplane.formats.header import CountBehindHeader, HeaderedPayload
 from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, CsvHeader, FormatOptions, TableForm, format_options
 from millrace.dataplane.formats.output_names import row_names
-from millrace.dataplane.formats.writers import EncodedWriter, KeptTextWriter, encoded
+from millrace.dataplane.formats.writers import EncodedWriter, KeptText, KeptTextWriter, encoded
 from millrace.dataplane.jsonpath import Format, format_of, parse_filter
 from millrace.dataplane.long_records import CsvEnd, RecordEnd
 from millrace.dataplane.payload import BEGINNING, PayloadFormer
@@ -262,7 +261,7 @@ class JobFormats:
         objects: ObjectStore,
         ref: ObjectRef,
         header: HeaderLine | None,
-        kept_text: Path | None,
+        text: KeptText | None,
         at: int = 0,
         etag: str | None = None,
     ) -> ObjectWriter:
@@ -274,26 +273,24 @@ class JobFormats:
             objects: Where the input is.
             ref: The input.
             header: The input's, read already unless this goes on with an output.
-            kept_text: A file of this output alone, for the text that is converted when it is complete; it makes the
-                writer a resumable one, for jobs with `converts`. None where the output is not gone on with, which
-                tables don't allow.
+            text: Where the text is kept that is converted when it is complete, for jobs with `converts`. None where
+                the output is not gone on with, which tables don't allow.
             at: Bytes of an earlier writer's that are kept, as its `checkpoint` told them: of the object, or of the
-                file. 0 to begin anew.
+                text. 0 to begin anew.
             etag: That of the input's version.
 
         Raises:
             UnfitFormat: OutputFilter does not fit the header.
-            DraftLost: The file has not as many bytes.
         """
         begin = b"" if at else self.output_start(header)
         codec = None if self.writes_tables else self.options.output_compression
         writer: ObjectWriter
-        if self.converts and kept_text is not None:
+        if self.converts and text is not None:
             if codec is None:
                 convert = partial(self.table, objects=objects, ref=ref, header=header, etag=etag)
             else:
                 convert = partial(encoded, encoder=encoder_of(codec))
-            writer = KeptTextWriter(kept_text, at=at, open_writer=open_object, convert=convert)
+            writer = KeptTextWriter(text, open_writer=open_object, convert=convert)
         else:
             assert not self.writes_tables, "a table is made of text that was kept"
             writer = await open_object()

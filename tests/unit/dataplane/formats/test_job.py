@@ -16,6 +16,7 @@ from millrace.dataplane.formats import JobFormats, UnfitFormat
 from millrace.dataplane.formats.answer_rows import AnswerRows
 from millrace.dataplane.formats.csv_payloads import ManyCsvRecords
 from millrace.dataplane.formats.options import Codec, TableForm
+from millrace.dataplane.formats.writers import FileText
 from millrace.dataplane.processing import Processing, RecordError
 from millrace.errors import ValidationError
 from millrace.jobs.transform import (
@@ -256,12 +257,12 @@ async def test_outputs_are_written_in_their_format(tmp_path: Path) -> None:
     """Text is compressed and says how; a table says what it is; a header stands first, once; others are as ever."""
     answers, out = b"1\n2\n", ObjectRef("shop", "out/t.out")
     for job, kept, headers in (
-        (spec(), None, {}),
-        (spec(output_compression="gzip"), None, {"content-encoding": "gzip"}),
-        (spec(output_compression="gzip"), tmp_path / "kept", {"content-encoding": "gzip"}),
+        (spec(), False, {}),
+        (spec(output_compression="gzip"), False, {"content-encoding": "gzip"}),
+        (spec(output_compression="gzip"), True, {"content-encoding": "gzip"}),
         (
             spec(output_compression="zstd", output_format="parquet"),
-            tmp_path / "kept",
+            True,
             {"content-type": "application/vnd.apache.parquet"},
         ),
     ):
@@ -270,7 +271,11 @@ async def test_outputs_are_written_in_their_format(tmp_path: Path) -> None:
         objects = MemoryObjects()
         ref = objects.add("s3://shop/in/t", b"")
         writer = await formats.open_writer(
-            partial(objects.open_writer, out), objects=objects, ref=ref, header=None, kept_text=kept
+            partial(objects.open_writer, out),
+            objects=objects,
+            ref=ref,
+            header=None,
+            text=FileText(tmp_path / "kept") if kept else None,
         )
         await writer.write(answers)
         await writer.commit()

@@ -11,9 +11,9 @@ from millrace.dataplane.formats.compress import encoder_of
 from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec
 from millrace.dataplane.formats.unreadable import UnfitFormat
-from millrace.dataplane.formats.writers import EncodedWriter, KeptTextWriter, encoded
+from millrace.dataplane.formats.writers import DraftText, EncodedWriter, FileText, KeptTextWriter, encoded
 from millrace.names import ObjectRef
-from millrace.ports.objects import DraftHeld, DraftLost, NoSuchKey, ObjectWriter
+from millrace.ports.objects import NoSuchKey, ObjectWriter
 from millrace.testing.objects import MemoryObjects
 
 REF = ObjectRef("shop", "out/a.out")
@@ -36,7 +36,19 @@ async def test_an_output_is_compressed_on_its_way() -> None:
     assert info.size == len(objects.data(str(REF)))
 
 
-async def test_a_compressed_output_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+async def draft_text(objects: MemoryObjects, at: int = 0) -> DraftText:
+    """Return text in a draft of which `at` bytes are kept."""
+    draft = await objects.open_resumable(REF, draft="rows", at=at)
+
+    async def read(length: int) -> AsyncGenerator[bytes, None]:
+        if length:
+            async for chunk in objects.read_draft("shop", "rows", length=length):
+                yield chunk
+
+    return DraftText(draft, read)
+
+
+async def test_a_compressed_output_goes_on_as_if_nothing_had_happened() -> None:
     """Text that is compressed when it is complete gives the bytes of text that is compressed on its way."""
     objects = await store()
     data = [b"%d," % n + b"x" * 50 + b"\n" for n in range(9000)]
@@ -46,23 +58,23 @@ async def test_a_compressed_output_goes_on_as_if_nothing_had_happened(tmp_path: 
     await writer.commit()
     undisturbed = objects.data(str(REF))
 
-    def opened(at: int) -> KeptTextWriter:
+    async def opened(at: int) -> KeptTextWriter:
         return KeptTextWriter(
-            tmp_path / "text",
-            at=at,
+            await draft_text(objects, at),
             open_writer=partial(objects.open_writer, REF),
             convert=partial(encoded, encoder=encoder_of(Codec.ZSTD)),
         )
 
-    kept = opened(0)
+    kept = await opened(0)
     await kept.write(b"".join(data[:5000]))
     at = await kept.checkpoint()
     await kept.write(b"lost")
     await kept.suspend()
-    kept = opened(at)
+    kept = await opened(at)
     await kept.write(b"".join(data[5000:]))
     await kept.commit()
     assert objects.data(str(REF)) == undisturbed
+    assert not objects.drafts.kept
 
 
 async def test_an_aborted_output_leaves_nothing() -> None:
@@ -86,8 +98,9 @@ async def upper(rows: Rows) -> AsyncGenerator[bytes, None]:
         yield chunk.upper()
 
 
-async def test_a_table_is_made_when_its_rows_are_complete(tmp_path: Path) -> None:
-    """Rows are kept in a file, which is gone once the table is visible."""
+@pytest.mark.parametrize("in_draft", [True, False])
+async def test_a_table_is_made_when_its_rows_are_complete(in_draft: bool, tmp_path: Path) -> None:
+    """Rows are kept in a draft or a file, which is gone once the table is visible."""
     objects = await store()
     opened = []
 
@@ -95,84 +108,40 @@ async def test_a_table_is_made_when_its_rows_are_complete(tmp_path: Path) -> Non
         opened.append(1)
         return await objects.open_writer(REF)
 
-    kept = tmp_path / "rows"
-    writer = KeptTextWriter(kept, open_writer=open_writer, convert=upper)
+    text = await draft_text(objects) if in_draft else FileText(tmp_path / "rows")
+    writer = KeptTextWriter(text, open_writer=open_writer, convert=upper)
     await writer.write(b"a\n")
     await writer.write(memoryview(b"b\n"))
     assert not opened
     await writer.commit()
     assert objects.data(str(REF)) == b"4:A\nB\n"
-    assert not kept.exists()
+    assert list(tmp_path.iterdir()) == []
+    assert not objects.drafts.kept
     await writer.abort()
 
 
-async def test_rows_go_on_at_their_checkpoint(tmp_path: Path) -> None:
-    """A later writer keeps the rows that a checkpoint told, and cuts off what came after."""
+async def test_a_file_of_rows_ends_with_its_process(tmp_path: Path) -> None:
+    """Nobody can go on with a file: a writer that is suspended leaves none."""
     objects = await store()
-    kept = tmp_path / "rows"
-
-    async def open_writer() -> ObjectWriter:
-        return await objects.open_writer(REF)
-
-    writer = KeptTextWriter(kept, open_writer=open_writer, convert=upper)
+    writer = KeptTextWriter(FileText(tmp_path / "rows"), open_writer=partial(objects.open_writer, REF), convert=upper)
     await writer.write(b"a\n")
-    at = await writer.checkpoint()
-    await writer.write(b"lost\n")
     await writer.suspend()
-    writer = KeptTextWriter(kept, at=at, open_writer=open_writer, convert=upper)
-    await writer.write(b"b\n")
-    await writer.commit()
-    assert objects.data(str(REF)) == b"4:A\nB\n"
-    for size in (0, 1):
-        if size:
-            kept.write_bytes(b"a")
-        with pytest.raises(DraftLost):
-            KeptTextWriter(kept, at=2, open_writer=open_writer, convert=upper)
+    assert list(tmp_path.iterdir()) == []
 
 
-async def test_rows_that_are_no_table_leave_nothing(tmp_path: Path) -> None:
+async def test_rows_that_are_no_table_are_kept() -> None:
     """If the rows don't fit, that is raised by the commit, and nothing is visible; abort removes the rows."""
     objects = await store()
-    kept = tmp_path / "rows"
-
-    async def open_writer() -> ObjectWriter:
-        return await objects.open_writer(REF)
 
     async def fail(rows: Rows) -> AsyncGenerator[bytes, None]:
         yield b"begun"
         raise UnfitFormat("no table")
 
-    writer = KeptTextWriter(kept, open_writer=open_writer, convert=fail)
+    writer = KeptTextWriter(await draft_text(objects), open_writer=partial(objects.open_writer, REF), convert=fail)
     await writer.write(b"a\n")
     with pytest.raises(UnfitFormat, match="no table"):
         await writer.commit()
     assert objects.open_writers == 0
+    assert objects.drafts.kept == {("shop", "rows"): b"a\n"}
     await writer.abort()
-    assert not kept.exists()
-
-
-async def test_two_writers_never_share_kept_text(tmp_path: Path) -> None:
-    """Who has lost the work without knowing keeps its file: who begins anew gets another, who goes on is refused."""
-    objects = await store()
-
-    def opened(at: int) -> KeptTextWriter:
-        return KeptTextWriter(
-            tmp_path / "text",
-            at=at,
-            open_writer=partial(objects.open_writer, REF),
-            convert=partial(encoded, encoder=encoder_of(Codec.GZIP)),
-        )
-
-    lost = opened(0)
-    await lost.write(b"1\n")
-    at = await lost.checkpoint()
-    with pytest.raises(DraftHeld):
-        opened(at)
-    anew = opened(0)
-    await anew.write(b"one\n")
-    await lost.write(b"2\n")
-    await lost.abort()
-    await anew.write(b"two\n")
-    await anew.commit()
-    assert gzip.decompress(objects.data(str(REF))) == b"one\ntwo\n"
-    assert list(tmp_path.iterdir()) == []
+    assert not objects.drafts.kept
