@@ -14,12 +14,12 @@ class Ceiling:
         """The smallest value that was refused."""
         self.until = 0.0
 
-    def hit(self, value: int, now: float) -> None:
-        """Tell that a value was refused."""
+    def hit(self, value: int, now: float, *, at_least: float = 0.0) -> None:
+        """Tell that a value was refused; it is believed for `at_least` seconds, within the longest time."""
         again = self.value is not None and value >= self.value
         self._hold_seconds = min(2.0 * self._hold_seconds, self._longest_seconds) if again else self._first_seconds
         self.value = value if self.value is None else min(value, self.value)
-        self.until = now + self._hold_seconds
+        self.until = now + min(max(self._hold_seconds, at_least), self._longest_seconds)
 
     def passed(self, value: int) -> None:
         """Tell that a value went well."""

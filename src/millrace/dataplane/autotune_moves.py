@@ -13,7 +13,7 @@ import math
 
 from millrace.dataplane.autotune_measure import Slice
 
-__all__ = ["busy_slots", "next_payload", "next_slots", "overhead_bytes", "scales"]
+__all__ = ["busy_slots", "foreseen_gain", "next_payload", "next_slots", "overhead_bytes", "scales"]
 
 STEP = 2
 LONG_STEP = 8
@@ -21,7 +21,9 @@ FIRST_PAYLOAD_STEP = 4
 LONGEST_PAYLOAD_STEP = 16
 """Where most of the time is lost to overhead, size matters little: else a server may be near what its memory holds."""
 LEAST_PAYLOAD_STEP = 1.15
-"""No smaller step in size is worth a trial."""
+"""No smaller step in size is worth a trial,"""
+LEAST_FORESEEN_GAIN = 1.01
+"""unless it should bring so much."""
 SCALES = 0.85
 """Share of a step in slots that must come back in rate for the next step to be a long one."""
 LEAST_STEP_SHARE = 8
@@ -43,26 +45,42 @@ def overhead_bytes(small: Slice, large: Slice) -> float:
     return max(0.0, small.latency_seconds / per_byte - small.payload_bytes)
 
 
-def next_payload(current: int, overhead: float | None, *, loss: float, ceiling: int | None) -> int:
+def next_payload(
+    current: int, overhead: float | None, *, loss: float, least: float = 0.0, ceiling: int | None, firm: bool = False
+) -> int:
     """Return the payload size to try next, `current` if it is large enough.
 
     Args:
         current: Bytes.
         overhead: What a request costs beyond its bytes, in bytes; None if it is not known yet.
         loss: Share of the time that may be lost to it.
+        least: A size that is small enough in any case.
         ceiling: A size that was refused or slower, if there is one.
+        firm: Whether that size is refused always: then a small step towards it may pay.
     """
     if overhead is None:
         wanted = float(current * FIRST_PAYLOAD_STEP)
     else:
         step = LONGEST_PAYLOAD_STEP if overhead >= current else STEP
         wanted = min(overhead * (1.0 / loss - 1.0), float(current * step))
+        wanted = max(wanted, min(least, float(current * STEP)))
     if ceiling is not None and wanted >= ceiling:
-        wanted = math.sqrt(current * ceiling)
+        wanted = (current + ceiling) / 2 if firm else math.sqrt(current * ceiling)
+        if firm and wanted > current and foreseen_gain(current, wanted, overhead) >= LEAST_FORESEEN_GAIN:
+            return int(wanted)
     return int(wanted) if wanted >= LEAST_PAYLOAD_STEP * current else current
 
 
-def next_slots(current: int, last_step: float, last_gain: float, *, limit: int, ceiling: int | None) -> int:
+def foreseen_gain(current: float, wanted: float, overhead: float | None) -> float:
+    """Return the times by which a size should raise the rate; without bound if the overhead is."""
+    if overhead is None or math.isinf(overhead):
+        return wanted / current
+    return wanted * (overhead + current) / (current * (overhead + wanted))
+
+
+def next_slots(
+    current: int, last_step: float, last_gain: float, *, limit: int, longest_step: float, ceiling: int | None
+) -> int:
     """Return the number of requests at a time to try next, `current` if there is none.
 
     Args:
@@ -70,9 +88,11 @@ def next_slots(current: int, last_step: float, last_gain: float, *, limit: int, 
         last_step: Times by which the last step raised them, 1 if there was none.
         last_gain: Times by which that raised the rate.
         limit: Most that are allowed.
+        longest_step: Times by which a step may raise them at most; one of two is always allowed.
         ceiling: A number that was refused, if there is one.
     """
-    wanted = min(current * (LONG_STEP if scales(last_step, last_gain) else STEP), limit)
+    step = max(STEP, min(LONG_STEP, int(longest_step))) if scales(last_step, last_gain) else STEP
+    wanted = min(current * step, limit)
     if ceiling is not None and wanted >= ceiling:
         wanted = (current + ceiling) // 2
     return wanted if wanted - current >= max(1, current // LEAST_STEP_SHARE) else current

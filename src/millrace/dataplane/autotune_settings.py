@@ -50,11 +50,15 @@ class AutotuneSettings:
     """Slices of which the median decides, where the first does not show a difference beyond doubt."""
     slots_gain: float = 1.03
     """More requests at a time must bring at least so many times the rate: a queue in the server brings none."""
-    payload_loss: float = 0.04
+    payload_loss: float = 0.02
     """Share of the time that requests may cost beyond what their bytes cost; payloads grow until it is less."""
     probe_seconds: float = 2.0
     """First pause between two looks whether more requests at a time have become worth while; doubles in vain."""
     longest_probe_seconds: float = 60.0
+    probe_share: float = 0.04
+    """Share of the time that such looks may cost."""
+    short_request_seconds: float = 0.25
+    """Payloads grow until a request takes so long, whatever the search believes of overhead: that much is never large."""
     drift: float = 0.25
     """Share by which the rate must change for the search to begin anew."""
     curve_points: int = 256
@@ -87,10 +91,18 @@ class AutotuneSettings:
         concurrency = max(1, min(concurrency, self.max_concurrency))
         if not self.tunes_payload:
             return Setting(concurrency=concurrency, payload_bytes=self.max_payload_bytes)
-        room = int((self.inflight_bytes - self.reserve_bytes) / (1.0 + answer_ratio))
         least = self.least_payload()
-        concurrency = max(1, min(concurrency, room // least))
+        concurrency = max(1, min(concurrency, self.slots_with_room(least, answer_ratio)))
         return Setting(
             concurrency=concurrency,
-            payload_bytes=max(least, min(payload_bytes, self.max_payload_bytes, room // concurrency)),
+            payload_bytes=max(
+                least, min(payload_bytes, self.max_payload_bytes, self._room(answer_ratio) // concurrency)
+            ),
         )
+
+    def slots_with_room(self, payload_bytes: int, answer_ratio: float) -> int:
+        """Return how many payloads of a size fit into memory with their answers."""
+        return self._room(answer_ratio) // payload_bytes
+
+    def _room(self, answer_ratio: float) -> int:
+        return int((self.inflight_bytes - self.reserve_bytes) / (1.0 + answer_ratio))
