@@ -58,7 +58,7 @@ class AutotuneSettings:
     probe_share: float = 0.04
     """Share of the time that such looks may cost."""
     short_request_seconds: float = 0.25
-    """Payloads grow until a request takes so long, whatever the search believes of overhead: that much is never large."""
+    """Payloads grow until a request takes so long, whatever was measured of overhead: that is never too long."""
     drift: float = 0.25
     """Share by which the rate must change for the search to begin anew."""
     curve_points: int = 256
@@ -91,13 +91,11 @@ class AutotuneSettings:
         concurrency = max(1, min(concurrency, self.max_concurrency))
         if not self.tunes_payload:
             return Setting(concurrency=concurrency, payload_bytes=self.max_payload_bytes)
-        least = self.least_payload()
-        concurrency = max(1, min(concurrency, self.slots_with_room(least, answer_ratio)))
+        least, room = self.least_payload(), self._room(answer_ratio)
+        concurrency = max(1, min(concurrency, room // least))
         return Setting(
             concurrency=concurrency,
-            payload_bytes=max(
-                least, min(payload_bytes, self.max_payload_bytes, self._room(answer_ratio) // concurrency)
-            ),
+            payload_bytes=max(least, min(payload_bytes, self.max_payload_bytes, room // concurrency)),
         )
 
     def slots_with_room(self, payload_bytes: int, answer_ratio: float) -> int:

@@ -1,8 +1,8 @@
 """Judge a setting that is tried beside another, from the slices measured so far. Pure.
 
-What a trial shows is believed if it could be expected: larger payloads are no slower, more requests at a time bring much
-or nothing. Else somebody else may have used the server's processors just then, or ceased to. So the base is measured
-again before a surprise is believed, and the trial compared with the base before and after it.
+What a trial shows is believed if it could be expected: larger payloads are no slower, more requests at a time bring
+much or nothing. Else somebody else may have used the server's processors just then, or ceased to. So the base is
+measured again before a surprise is believed, and the trial compared with the base before and after it.
 """
 
 import statistics
