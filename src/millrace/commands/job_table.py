@@ -1,126 +1,89 @@
-"""The live table of `millrace jobs watch` on a terminal."""
+"""Draw jobs for `millrace jobs watch` on a terminal: one with all that is in work, several as a row each."""
 
-from collections.abc import Sequence
-from types import TracebackType
+from collections.abc import Iterator, Sequence
 
-from rich import box
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from rich.console import ConsoleRenderable, Group
 from rich.text import Text
 
 from millrace.commands.job_view import InstanceView, JobView
-from millrace.commands.progress_view import ObjectView, duration, milliseconds, short_name
+from millrace.commands.progress_cells import Column, ProgressRow, object_row, total_row
+from millrace.commands.progress_table import TRANSFORM_COLUMNS, ProgressTable
+from millrace.commands.progress_view import activity, duration, latencies
 
-__all__ = ["JobTable"]
+__all__ = ["jobs_progress"]
 
-_STYLES = {"Completed": "green", "InService": "green", "Failed": "red", "Stopped": "yellow", "Stopping": "yellow"}
+JOB_COLUMNS = (
+    Column.NAME,
+    Column.STATUS,
+    Column.BAR,
+    Column.OBJECTS,
+    Column.RECORDS,
+    Column.RECORD_RATE,
+    Column.BYTE_RATE,
+    Column.FAILED,
+    Column.IN_FLIGHT,
+    Column.LATENCY,
+    Column.TIME,
+    Column.LEFT,
+)
 
-
-class JobTable:
-    """Shows views in one place on the terminal until it is left."""
-
-    def __init__(self) -> None:
-        self._live = Live(console=Console(), auto_refresh=False)
-
-    def __enter__(self) -> "JobTable":
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._live.__exit__(kind, error, at)
-
-    def show(self, views: Sequence[JobView]) -> None:
-        """Draw what there is now."""
-        self._live.update(_table(views), refresh=True)
-
-
-def _table(views: Sequence[JobView]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for title, right in (
-        ("job", False),
-        ("status", False),
-        ("objects", True),
-        ("failed", True),
-        ("records", True),
-        ("records/s", True),
-        ("MB/s", True),
-        ("in flight", True),
-        ("p50/p99 ms", True),
-        ("time", True),
-        ("left", True),
-    ):
-        table.add_column(title, justify="right" if right else "left", no_wrap=not right)
-    for view in views:
-        status = view.status.value
-        table.add_row(
-            f"{view.kind.value}/{view.name}",
-            f"[{_STYLES.get(status, 'cyan')}]{status}[/]",
-            _share(view.total("objects_done"), view.total("objects_total")),
-            _count(view.total("objects_failed"), view.total("objects_total")),
-            _count(view.total("records"), view.total("objects_total")),
-            _rate(view.rate("records_per_second"), 1.0, 0),
-            _rate(view.rate("bytes_per_second"), 1e6, 2),
-            f"{view.total('in_flight')}" if view.most("latency_p50_ms") else "",
-            _latency(view.most("latency_p50_ms"), view.most("latency_p99_ms")),
-            duration(view.elapsed_seconds),
-            "" if view.eta_seconds is None else duration(view.eta_seconds),
-        )
-        for instance in view.instances:
-            if len(view.instances) > 1:
-                table.add_row(*_instance_row(instance), style="dim")
-            for entry in instance.objects:
-                table.add_row(*_object_row(entry), style="dim")
-        if view.failure_reason:
-            table.add_row(Text(f"  {view.failure_reason[:100]}"), style="red")
-    return table
+SHOWN_OBJECTS = 8
+"""Rows of objects in work, over all instances."""
 
 
-def _instance_row(instance: InstanceView) -> Sequence[str]:
+def jobs_progress(views: Sequence[JobView]) -> ConsoleRenderable:
+    """Return what there is to see of some jobs."""
+    if len(views) == 1 and views[0].sums.objects_total:
+        return Group(*_one_job(views[0]))
+    alike = len({view.kind for view in views}) == 1
+    rows = [row for view in views for row in _rows(view, view.name if alike else _name(view))]
+    parts: list[ConsoleRenderable] = [ProgressTable(rows, JOB_COLUMNS)]
+    return Group(*parts, *(_reason(view) for view in views if view.failure_reason))
+
+
+def _one_job(view: JobView) -> Iterator[ConsoleRenderable]:
+    """Yield the parts of one transform: its instances where there are several, and its objects in work."""
+    rows = [total_row(view.sums)]
+    room = SHOWN_OBJECTS
+    for instance in view.instances:
+        if len(view.instances) > 1:
+            rows.append(_instance_row(instance))
+        rows += map(object_row, instance.going.objects[:room])
+        room = max(0, room - len(instance.going.objects))
+    facts = f"{_name(view)}  {view.status.value}  {duration(view.elapsed_seconds)}"
+    yield Text(f"  {facts}", style="bold")
+    yield ProgressTable(rows, TRANSFORM_COLUMNS)
+    if view.sums.latency_p50_ms:
+        yield Text(f"  {activity(view.sums)}", style="dim")
+    if view.failure_reason:
+        yield _reason(view)
+
+
+def _rows(view: JobView, name: str) -> Iterator[ProgressRow]:
+    """Yield the row of a job among others, and those of its instances where there are several."""
+    row = total_row(view.sums, name=name)
+    cells = {
+        **row.cells,
+        Column.STATUS: view.status.value,
+        Column.IN_FLIGHT: f"{view.sums.in_flight}" if view.sums.latency_p50_ms else "",
+        Column.LATENCY: latencies(view.sums),
+        Column.TIME: duration(view.elapsed_seconds),
+    }
+    yield ProgressRow(name=row.name, done=row.done, total=row.total, cells=cells)
+    if len(view.instances) > 1:
+        yield from map(_instance_row, view.instances)
+
+
+def _instance_row(instance: InstanceView) -> ProgressRow:
     attempt = f", attempt {instance.attempt}" if instance.attempt > 1 else ""
-    return (
-        f"  instance {instance.index}{attempt}",
-        instance.state,
-        _share(instance.objects_done, instance.objects_total),
-        _count(instance.objects_failed, instance.objects_total),
-        _count(instance.records, instance.objects_total),
-        _rate(instance.records_per_second, 1.0, 0),
-        _rate(instance.bytes_per_second, 1e6, 2),
-        f"{instance.in_flight}" if instance.latency_p50_ms else "",
-        _latency(instance.latency_p50_ms, instance.latency_p99_ms),
-        "",
-        "",
-    )
+    row = total_row(instance.going, name=f"instance {instance.index}{attempt}")
+    cells = {**row.cells, Column.STATUS: instance.state}
+    return ProgressRow(name=row.name, done=row.done, total=row.total, cells=cells, is_part=True)
 
 
-def _object_row(entry: ObjectView) -> Sequence[str | Text]:
-    share = f"{100 * entry.bytes_done / entry.bytes_total:.0f} %" if entry.bytes_total else ""
-    return (
-        Text(f"    {short_name(entry.key)}"),  # a key is no markup
-        share,
-        "",
-        f"{entry.records_failed:,}" if entry.records_failed else "",
-        f"{entry.records:,}",
-        _rate(entry.records_per_second, 1.0, 0),
-        _rate(entry.bytes_per_second, 1e6, 2),
-        "",
-        "",
-        "",
-        "" if entry.eta_seconds is None else duration(entry.eta_seconds),
-    )
+def _name(view: JobView) -> str:
+    return f"{view.kind.value}/{view.name}"
 
 
-def _latency(p50: float, p99: float) -> str:
-    return f"{milliseconds(p50)}/{milliseconds(p99)}" if p50 else ""
-
-
-def _share(done: int, total: int) -> str:
-    return f"{done}/{total}" if total else ""
-
-
-def _count(number: int, total: int) -> str:
-    return f"{number:,}" if total else ""
-
-
-def _rate(rate: float | None, unit: float, digits: int) -> str:
-    return "" if rate is None else f"{rate / unit:,.{digits}f}"
+def _reason(view: JobView) -> Text:
+    return Text(f"  {view.failure_reason}", style="red")

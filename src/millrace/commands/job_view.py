@@ -1,46 +1,40 @@
 """What a person wants to know of a job that runs: how far it is, how fast, what failed, how long it will take."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from millrace.commands.progress_view import COUNTS, ObjectView, ProgressMeter, ProgressView, milliseconds
+from millrace.commands.progress_view import (
+    COUNTS,
+    ObjectView,
+    ProgressMeter,
+    ProgressView,
+    progress_line,
+    sum_views,
+)
 from millrace.jobs.job import Job, JobKind, JobStatus
 from millrace.ports.jobs import AgentRecord
 from millrace.told import printable
 
 __all__ = ["InstanceView", "JobView", "RateMeter", "exit_code", "view_document", "view_line", "view_of"]
 
+NOTHING_YET = ProgressView()
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstanceView:
-    """One instance: which attempt is at work, and its counters."""
+    """One instance: which attempt is at work, and how it is going."""
 
     index: int
     attempt: int
     state: str
-    objects_done: int = 0
-    objects_total: int = 0
-    objects_failed: int = 0
-    records: int = 0
-    records_failed: int = 0
-    bytes_in: int = 0
-    bytes_done: int = 0
-    bytes_total: int = 0
-    in_flight: int = 0
-    retries: int = 0
-    latency_p50_ms: float = 0.0
-    latency_p99_ms: float = 0.0
-    records_per_second: float | None = None
-    bytes_per_second: float | None = None
-    objects: tuple[ObjectView, ...] = ()
-    """Those in work, the first ones."""
+    going: ProgressView = NOTHING_YET
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobView:
-    """One job at one moment; counts are sums over its instances."""
+    """One job at one moment."""
 
     kind: JobKind
     name: str
@@ -48,35 +42,9 @@ class JobView:
     status: JobStatus
     elapsed_seconds: float
     instances: tuple[InstanceView, ...]
+    sums: ProgressView = NOTHING_YET
+    """All instances together."""
     failure_reason: str | None = None
-
-    def total(self, field: str) -> int:
-        """Return the sum of a count over the instances."""
-        return sum(getattr(instance, field) for instance in self.instances)
-
-    def rate(self, field: str) -> float | None:
-        """Return the sum of a rate over the instances for which it is known; None if it is for none."""
-        known = [rate for instance in self.instances if (rate := getattr(instance, field)) is not None]
-        return sum(known) if known else None
-
-    def most(self, field: str) -> float:
-        """Return the largest value of a field over the instances."""
-        return max((getattr(instance, field) for instance in self.instances), default=0.0)
-
-    @property
-    def eta_seconds(self) -> float | None:
-        """How long the slowest instance takes for the rest at its rate of now; None if that is not known."""
-        if self.status is not JobStatus.IN_PROGRESS:
-            return None
-        left = [_eta(instance) for instance in self.instances if instance.bytes_done < instance.bytes_total]
-        known = [seconds for seconds in left if seconds is not None]
-        return max(known) if known and len(known) == len(left) else None
-
-
-def _eta(instance: InstanceView) -> float | None:
-    if not instance.bytes_per_second:
-        return None
-    return (instance.bytes_total - instance.bytes_done) / instance.bytes_per_second
 
 
 class RateMeter:
@@ -98,24 +66,16 @@ def view_of(kind: JobKind, job: Job, agents: Sequence[AgentRecord], *, now: date
     instances = []
     for instance in job.instances:
         agent = by_index.get(instance.index)
-        if agent is None or agent.progress is None:
-            instances.append(InstanceView(index=instance.index, attempt=instance.attempt, state=instance.state.value))
-            continue
-        going = meter.view(agent)
-        over = job.is_terminal
+        going = NOTHING_YET if agent is None or agent.progress is None else meter.view(agent)
         instances.append(
             InstanceView(
                 index=instance.index,
                 attempt=instance.attempt,
                 state=instance.state.value,
-                **{name: getattr(going, name) for name in COUNTS},
-                latency_p50_ms=going.latency_p50_ms,
-                latency_p99_ms=going.latency_p99_ms,
-                records_per_second=None if over else going.records_per_second,
-                bytes_per_second=None if over else going.bytes_per_second,
-                objects=() if over else going.objects,
+                going=going.at_rest() if job.is_terminal else going,
             )
         )
+    sums = sum_views([instance.going for instance in instances])
     return JobView(
         kind=kind,
         name=job.name,
@@ -123,6 +83,7 @@ def view_of(kind: JobKind, job: Job, agents: Sequence[AgentRecord], *, now: date
         status=job.status,
         elapsed_seconds=max(0.0, ((job.ended_at or now) - job.created_at).total_seconds()),
         instances=tuple(instances),
+        sums=sums if job.status is JobStatus.IN_PROGRESS else replace(sums, eta_seconds=None),
         failure_reason=job.failure_reason,
     )
 
@@ -135,27 +96,29 @@ def view_document(view: JobView) -> dict[str, Any]:
         "region": view.region,
         "status": view.status.value,
         "elapsed_seconds": round(view.elapsed_seconds, 3),
-        **{field: view.total(field) for field in COUNTS},
-        "records_per_second": _rounded(view.rate("records_per_second")),
-        "bytes_per_second": _rounded(view.rate("bytes_per_second")),
-        "latency_p50_ms": view.most("latency_p50_ms"),
-        "latency_p99_ms": view.most("latency_p99_ms"),
-        "eta_seconds": _rounded(view.eta_seconds),
+        **_going(view.sums),
+        "eta_seconds": _rounded(view.sums.eta_seconds),
         "failure_reason": view.failure_reason,
         "instances": [
             {
                 "instance": instance.index,
                 "attempt": instance.attempt,
                 "state": instance.state,
-                **{field: getattr(instance, field) for field in COUNTS},
-                "latency_p50_ms": instance.latency_p50_ms,
-                "latency_p99_ms": instance.latency_p99_ms,
-                "records_per_second": _rounded(instance.records_per_second),
-                "bytes_per_second": _rounded(instance.bytes_per_second),
-                "open_objects": [_object(entry) for entry in instance.objects],
+                **_going(instance.going),
+                "open_objects": [_object(entry) for entry in instance.going.objects],
             }
             for instance in view.instances
         ],
+    }
+
+
+def _going(view: ProgressView) -> dict[str, Any]:
+    return {
+        **{field: getattr(view, field) for field in COUNTS},
+        "records_per_second": _rounded(view.records_per_second),
+        "bytes_per_second": _rounded(view.bytes_per_second),
+        "latency_p50_ms": view.latency_p50_ms,
+        "latency_p99_ms": view.latency_p99_ms,
     }
 
 
@@ -180,22 +143,15 @@ def _rounded(number: float | None) -> float | None:
 def view_line(view: JobView) -> str:
     """Return a view as one line of text."""
     words = [f"{view.kind.value}/{view.name} {view.status.value}"]
-    if view.total("objects_total"):
-        words.append(f"{view.total('objects_done')}/{view.total('objects_total')} objects")
-        words.append(f"{view.total('records')} records")
-        words.append(f"{view.total('objects_failed')} failed")
-    if view.total("records_failed"):
-        words.append(f"{view.total('records_failed')} bad records")
-    records, received = view.rate("records_per_second"), view.rate("bytes_per_second")
-    if records is not None and received is not None:
-        words.append(f"{records:.0f} records/s")
-        words.append(f"{received / 1e6:.2f} MB/s")
-    if view.most("latency_p50_ms") and view.status is JobStatus.IN_PROGRESS:
-        words.append(f"{view.total('in_flight')} in flight")
-        p50, p99 = milliseconds(view.most("latency_p50_ms")), milliseconds(view.most("latency_p99_ms"))
-        words.append(f"p50 {p50} ms, p99 {p99} ms")
-    if view.eta_seconds is not None:
-        words.append(f"{view.eta_seconds:.0f} s left")
+    sums = view.sums
+    if sums.objects_total and view.status is JobStatus.IN_PROGRESS:
+        words.append(progress_line(sums))
+    elif sums.objects_total:
+        words.append(f"{sums.objects_done:,}/{sums.objects_total:,} objects")
+        words.append(f"{sums.records:,} records")
+        words.append(f"{sums.objects_failed:,} failed")
+        if sums.records_failed:
+            words.append(f"{sums.records_failed:,} bad records")
     if view.failure_reason:
         words.append(printable(view.failure_reason))
     return ", ".join(words)

@@ -1,89 +1,111 @@
-"""Draw how a transform is going on a terminal: a bar in total, and one for each object in work."""
+"""Draw progress on a terminal: rows with bars, as many columns as it has room for, in one place until the end."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from millrace.commands.progress_view import ObjectView, ProgressView, duration, milliseconds, short_name
+from millrace.commands.progress_cells import Column, ProgressRow, fitting, object_row, total_row
+from millrace.commands.progress_view import ProgressView, activity, short_name
 
-__all__ = ["ProgressTable", "object_rows"]
+__all__ = ["TRANSFORM_COLUMNS", "LiveDisplay", "ProgressTable", "transform_progress"]
 
-BAR_WIDTH = 20
+TRANSFORM_COLUMNS = (
+    Column.NAME,
+    Column.BAR,
+    Column.SHARE,
+    Column.SIZE,
+    Column.RECORDS,
+    Column.RECORD_RATE,
+    Column.BYTE_RATE,
+    Column.FAILED,
+    Column.LEFT,
+)
+
+_LEFT = {Column.NAME, Column.STATUS, Column.BAR}
+"""Columns whose texts begin at the left; numbers end at the right."""
+
+_STYLES = {Column.FAILED: "red"}
+
+_STATUS_STYLES = {
+    "Completed": "green",
+    "InService": "green",
+    "Failed": "red",
+    "Stopped": "yellow",
+    "Stopping": "yellow",
+}
 
 
-class ProgressTable:
-    """Shows a view in one place on the terminal until it is left."""
+class LiveDisplay:
+    """Shows one thing after another in the same place of a terminal until it is left; what was last there stays."""
 
-    def __init__(self) -> None:
-        self._live = Live(console=Console(stderr=True), auto_refresh=False)
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False)
+        self.moves = console.is_terminal and not console.is_dumb_terminal
+        """Whether the terminal can show things in one place at all."""
 
-    def __enter__(self) -> "ProgressTable":
+    def __enter__(self) -> "LiveDisplay":
         self._live.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._live.__exit__(kind, error, at)
 
-    def show(self, view: ProgressView) -> None:
+    def show(self, what: ConsoleRenderable) -> None:
         """Draw what there is now."""
-        self._live.update(progress_table(view), refresh=True)
+        self._live.update(what, refresh=True)
 
 
-def progress_table(view: ProgressView) -> Table:
-    """Return a table of a view: the total first."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for title in ("", "", "MB", "records", "records/s", "MB/s", "failed", "left"):
-        table.add_column(title, justify="right" if title else "left", no_wrap=True)
-    table.add_row(
-        f"{view.objects_done}/{view.objects_total} objects" if view.objects_total else "starting",
-        _bar(view.bytes_done, view.bytes_total),
-        _megabytes(view.bytes_done, view.bytes_total),
-        f"{view.records:,}",
-        *_rates(view),
-        f"{view.objects_failed}" + (f" + {view.records_failed} records" if view.records_failed else ""),
-        "" if view.eta_seconds is None else duration(view.eta_seconds),
-    )
-    for row in object_rows(view.objects):
-        table.add_row(*row, style="dim")
-    p50, p99 = milliseconds(view.latency_p50_ms), milliseconds(view.latency_p99_ms)
-    latency = f", p50 {p50} ms, p99 {p99} ms" if view.latency_p50_ms else ""
-    retries = f", {view.retries} retries" if view.retries else ""
-    table.caption = f"{view.in_flight} in flight{latency}{retries}"
-    table.caption_justify = "left"
-    return table
+class ProgressTable:
+    """Rows of progress with bars; how many columns it has follows from the width it is given."""
+
+    def __init__(self, rows: Sequence[ProgressRow], columns: Sequence[Column]) -> None:
+        self._rows = rows
+        self._columns = columns
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        layout = fitting(self._rows, self._columns, options.max_width)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+        for column in layout.columns:
+            justify = "left" if column in _LEFT else "right"
+            table.add_column(
+                column.value.strip(),
+                justify=justify,  # type: ignore[arg-type]  # rich names a Literal that it does not export
+                no_wrap=True,
+                style=_STYLES.get(column),
+            )
+        for row in self._rows:
+            cells: list[Text | ProgressBar] = []
+            for column in layout.columns:
+                if column is Column.BAR:
+                    cells.append(ProgressBar(total=row.total or 1, completed=row.done, width=layout.bar_width))
+                elif column is Column.NAME:
+                    cells.append(Text(short_name(row.name, layout.name_width)))  # a key is no markup
+                else:
+                    cells.append(Text(row.cells.get(column, ""), style=_status_style(row, column)))
+            table.add_row(*cells, style="dim" if row.is_part else None)
+        yield table
 
 
-def object_rows(objects: Iterable[ObjectView]) -> Iterable[tuple[str | Text | ProgressBar, ...]]:
-    """Yield the rows of objects in work."""
-    for entry in objects:
-        yield (
-            Text(short_name(entry.key)),  # a key is no markup
-            _bar(entry.bytes_done, entry.bytes_total),
-            _megabytes(entry.bytes_done, entry.bytes_total),
-            f"{entry.records:,}",
-            *_rates(entry),
-            f"{entry.records_failed} records" if entry.records_failed else "",
-            "" if entry.eta_seconds is None else duration(entry.eta_seconds),
-        )
+def transform_progress(view: ProgressView) -> ConsoleRenderable:
+    """Return what a transform without a server shows of itself."""
+    rows = [total_row(view), *map(object_row, view.objects)]
+    return Group(ProgressTable(rows, TRANSFORM_COLUMNS), Text(f"  {activity(view)}", style="dim"))
 
 
-def _bar(done: int, total: int) -> ProgressBar:
-    return ProgressBar(total=total or None, completed=done, width=BAR_WIDTH)
+_STATUS_STYLES = {
+    "Completed": "green",
+    "InService": "green",
+    "Failed": "red",
+    "Stopped": "yellow",
+    "Stopping": "yellow",
+}
 
 
-def _megabytes(done: int, total: int) -> str:
-    return f"{done / 1e6:,.1f}/{total / 1e6:,.1f}" if total else ""
-
-
-def _rates(view: ObjectView | ProgressView) -> tuple[str, str]:
-    records, received = view.records_per_second, view.bytes_per_second
-    return (
-        "" if records is None else f"{records:,.0f}",
-        "" if received is None else f"{received / 1e6:,.2f}",
-    )
+def _status_style(row: ProgressRow, column: Column) -> str:
+    return _STATUS_STYLES.get(row.cells.get(column, ""), "cyan") if column is Column.STATUS else ""

@@ -4,9 +4,11 @@ The command without a server and `jobs watch` show the same, from the same count
 """
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+from millrace.commands.sizes import told_rate, told_size
 
 __all__ = [
     "COUNTS",
@@ -14,10 +16,13 @@ __all__ = [
     "ProgressMeter",
     "ProgressView",
     "RateWindow",
+    "activity",
     "duration",
+    "latencies",
     "milliseconds",
     "progress_line",
     "short_name",
+    "sum_views",
 ]
 
 COUNTS = (
@@ -36,9 +41,6 @@ COUNTS = (
 
 WINDOW_SECONDS = 10.0
 """Rates are means over this long: short enough to show a change, long enough to be read."""
-
-NAME_WIDTH = 32
-"""Characters of a key that a row of a table has room for."""
 
 
 class RateWindow:
@@ -86,27 +88,49 @@ class ObjectView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProgressView:
-    """All of one instance."""
+    """All of one instance, or of several."""
 
-    objects_done: int
-    objects_total: int
-    objects_failed: int
-    records: int
-    records_failed: int
-    bytes_in: int
-    bytes_done: int
-    bytes_total: int
-    in_flight: int
-    retries: int
-    latency_p50_ms: float
-    latency_p99_ms: float
-    records_per_second: float | None
-    bytes_per_second: float | None
-    objects: tuple[ObjectView, ...]
+    objects_done: int = 0
+    objects_total: int = 0
+    objects_failed: int = 0
+    records: int = 0
+    records_failed: int = 0
+    bytes_in: int = 0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    in_flight: int = 0
+    retries: int = 0
+    latency_p50_ms: float = 0.0
+    latency_p99_ms: float = 0.0
+    records_per_second: float | None = None
+    bytes_per_second: float | None = None
+    eta_seconds: float | None = None
+    objects: tuple[ObjectView, ...] = ()
+    """Those in work, the first ones."""
 
-    @property
-    def eta_seconds(self) -> float | None:
-        return _eta(self.bytes_done, self.bytes_total, self.bytes_per_second)
+    def at_rest(self) -> "ProgressView":
+        """Return the counts of something that has ended."""
+        return replace(self, records_per_second=None, bytes_per_second=None, eta_seconds=None, objects=())
+
+
+def sum_views(views: Sequence[ProgressView]) -> ProgressView:
+    """Return what several instances do together: as slow as the slowest, and ready when the last one is."""
+    left = [view.eta_seconds for view in views if view.bytes_done < view.bytes_total]
+    known = [seconds for seconds in left if seconds is not None]
+    return ProgressView(
+        **{name: sum(getattr(view, name) for view in views) for name in COUNTS},
+        latency_p50_ms=max((view.latency_p50_ms for view in views), default=0.0),
+        latency_p99_ms=max((view.latency_p99_ms for view in views), default=0.0),
+        records_per_second=_sum_known([view.records_per_second for view in views]),
+        bytes_per_second=_sum_known([view.bytes_per_second for view in views]),
+        eta_seconds=max(known) if known and len(known) == len(left) else None,
+        objects=tuple(entry for view in views for entry in view.objects),
+    )
+
+
+def _sum_known(rates: Sequence[float | None]) -> float | None:
+    known = [rate for rate in rates if rate is not None]
+    return sum(known) if known else None
 
 
 def _eta(done: int, total: int, rate: float | None) -> float | None:
@@ -138,6 +162,7 @@ class ProgressMeter:
             latency_p99_ms=float(counters.get("latency_p99_ms", 0.0)),
             records_per_second=rates[0],
             bytes_per_second=rates[1],
+            eta_seconds=_eta(counts["bytes_done"], counts["bytes_total"], rates[1]),
             objects=tuple(self._object(at, entry) for entry in told),
         )
 
@@ -164,26 +189,37 @@ def _counts(counters: Mapping[str, Any]) -> dict[str, int]:
 
 def progress_line(view: ProgressView) -> str:
     """Return a view as one line of text."""
-    share = f"{100 * view.bytes_done / view.bytes_total:.0f} %" if view.bytes_total else "-"
+    share = f"{100 * view.bytes_done // view.bytes_total} %" if view.bytes_total else "-"
     words = [
-        f"{share} of {view.bytes_total / 1e6:.1f} MB",
-        f"{view.objects_done}/{view.objects_total} objects",
-        f"{view.records} records",
-        f"{view.objects_failed} failed",
+        f"{share} of {told_size(view.bytes_total)}",
+        f"{view.objects_done:,}/{view.objects_total:,} objects",
+        f"{view.records:,} records",
+        f"{view.objects_failed:,} failed",
     ]
     if view.records_failed:
-        words.append(f"{view.records_failed} bad records")
+        words.append(f"{view.records_failed:,} bad records")
     if view.records_per_second is not None and view.bytes_per_second is not None:
-        words.append(f"{view.records_per_second:.0f} records/s")
-        words.append(f"{view.bytes_per_second / 1e6:.2f} MB/s")
-    words.append(f"{view.in_flight} in flight")
-    if view.latency_p50_ms:
-        words.append(f"p50 {milliseconds(view.latency_p50_ms)} ms, p99 {milliseconds(view.latency_p99_ms)} ms")
-    if view.retries:
-        words.append(f"{view.retries} retries")
+        words += [f"{view.records_per_second:,.0f} records/s", told_rate(view.bytes_per_second)]
+    words.append(activity(view))
     if view.eta_seconds is not None:
         words.append(f"{duration(view.eta_seconds)} left")
     return ", ".join(words)
+
+
+def activity(view: ProgressView) -> str:
+    """Return what goes on with the container now."""
+    words = [f"{view.in_flight:,} in flight"]
+    if view.latency_p50_ms:
+        words.append(f"p50 {milliseconds(view.latency_p50_ms)} ms, p99 {milliseconds(view.latency_p99_ms)} ms")
+    if view.retries:
+        words.append(f"{view.retries:,} retries")
+    return ", ".join(words)
+
+
+def latencies(view: ProgressView) -> str:
+    """Return p50 and p99 as a cell has room for them."""
+    p50, p99 = milliseconds(view.latency_p50_ms), milliseconds(view.latency_p99_ms)
+    return f"{p50}/{p99}" if view.latency_p50_ms else ""
 
 
 def duration(seconds: float) -> str:
@@ -193,15 +229,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def short_name(key: str) -> str:
-    """Return a key as a row of a table has room for it: of a long one both ends, where names of parts differ."""
-    if len(key) <= NAME_WIDTH:
+def short_name(key: str, width: int) -> str:
+    """Return a key in so many characters: of a long one both ends, where names of parts differ."""
+    if len(key) <= width:
         return key
     name = key.rpartition("/")[2] or key  # folders are the first to go
-    if len(name) < NAME_WIDTH:
-        return f"…{key[1 - NAME_WIDTH :]}"
-    head = NAME_WIDTH // 2
-    return f"{name[:head]}…{name[head + 1 - NAME_WIDTH :]}"
+    if len(name) < width:
+        return f"…{key[1 - width :]}"
+    head = width // 2
+    return f"{name[:head]}…{name[head + 1 - width :]}"
 
 
 def milliseconds(latency: float) -> str:

@@ -101,11 +101,16 @@ def _is_over(view: JobView) -> bool:
 def _output(as_json: bool, jobs: OpenJobs) -> Iterator[Show]:
     """Yield what shows views: a table on a terminal, else lines."""
     if not as_json and sys.stdout.isatty():
-        from millrace.commands.job_table import JobTable  # rich takes 50 ms: only where it is seen
+        from rich.console import Console  # it takes 50 ms: only where it is seen
 
-        with JobTable() as table:
-            yield table.show
-        return
+        from millrace.commands.job_table import jobs_progress
+        from millrace.commands.progress_table import LiveDisplay
+
+        display = LiveDisplay(Console())
+        if display.moves:
+            with display:
+                yield lambda views: display.show(jobs_progress(views))
+            return
     write = _write_json if as_json else _write_line
     last: dict[str, tuple[JobStatus, str, float]] = {}
 
@@ -121,7 +126,7 @@ def _tell_change(
 ) -> None:
     """Write a view if something but the time has changed, and if the last line about it is not too recent."""
     key = f"{view.region}/{view.kind.value}/{view.name}"
-    progress = f"{view.total('records')} {view.total('objects_done')} {view.total('bytes_done')} {view.instances}"
+    progress = f"{view.sums} {view.instances}"
     known = last.get(key)
     if known is not None and known[0] is view.status and (known[1] == progress or now - known[2] < LINE_SECONDS):
         return

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from html import escape
 
 from millrace.commands.progress_view import ObjectView, ProgressView, duration, milliseconds
+from millrace.commands.sizes import told_rate
 
 __all__ = ["handle_html"]
 
@@ -35,7 +36,7 @@ def _bar(done: int, total: int) -> str:
 def _rates(records: float | None, received: float | None) -> Iterator[str]:
     if records is not None and received is not None:
         yield f"{records:,.0f} records/s"
-        yield f"{received / 1e6:,.2f} MB/s"
+        yield told_rate(received)
 
 
 def _objects(objects: tuple[ObjectView, ...]) -> Iterator[str]:

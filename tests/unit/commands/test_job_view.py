@@ -86,7 +86,8 @@ def test_a_view_sums_over_instances_and_waits_for_the_slowest() -> None:
     assert (document["records"], document["bytes_per_second"], document["eta_seconds"]) == (60, 6.0, 90.0)
     assert [entry["records_per_second"] for entry in document["instances"]] == [5.0, 1.0]
     assert view_line(view) == (
-        "transform-job/prices InProgress, 0/2 objects, 60 records, 0 failed, 6 records/s, 0.00 MB/s, 90 s left"
+        "transform-job/prices InProgress, 30 % of 200 B, 0/2 objects, 60 records, 0 failed, 6 records/s, 6 B/s, "
+        "0 in flight, 1:30 left"
     )
 
 
@@ -94,7 +95,7 @@ def test_an_instance_without_a_rate_leaves_the_time_open() -> None:
     """No guess is made from the others."""
     meter = RateMeter()
     agents = [_agent(0, bytes_in=5, bytes_total=100, records=1)]
-    assert view_of(JobKind.TRANSFORM, _job(), agents, now=START, meter=meter).eta_seconds is None
+    assert view_of(JobKind.TRANSFORM, _job(), agents, now=START, meter=meter).sums.eta_seconds is None
 
 
 def test_a_job_without_agents_has_a_view() -> None:

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from millrace.commands.progress_table import progress_table
-from millrace.commands.progress_view import ProgressMeter, RateWindow, duration, progress_line, short_name
+from millrace.commands.progress_table import transform_progress
+from millrace.commands.progress_view import ProgressMeter, ProgressView, RateWindow, duration, progress_line, short_name
 
 
 def _counters(**changes: object) -> dict[str, object]:
@@ -43,7 +43,7 @@ def test_a_view_has_rates_and_time_left_in_total_and_by_object() -> None:
     assert (view.records_per_second, view.bytes_per_second, view.eta_seconds) == (100.0, 500_000.0, 30.0)
     assert [(entry.records_per_second, entry.eta_seconds) for entry in view.objects] == [(40.0, 15.0)]
     assert progress_line(view) == (
-        "25 % of 20.0 MB, 1/3 objects, 1000 records, 0 failed, 100 records/s, 0.50 MB/s, 4 in flight, "
+        "25 % of 20.0 MB, 1/3 objects, 1,000 records, 0 failed, 100 records/s, 500.0 kB/s, 4 in flight, "
         "p50 3.25 ms, p99 12 ms, 0:30 left"
     )
 
@@ -63,24 +63,35 @@ def test_what_was_read_ahead_is_not_done() -> None:
     assert progress_line(view).startswith("25 % of 20.0 MB")
 
 
-def test_the_table_has_a_bar_for_each_object_in_work() -> None:
-    """A key with brackets is text, not markup."""
+def _drawn(view: ProgressView, width: int) -> str:
+    file = io.StringIO()
+    Console(width=width, file=file).print(transform_progress(view))
+    return file.getvalue()
+
+
+def _going(**changes: object) -> ProgressView:
     meter = ProgressMeter()
     meter.view(0.0, _counters(records=0, bytes_in=0))
-    file = io.StringIO()
-    Console(width=120, file=file).print(progress_table(meter.view(1.0, _counters(retries=2, records_failed=7))))
-    drawn = file.getvalue()
-    for cell in (
-        "1/3 objects",
-        "5.0/20.0",
-        "1,000",
-        "in/a[1].csv",
-        "1.0/4.0",
-        "+ 7 records",
-        "4 in flight, p50 3.25 ms",
-    ):
+    return meter.view(1.0, _counters(**changes))
+
+
+def test_there_is_a_bar_in_total_and_for_each_object_in_work() -> None:
+    """A key with brackets is text, not markup."""
+    drawn = _drawn(_going(retries=2, records_failed=7, objects_failed=1), 160)
+    for cell in ("1/3 objects", "5.0/20.0 MB", "1,000", "in/a[1].csv", "1.0/4.0 MB", "1 object, 7 records", "0:03"):
         assert cell in drawn
-    assert "2 retries" in drawn
+    assert "4 in flight, p50 3.25 ms, p99 12 ms, 2 retries" in drawn
+
+
+@pytest.mark.parametrize("width", range(40, 200, 7))
+def test_a_narrow_terminal_has_fewer_columns_and_no_half_numbers(width: int) -> None:
+    """What matters least goes first: what was done, and the time left, stay."""
+    drawn = _drawn(_going(open_objects=[{"key": "customers/2026/november/part-07-of-all-the-customers.csv"}]), width)
+    assert all(len(line) <= width for line in drawn.splitlines())
+    cells = {cell for line in drawn.splitlines() for cell in line.split("   ")}
+    halves = [cell for cell in cells if cell.strip().endswith("…")]
+    assert halves == []
+    assert "0:03" in drawn
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.9, "0:00"), (65, "1:05"), (7384, "2:03:04")])
@@ -99,5 +110,5 @@ def test_times_are_told_as_people_read_them(seconds: float, text: str) -> None:
 )
 def test_of_a_long_key_what_tells_parts_apart_is_shown(key: str, shown: str) -> None:
     """Folders are the first to go; of a long name both ends stay."""
-    assert short_name(key) == shown
+    assert short_name(key, 32) == shown
     assert len(shown) <= 32
