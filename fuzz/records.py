@@ -1,17 +1,24 @@
 """Targets: objects that are cut into records and payloads."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from fuzz.source import Source
+from fuzz.source import Cuts, Source
 from millrace.dataplane.bad_records import halves
 from millrace.dataplane.batch import payload_former
 from millrace.dataplane.csv_records import CsvRecordCount
 from millrace.dataplane.formats.csv_payloads import csv_payload_former
+from millrace.dataplane.framing import Framing
 from millrace.dataplane.payload import CorruptRecords, Payload, PayloadFormer, UnusableRecord
 from millrace.dataplane.record_count import RecordCount, record_count
+from millrace.dataplane.record_scan import CsvScan, FrameScan, RecordScan
+from millrace.dataplane.record_starts import RecordStarts
+from millrace.dataplane.split import FRAMINGS
 from millrace.jobs.transform import BatchStrategy, SplitType
+from millrace.names import ObjectRef
+from millrace.testing.objects import MemoryObjects
 
-__all__ = ["csv_records", "line_records", "recordio", "tfrecord"]
+__all__ = ["csv_records", "line_records", "record_starts", "recordio", "tfrecord"]
 
 Outcome = tuple[list[Payload], UnusableRecord | None]
 Make = Callable[[BatchStrategy, int], PayloadFormer]
@@ -35,6 +42,52 @@ def tfrecord(data: bytes) -> None:
 def csv_records(data: bytes) -> None:
     """Cut records of CSV whose quoted fields may hold line feeds."""
     _check(data, csv_payload_former, CsvRecordCount, SplitType.LINE, quoted_newlines=True)
+
+
+def record_starts(data: bytes) -> None:
+    """Find where records begin, by reading less than all of them."""
+    source = Source(data)
+    split = source.choice((SplitType.LINE, SplitType.RECORDIO, SplitType.TFRECORD))
+    nears = sorted(source.number(255) for _ in range(3))
+    cuts = source.cuts()
+    data = source.rest()
+    former, scan = _scanned(split)
+    payloads, error = _formed(former, [data])
+    known = len(data) if error is None else error.offset
+    starts = [payload.offset for payload in payloads]
+    for near, found in zip(nears, asyncio.run(_found(data, cuts, scan, nears)), strict=True):
+        expected = min((start for start in starts if start >= near), default=known)
+        if near >= len(data):
+            assert found == near, "nothing is there to be looked for"
+        elif error is None or expected < known:
+            assert found == expected, "a range begins where a record does"
+        else:
+            assert known <= found <= len(data), "behind what is damaged nobody is told of a record before it"
+
+
+def _scanned(split: SplitType) -> tuple[PayloadFormer, Callable[[], RecordScan]]:
+    if split is SplitType.LINE:
+        return csv_payload_former(BatchStrategy.SINGLE_RECORD, 0), CsvScan
+    framing: Callable[[], Framing] = FRAMINGS[split]
+    return payload_former(split, BatchStrategy.SINGLE_RECORD, 0), lambda: FrameScan(framing())
+
+
+async def _found(data: bytes, cuts: Cuts, scan: Callable[[], RecordScan], nears: Sequence[int]) -> list[int]:
+    starts = RecordStarts(_InChunks(data, cuts), ObjectRef("shop", "in"), len(data), scan)
+    return [await starts.find(near) for near in nears]
+
+
+class _InChunks(MemoryObjects):
+    """A store of one object."""
+
+    def __init__(self, data: bytes, cuts: Cuts) -> None:
+        super().__init__()
+        self._data = data
+        self._cuts = cuts
+
+    async def read(self, ref: ObjectRef, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        for chunk in self._cuts.apply(self._data[start:] if length is None else self._data[start : start + length]):
+            yield chunk
 
 
 def _check_split(data: bytes, split: SplitType) -> None:

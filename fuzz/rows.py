@@ -14,7 +14,7 @@ from millrace.dataplane.rows import RowError, nonblank_lines, parse_csv, parse_j
 from millrace.jobs.transform import AssembleWith, DataProcessing, JoinSource, SplitType, TransformSpec
 from millrace.names import ObjectPrefix
 
-__all__ = ["csv_rows", "filters", "joins", "json_rows"]
+__all__ = ["csv_rows", "filters", "joins", "json_rows", "json_text"]
 
 _START = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -94,7 +94,7 @@ def joins(data: bytes) -> None:
         )
     except InvalidFilter:
         return
-    payload = Payload(raw, len(raw), 1, 0, raw.count(b"\n") + (not raw.endswith(b"\n")))
+    payload = _payload(raw)
     try:
         sent = processing.prepare(payload)
         assert payload.sent_size == len(payload.joined())
@@ -110,3 +110,44 @@ def joins(data: bytes) -> None:
     if processing.rewrites_answers:
         for line in nonblank_lines(raw):
             assert processing.placeholder(line)
+
+
+def json_text(data: bytes) -> None:
+    """Filter and join JSON by the text of its members: all comes out as if each record had been parsed."""
+    source = Source(data)
+    join, media_type = source.choice(list(JoinSource)), source.choice((Format.JSON_LINES, Format.JSON))
+    input_filter, output_filter, raw, answer = source.parts(4)
+    spec = TransformSpec(
+        model="m",
+        source=ObjectPrefix("shop", "in/"),
+        output=ObjectPrefix("shop", "out/"),
+        split=SplitType.LINE,
+        assemble_with=AssembleWith.LINE,
+        content_type=media_type,
+        accept=media_type,
+        processing=DataProcessing(
+            input_filter=input_filter.decode("utf-8", "replace") or "$",
+            output_filter=output_filter.decode("utf-8", "replace") or "$",
+            join_source=join,
+        ),
+    )
+    try:
+        processing, slow = Processing(spec), Processing(spec, parses_all=True)
+    except InvalidFilter:
+        return
+    assert _outcome(processing, raw, answer) == _outcome(slow, raw, answer)
+
+
+def _outcome(processing: Processing, raw: bytes, answer: bytes) -> list[object]:
+    payload, told = _payload(raw), list[object]()
+    try:
+        told += (processing.prepare(payload), payload.joined(), payload.sent_size, payload.dropped)
+        if processing.rewrites_answers:
+            told.append(processing.complete(payload, answer))
+    except RecordError as exc:
+        told += (str(exc), exc.position)
+    return told
+
+
+def _payload(raw: bytes) -> Payload:
+    return Payload(raw, len(raw), 1, 0, raw.count(b"\n") + (not raw.endswith(b"\n")))

@@ -67,6 +67,14 @@ TARGETS: Mapping[str, Target] = {
     "csv_records": Target(records.csv_records, _texts(b'a,"b\n""c"\r\nd\n"e' + _RECORDS, b'1,2\n"3\n",4\n' + _RECORDS)),
     "recordio": Target(records.recordio, lambda: (b"".join(map(recordio, (b"abc", b"", b"x" * 30))) + _RECORDS,)),
     "tfrecord": Target(records.tfrecord, lambda: (b"".join(map(tfrecord, (b"abc", b"", b"x" * 30))) + _RECORDS,)),
+    "record_starts": Target(
+        records.record_starts,
+        _texts(
+            b'a,"b\n""c"\r\nd\n"e' + _CUTS + b"\x02\x05\x09\0",
+            b"".join(map(recordio, (b"abc", b"", b"x" * 30))) + _CUTS + b"\x02\x10\x20\1",
+            b"".join(map(tfrecord, (b"abc", b"", b"x" * 30))) + _CUTS + b"\x02\x14\x25\2",
+        ),
+    ),
     "csv_rows": Target(rows.csv_rows, _texts(b'a,"b,""c""",,1')),
     "json_rows": Target(rows.json_rows, _texts(_JSON, b"[" * 300 + b"1.0" + b"]" * 300)),
     "filters": Target(
@@ -75,6 +83,16 @@ TARGETS: Mapping[str, Target] = {
     "joins": Target(
         rows.joins,
         _texts(b"$[1:]\0$[0]\0a,b\nc,d\n\0" + b"1\n2\n\1\1\0\0\0\0", b'$\0$.x\0{}\n\0{"x":1}\n\0\1\1\1\1\0'),
+    ),
+    "json_text": Target(
+        rows.json_text,
+        _texts(
+            b"$.features\0$['id','SageMakerOutput']\0"
+            + b'{"id":"a\\u0062","features":[1,2.50]}\n\0{"score":0.5}\n'
+            + b"\0\1",
+            b"$\0$\0" + _JSON + b"\n\0" + _JSON + b"\0\1",
+            b"$.id\0$.a.b\0" + b'{"id":1,"a":{"b": [ 1]}}\n{"id" :2}\n\0' + b"1\n2\n\0\0",
+        ),
     ),
     "answers": Target(
         wire.answers,
