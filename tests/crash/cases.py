@@ -11,6 +11,7 @@ from tests.framed import recordio, tfrecord
 __all__ = ["CASES", "Case"]
 
 OBJECTS = "abc"
+LONG_BYTES = 1_500_000
 RECORD = re.compile(rb"([abc])(\d+)")
 """What every record begins with: its object and its number."""
 
@@ -31,12 +32,19 @@ class Case:
     frame: Callable[[bytes], bytes] | None = None
     records: int = 60
     record_bytes: int = 20
+    long_at: int | None = None
+    """The number of a record that is longer than a payload may be."""
     sleep: float = 0.02
     max_instances: int = 3
 
     @property
     def source(self) -> str:
         return f"s3://shop/crash-in/{self.name}/"
+
+    @property
+    def finished(self) -> str:
+        """The pattern of the names of what shows that an object is done, which begin with its name."""
+        return "*.out" if "SplitType" in self.input else "*"
 
     @property
     def is_gzip(self) -> bool:
@@ -51,7 +59,8 @@ class Case:
 
     def _record(self, name: str, number: int) -> bytes:
         bad = b"BAD" if number % 17 == 5 else b"fine"
-        return b"%s%d,%s,%s" % (name.encode(), number, bad, b"y" * (self.record_bytes + number % 7))
+        size = LONG_BYTES if number == self.long_at else self.record_bytes + number % 7
+        return b"%s%d,%s,%s" % (name.encode(), number, bad, b"y" * size)
 
     def objects(self) -> dict[str, bytes]:
         """Return the input by key below `source`."""
@@ -110,11 +119,29 @@ CASES = (
     Case(name="quarantine", environment={"MILLRACE_ON_ERROR": "quarantine", **REFUSE}),
     Case(name="quarantine-many", environment={"MILLRACE_ON_ERROR": "quarantine", **REFUSE}, **{**MANY, "sleep": 0.02}),
     Case(
+        name="whole-quarantine",
+        input={"ContentType": "text/csv"},
+        records=40,
+        environment={"MILLRACE_ON_ERROR": "quarantine", "REFUSE": "b0,"},
+        sleep=0.2,
+    ),
+    Case(
+        name="long-quarantine",
+        environment={"MILLRACE_ON_ERROR": "quarantine", **REFUSE},
+        long_at=20,
+        **{**MANY, "sleep": 0.02},
+    ),
+    Case(name="long-skip", environment={"MILLRACE_ON_ERROR": "skip"}, long_at=0),
+    Case(
         name="skip-joined",
         processing={"JoinSource": "Input"},
         environment={"MILLRACE_ON_ERROR": "skip", **REFUSE},
     ),
     Case(name="zstd-out", environment={"MILLRACE_OUTPUT_COMPRESSION": "zstd"}),
+    Case(
+        name="zstd-out-quarantine",
+        environment={"MILLRACE_OUTPUT_COMPRESSION": "zstd", "MILLRACE_ON_ERROR": "quarantine", **REFUSE},
+    ),
     Case(name="gzip-out-many", environment={"MILLRACE_OUTPUT_COMPRESSION": "gzip"}, **MANY),
     Case(name="ranges", environment=RANGES, records=30, record_bytes=100_000, sleep=0.05),
     Case(name="ranges-many", environment=RANGES, **MANY),

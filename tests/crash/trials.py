@@ -285,7 +285,7 @@ class Crashes:
         run.committed.append((len(run.asked.read_bytes().splitlines()), reached, finished))
 
     def _finished(self, run: Run) -> list[Path]:
-        return list((self.platform.settings.objects_dir / "shop" / run.first_name).glob("*.out"))
+        return list((self.platform.settings.objects_dir / "shop" / run.first_name).glob(run.case.finished))
 
     def _model_servers(self) -> list[int]:
         """Return the containers that run, whether they were asked something or not."""
