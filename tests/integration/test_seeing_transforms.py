@@ -193,7 +193,7 @@ def test_a_transform_from_python_gives_its_results(place: Place) -> None:
     assert result.outputs == handle.outputs == (f"{place.path}/out/a.csv.out", f"{place.path}/out/sub/b.csv.out")
     assert handle.to_arrow().to_pydict() == {"f0": [1, 3, 5], "f1": [2, 4, 6], "f2": [3, 7, 11]}
     assert (handle.done, handle.status, handle.progress.objects_done) == (True, "Completed", 2)
-    assert "Completed, 100 % of 0.0 MB, 2/2 objects, 3 records" in repr(handle)
+    assert "Completed, 100 % of 12 B, 2/2 objects, 3 records, 0 failed, 0 in flight, p50" in repr(handle)
     assert "<progress value=" in handle._repr_html_()
     assert handle.report().records["in"] == 3
 

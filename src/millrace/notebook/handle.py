@@ -100,7 +100,8 @@ class TransformHandle:
 
     def view(self) -> ProgressView:
         """Return counters with rates over the last seconds, and the time left."""
-        return self._meter.view(time.monotonic(), asdict(self.progress))
+        view = self._meter.view(time.monotonic(), asdict(self.progress))
+        return view.at_rest() if self.done else view
 
     def __repr__(self) -> str:
         return f"<millrace transform: {self.status}, {progress_line(self.view())}>"
