@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender (at least 3 to be quoted)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the data: to see that it runs, not to quote")
     parser.add_argument("--peers", action="store_true", help="with the peers that `make bench-peers` installs")
+    parser.add_argument("--large", action="store_true", help="memory: a job over 20 GB too")
     options = parser.parse_args(arguments)
     if options.cases == ["report"]:
         page.update({name: kept for name in CASES if (kept := results.kept().get(name))})
@@ -62,7 +63,13 @@ def main(arguments: list[str]) -> int:
         outcomes = []
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as folder:
-            chosen = Options(rounds=options.rounds, quick=options.quick, peers=options.peers, folder=Path(folder))
+            chosen = Options(
+                rounds=options.rounds,
+                quick=options.quick,
+                peers=options.peers,
+                large=options.large,
+                folder=Path(folder),
+            )
             for outcome in case.run(chosen):
                 outcomes.append(results.as_document(outcome))
                 report.show(console, outcomes[-1])

@@ -20,6 +20,8 @@ class Options:
     """Whether peers that are heavy to install take part."""
     folder: Path
     """Where data, stores and servers' files go; empty, and removed afterwards."""
+    large: bool = False
+    """Whether what takes minutes because it is large is measured too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,14 +2,15 @@
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from bench import goals
+from bench import goals, sparse_output
 from bench.case import Case, Options
 from bench.inputs import json_lines
 from bench.machine import descendants, versions
@@ -19,16 +20,19 @@ from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
 __all__ = ["CASE"]
 
 RECORDS, RECORD_BYTES = 100_000, 450
+LARGE, LARGE_BYTES = "20 GB", 20_000_000_000
 SIZES = {"0.1 GB": 100_000_000, "1 GB": 1_000_000_000, "5 GB": 5_000_000_000}
 MEGABYTES, SPREAD = 150, 0.1
 IMAGE, NAME = "bench-echo:1", "echo"
 PEAK = "peak MB"
 LOOK_SECONDS = 0.05
+SPARE_BYTES = 2_000_000_000
 
 
 def cases(options: Options) -> Iterator[Outcome]:
     """Run whole jobs over one object of each size, payloads of 6 MB, through an echo server on a socket."""
-    sizes = dict(itertools.islice(SIZES.items(), 2)) if options.quick else SIZES
+    sizes = dict(itertools.islice(SIZES.items(), 2)) if options.quick else dict(SIZES)
+    _require_room(options.folder, sum(sizes.values()) + max(sizes.values()))
     folder = options.folder / "platform"
     folder.mkdir()
     script = Path(__file__).with_name("programs") / "echo_server.py"
@@ -36,20 +40,25 @@ def cases(options: Options) -> Iterator[Outcome]:
     (folder / "host-images.toml").write_text(f'[[image]]\nmatch = "{IMAGE}"\ncommand = {command}\n', "utf-8")
     with serve(folder) as platform:
         platform.sagemaker.create_model(ModelName=NAME, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": IMAGE})
-        bucket = platform.settings.objects_dir / BUCKET
         for name, size in sizes.items():
-            _write(bucket / "rows" / name.replace(" ", "") / "rows.jsonl", size)
+            _write(_source(platform, name), size)
         numbers = itertools.count()
+        contenders: dict[str, Callable[[], Sample]] = {name: partial(_job, platform, name, numbers) for name in sizes}
+        if options.large:
+            sparse_output.write_input(_source(platform, LARGE), LARGE_BYTES)
+            contenders[LARGE] = partial(_job_over_holes, platform, numbers)
         yield run(
             Comparison(
                 title="A job of 6 MB payloads over one object, four requests at a time",
                 unit="MB",
-                contenders={name: partial(_job, platform, name, size, numbers) for name, size in sizes.items()},
+                contenders=contenders,
                 references=(),
                 warm_up=False,
-                goals=tuple(_goals(list(sizes))),
+                goals=tuple(_goals(list(contenders))),
                 sides="Peak resident memory of the agent's process, what it shares with the process that it was "
-                "forked from included, the container left out.",
+                "forked from included, the container left out. The 20 GB are a file of holes with a line feed every "
+                "256 KiB; each byte of their output is compared while the job writes it, and its room on the disk "
+                "given back.",
             ),
             options.rounds,
         )
@@ -72,19 +81,46 @@ def _write(path: Path, size: int) -> None:
         os.fsync(file.fileno())
 
 
-def _job(platform: Platform, name: str, size: int, numbers: "itertools.count[int]") -> Sample:
-    job = f"memory-{next(numbers)}"
-    folder = name.replace(" ", "")
-    with _Watch(platform.process_id) as watch:
-        ended = platform.transform(
-            job, NAME, f"rows/{folder}/", media_type="application/jsonlines", MaxConcurrentTransforms=4
-        )
-    source = platform.settings.objects_dir / BUCKET / "rows" / folder / "rows.jsonl"
-    target = platform.settings.objects_dir / BUCKET / "out" / job / "rows.jsonl.out"
+def _source(platform: Platform, name: str) -> Path:
+    return platform.settings.objects_dir / BUCKET / "rows" / _folder(name) / "rows.jsonl"
+
+
+def _folder(name: str) -> str:
+    return name.replace(" ", "")
+
+
+def _require_room(folder: Path, size: int) -> None:
+    """See that the disk has room for as much, and something to spare."""
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE_BYTES:
+        raise SystemExit(f"memory needs {(size + SPARE_BYTES) / 1e9:.0f} GB in {folder}, {free / 1e9:.0f} GB are free")
+
+
+def _job(platform: Platform, name: str, numbers: "itertools.count[int]") -> Sample:
+    source = _source(platform, name)
+    target, sample = _run(platform, name, next(numbers), source)
     if subprocess.run(["cmp", "--silent", str(source), str(target)], check=False).returncode:
         raise OutputDiffers(f"{name}: the output differs from the input, which the server echoes")
     target.unlink()
-    return Sample(
+    return sample
+
+
+def _job_over_holes(platform: Platform, numbers: "itertools.count[int]") -> Sample:
+    drafts = platform.settings.objects_dir / ".millrace" / BUCKET / "drafts"
+    with sparse_output.Follower(drafts, LARGE_BYTES) as follower:
+        target, sample = _run(platform, LARGE, next(numbers), _source(platform, LARGE))
+        follower.finish(target)
+    target.unlink()
+    return sample
+
+
+def _run(platform: Platform, name: str, number: int, source: Path) -> tuple[Path, Sample]:
+    job = f"memory-{number}"
+    with _Watch(platform.process_id) as watch:
+        ended = platform.transform(
+            job, NAME, f"rows/{_folder(name)}/", media_type="application/jsonlines", MaxConcurrentTransforms=4
+        )
+    return platform.settings.objects_dir / BUCKET / "out" / job / "rows.jsonl.out", Sample(
         seconds=ended.seconds,
         cpu_seconds=ended.cpu_seconds,
         work=source.stat().st_size / 1e6,

@@ -33,7 +33,7 @@ __all__ = ["BUCKET", "ROLE", "EndedJob", "Platform", "built_in_image", "serve"]
 ROLE = f"arn:aws:iam::{DEFAULT_ACCOUNT}:role/MillraceExecutionRole"
 BUCKET = "bench"
 START_SECONDS = 30.0
-JOB_SECONDS = 120.0
+JOB_SECONDS = 600.0
 CPU_LOOK_SECONDS = 0.02
 """Between two looks at the processes: often enough to see short ones, too seldom to be felt."""
 WAITER = "Boto3/1.0 md/Botocore#1.0 m/B"
