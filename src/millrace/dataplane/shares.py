@@ -110,17 +110,24 @@ class JobShares:
         return share
 
     async def forget(self) -> None:
-        """Remove what is kept of this instance's share, which has ended."""
-        for mine in (self._told or ())[self._ref.index : self._ref.index + 1]:
+        """Remove what is kept of this instance's share, which has ended, whether it was taken or not."""
+        told = self._told or await self._find() or ()
+        for mine in told[self._ref.index : self._ref.index + 1]:
             if mine.draft:
-                with suppress(DraftHeld, NoSuchBucket):
-                    await self._objects.discard_draft(self._bucket, mine.draft)
+                await self._discard(mine.draft)
+
+    async def _discard(self, draft: str) -> None:
+        with suppress(DraftHeld, NoSuchBucket):
+            await self._objects.discard_draft(self._bucket, draft)
 
     async def _find(self) -> Sequence[_Told] | None:
         text = (await self._journal.load_of(self._ref.job_id)).get(0, {}).get(KEY)
         return None if text is None else [_Told(**told) for told in orjson.loads(text)]
 
     async def _publish(self, shares: Sequence[Sequence[InputObject]]) -> Sequence[InputObject]:
+        for attempt in range(1, self._ref.attempt):  # killed before they could tell what they had written
+            for index in range(len(shares)):
+                await self._discard(_draft_name(self._work, attempt, index))
         told = []
         for index, share in enumerate(shares):
             draft = _draft_name(self._work, self._ref.attempt, index)

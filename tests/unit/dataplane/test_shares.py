@@ -161,3 +161,22 @@ def _input(key: str, size: int, refused: str | None, cut: int) -> InputObject:
 def test_a_share_is_read_as_it_was_written(share: list[InputObject]) -> None:
     """Whatever keys hold, line feeds among it."""
     assert decode_share(encode_share(share)) == share
+
+
+async def test_shares_that_were_never_told_are_removed() -> None:
+    """An attempt that is killed before the journal tells of its drafts leaves them to the next one."""
+    rig = Rig()
+    await rig.shares(0).take()
+    written = set(rig.objects.drafts.kept)
+    rig.journals.entries.clear()  # as it was before
+    await rig.shares(0, attempt=2).take()
+    assert len(written) == len(rig.objects.drafts.kept) == 3
+    assert not written & set(rig.objects.drafts.kept)
+
+
+async def test_a_share_that_was_not_taken_is_removed_too() -> None:
+    """An instance that is stopped while it waits for the listing ends like any other."""
+    rig = Rig()
+    await rig.shares(0).take()
+    await rig.shares(1).forget()
+    assert len(rig.objects.drafts.kept) == 2
