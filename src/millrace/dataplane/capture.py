@@ -91,7 +91,9 @@ def _input_groups(captured: Sequence[InputObject], output: ObjectPrefix) -> tupl
 def _base(entry: InputObject, output: ObjectPrefix) -> str:
     """Return what precedes an input's name relative to its source, which its output is named by; never all of it."""
     relative = entry.output.key[len(output.prefix) :].removesuffix(".out")
-    return entry.ref.key.removesuffix(relative) if relative else entry.ref.key[:-1]
+    if entry.ref.key.endswith(relative):
+        return entry.ref.key.removesuffix(relative)
+    return entry.ref.key.rstrip("/").removesuffix(relative)  # a key that ends in slashes has an output without them
 
 
 def iter_manifest(groups: Sequence[CapturedObjects]) -> Iterator[bytes]:

@@ -1,13 +1,13 @@
 """Take a plain answer and send what comes next: the few steps that every request of a large job takes.
 
-The general way is `Run.on_answer`'s: `take_answer`, then `pump`. What is here does the same where nothing stands in the
+The general way is `take_answer`, then `pump`. What is here does the same where nothing stands in the
 way, with fewer calls and questions: an answer that is written as it came, of an object that has not failed, whose
 connection stays open, and after it a payload that the former has ready. Such a request takes the other's place.
 """
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from millrace.dataplane.arriving import ArrivingAnswers
 from millrace.dataplane.connection import AnswerBody, Connection
@@ -17,29 +17,15 @@ from millrace.dataplane.payload import Payload
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.rules import Rules
 
-__all__ = ["InnerLoopOwner", "inner_loop"]
-
-
-class InnerLoopOwner(Protocol):
-    """The run whose answers are taken."""
-
-    def take_answer(self, connection: Connection, lane: Lane, payload: Payload, answer: AnswerBody, now: float) -> None:
-        """Take any answer."""
-        ...
-
-    def pump(self, now: float = 0.0) -> None:
-        """Send what may be sent."""
-        ...
-
-    def crash(self, error: BaseException) -> None:
-        """End the run: a callback has failed."""
-        ...
+__all__ = ["inner_loop"]
 
 
 def inner_loop(
-    owner: InnerLoopOwner,
     rules: Rules,
     *,
+    take_answer: Callable[[Connection, Lane, Payload, AnswerBody, float], None],
+    pump: Callable[[float], None],
+    crash: Callable[[BaseException], None],
     budget: Budget,
     counters: Counters,
     monotonic: Callable[[], float],
@@ -53,8 +39,10 @@ def inner_loop(
     Names of a closure are looked up faster than attributes, and this asks for many.
 
     Args:
-        owner: Does what is not plain.
         rules: Whether answers, and what is sent, may be plain at all.
+        take_answer: Takes one that is not plain.
+        pump: Sends what may be sent.
+        crash: Ends the run, for a callback has failed.
         budget: Room, and results that are not written.
         counters: Counted in.
         monotonic: The run's clock.
@@ -68,7 +56,6 @@ def inner_loop(
     sends_ready = rules.processing is None and not rules.chunked and not tuned
     write_bytes, answers_held, head = rules.limits.write_bytes, rules.limits.answers_held, rules.head
     measured = counters.latency.recent.append
-    take_answer, pump = owner.take_answer, owner.pump
 
     def on_answer(connection: Connection) -> None:
         try:
@@ -116,6 +103,6 @@ def inner_loop(
             if arriving.paused:
                 arriving.read_on()  # the earliest request is another one now
         except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log
-            owner.crash(exc)
+            crash(exc)
 
     return on_answer

@@ -11,75 +11,46 @@ Room is counted in bytes. It is taken when a chunk is read and as its answer arr
 is written: whatever is slow, reading stops. Nothing waits for room that it holds itself: a payload being formed may
 always be completed once it is alone, and a request may always be sent when none is under way.
 
-A request keeps its slot while it backs off. The first failing payload (by position, not by time) decides what is told
-of an object: a failure is final once no earlier payload of that object is under way. Earlier ones are sent again as
-often as if nothing had failed, later ones no more.
+What becomes of the payloads is settled in `settling`; they are sent by `sending`, and by `inner_loop` where all is plain.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from millrace.clock import Clock
 from millrace.dataplane.autotune_settings import AutotuneSettings
-from millrace.dataplane.bad_records import BadRecord
-from millrace.dataplane.batch import ManyLines
-from millrace.dataplane.chain_failures import FAILURE_HEADER, failure_in_place
 from millrace.dataplane.checkpoints import Checkpoints
-from millrace.dataplane.connection import AnswerBody, Connection
 from millrace.dataplane.execution_parameters import EffectiveSettings
-from millrace.dataplane.failures import data_log_line, failure_lines, select_failures
+from millrace.dataplane.failures import data_log_line, select_failures
 from millrace.dataplane.finished import find_finished
 from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.inner_loop import inner_loop
-from millrace.dataplane.isolating import Isolator
 from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget, Limits
 from millrace.dataplane.long_records import PassingOver
-from millrace.dataplane.object_failures import (
-    Told,
-    attempt_told,
-    full_disk_told,
-    over_told,
-    reading_told,
-    record_told,
-    unusable_told,
-    writing_told,
-)
+from millrace.dataplane.object_failures import Told, full_disk_told, reading_told, writing_told
 from millrace.dataplane.object_output import NoOutputBucket, ObjectOutput
 from millrace.dataplane.open_objects import bytes_done, open_objects
-from millrace.dataplane.payload import Payload, PayloadTooLarge, UnusableRecord
+from millrace.dataplane.payload import Payload, PayloadTooLarge
 from millrace.dataplane.plan import InputObject, count_objects
-from millrace.dataplane.processing import RecordError
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.reading import ObjectChanged, ObjectReader
 from millrace.dataplane.record_starts import StartsKept
 from millrace.dataplane.requests import Requests
-from millrace.dataplane.retry import (
-    AttemptFailure,
-    failure_of_large_answer,
-    failure_of_status,
-    retry_after_seconds,
-)
+from millrace.dataplane.retry import AttemptFailure
 from millrace.dataplane.rules import Rules
-from millrace.dataplane.streamed import FailedAttempt
+from millrace.dataplane.sending import Sending
+from millrace.dataplane.settling import Settling
 from millrace.dataplane.streaming import Streaming
-from millrace.dataplane.tuning import TOO_LARGE, Tuning
+from millrace.dataplane.tuning import Tuning
 from millrace.dataplane.writing import Commits, Writing
-from millrace.jobs.transform import (
-    MIB,
-    InstanceOutcome,
-    ObjectFailure,
-    Progress,
-    TransformSpec,
-    TuningOutcome,
-)
+from millrace.jobs.transform import MIB, InstanceOutcome, Progress, TransformSpec, TuningOutcome
 from millrace.jobs.transform_options import JobOptions
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
 from millrace.ports.runtime import Address
@@ -203,19 +174,15 @@ class _Run:
         self._lanes: set[Lane] = set()
         self._forming: deque[Lane] = deque()
         """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
-        self._concurrency = rules.effective.max_concurrent_transforms
         self._tuning: Tuning | None = None
         if rules.autotune is not None:
             self._tuning = Tuning(rules.autotune, in_flight=self._count_sent, remaining_bytes=self._remaining_bytes)
-            self._concurrency = self._tuning.concurrency
         self._room = asyncio.Event()
         self._wants_buffer = False
         self._all_fed = False
-        self._failures: list[ObjectFailure] = []
-        self._failure_count = 0
         self._stopped = False
         self._over = False
-        """More records are bad than the job's owner allows: no further object is begun."""
+        """No further object is begun."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: dict[asyncio.Task[None], Lane] = {}
         """Those of the tasks that write outputs in parts."""
@@ -230,19 +197,40 @@ class _Run:
             counters=self._counters,
             may_write=self._may_write,
         )
-        self._idle = self._requests.idle
         self._arriving = self._requests.arriving
-        self._isolator = Isolator(rules, log=self._log, on_too_many=self._stop_over)
-        self._again = self._isolator.again
-        self._requests.on_answer = inner_loop(
-            self,
+        self._settling = Settling(
             rules,
+            self,
+            forming=self._forming,
+            requests=self._requests,
+            tuning=self._tuning,
+            budget=budget,
+            counters=self._counters,
+            clock=clock,
+            log=self._log,
+        )
+        self._sending = Sending(
+            rules,
+            self,
+            forming=self._forming,
+            requests=self._requests,
+            settling=self._settling,
+            tuning=self._tuning,
+            budget=budget,
+            counters=self._counters,
+            monotonic=clock.monotonic,
+        )
+        self._requests.on_answer = inner_loop(
+            rules,
+            take_answer=self._settling.take_answer,
+            pump=self._sending.pump,
+            crash=self.crash,
             budget=budget,
             counters=self._counters,
             monotonic=clock.monotonic,
             forming=self._forming,
-            again=self._again,
-            idle=self._idle,
+            again=self._settling.isolator.again,
+            idle=self._requests.idle,
             arriving=self._arriving,
         )
         self._commits = Commits(
@@ -267,7 +255,7 @@ class _Run:
             counters=self._counters,
             clock=clock,
             address=address,
-            give_up=self._give_up_streamed,
+            give_up=self._settling.give_up_streamed,
         )
 
     # -- life
@@ -291,8 +279,8 @@ class _Run:
             self._on_progress(self._snapshot())
         return InstanceOutcome(
             progress=self._snapshot(),
-            failures=select_failures(self._failures, self._limits.failures_kept),
-            failure_count=self._failure_count,
+            failures=select_failures(self._settling.failures, self._limits.failures_kept),
+            failure_count=self._settling.failure_count,
             stopped=self._stopped,
             tuning=self._told_tuning(),
         )
@@ -331,12 +319,7 @@ class _Run:
 
     async def _shut_down(self) -> None:
         self._forming.clear()  # nothing is sent any more
-        for lane, payload in self._requests.close():
-            self._drop_payload(lane, payload)
-        while self._again:
-            lane, part = self._again.popleft()
-            lane.lose(part)
-            self._forget_result(part)
+        self._settling.drop_all(self._requests.close())
         for task in self._tasks - self._commits.tasks - self._writers.keys():
             task.cancel()
         try:
@@ -374,8 +357,7 @@ class _Run:
             await self._clock.sleep(self._limits.tick_seconds)
             self._requests.drop_late()
             if self._tuning is not None:
-                self._tuning.look(self._monotonic())
-                self._concurrency = self._tuning.concurrency
+                self._tuning.look(self._clock.monotonic())
             if self._checkpoints is not None:
                 self.flush()  # what is written can be committed in a part
             self._on_progress(self._snapshot())
@@ -596,7 +578,7 @@ class _Run:
         self._budget.take(lane.former.buffered - reserved)  # never both: they are the same bytes
         self.give_back(0)
         if isinstance(trouble, PayloadTooLarge):
-            self._fail_unusable(lane, trouble)
+            self._settling.fail_unusable(lane, trouble)
         elif trouble is not None:
             self.fail(lane, lane.next_index, reading_told(lane, trouble, splits=False))
         if lane.failure is None:
@@ -632,321 +614,38 @@ class _Run:
                     lane.reader.skip(0, size)
                     break
 
-    # -- sending
+    # -- what the parts of a run ask of each other
 
-    def pump(self, now: float = 0.0) -> None:
-        """Form and send payloads as long as requests may be sent; `now` spares the inner loop a look at the clock."""
-        counters, budget, forming, again = self._counters, self._budget, self._forming, self._again
-        prepares = self._rules.processing is not None
-        requests = self._requests
-        if requests.due:
-            requests.give_turns(self._concurrency + requests.resting - counters.in_flight)
-        most = self._concurrency + requests.resting
-        while (forming or again) and counters.in_flight < most:
-            if again:
-                self._send_part(*again.popleft())
-                continue
-            if counters.in_flight and (budget.held > budget.limit or budget.results >= self._limits.answers_held):
-                self.flush()
-                return
-            if requests.resting > self._limits.payloads_resting:
-                return
-            lane = forming[0]
-            ready = lane.former.ready
-            payload = ready.pop() if ready and not prepares else self._next_payload(lane)
-            if payload is not None:
-                payload.index = lane.next_index
-                lane.next_index += 1
-                counters.in_flight += 1
-                self._budget.results += 1
-                self._requests.send(lane, payload, now or self._monotonic())
-            elif lane.failure is None and not again:
-                if not lane.ended:
-                    return
-                forming.popleft()
-                lane.exhausted = True
-                if lane.complete:
-                    lane.wake.set()
+    def pump(self) -> None:
+        """Send what may be sent."""
+        self._sending.pump()
 
-    def _send_part(self, lane: Lane, part: Payload) -> None:
-        """Send a part of a payload whose bad records are being found."""
-        self._counters.in_flight += 1
-        if self._wants_failure(lane, part):
-            self._requests.send(lane, part, self._monotonic())
-        else:
-            self._drop_payload(lane, part)
-            self._settle(lane)
-
-    def _next_payload(self, lane: Lane) -> Payload | None:
-        """Return the lane's next payload, ready to send; None if it has none, must be fed first, or failed."""
-        processing, isolates = self._rules.processing, self._rules.isolates
-        if self._tuning is not None and self._tuning.tunes_payload and isinstance(lane.former, ManyLines):
-            lane.former.aim = self._tuning.payload_bytes
-        while True:
-            try:
-                payload = lane.former.take()
-            except UnusableRecord as exc:
-                if isolates and isinstance(exc, PayloadTooLarge) and exc.may_be_passed_over:
-                    self._pass_over(lane, exc)
-                    continue
-                self._fail_unusable(lane, exc)
-                return None
-            if payload is None:
-                lane.starved = True
-                if self._wants_buffer or self._budget.awaited:
-                    self._room.set()
-                return None
-            if self._wants_buffer and not lane.former.ready and lane.former.buffered < self._rules.read_ahead:
-                self._room.set()
-            if payload.too_large is not None:
-                assert isinstance(lane.former, PassingOver) and lane.former.following is not None, "it gave the payload"
-                lane.former = lane.former.following
-                self._isolate(lane, payload, payload.too_large.told(self._rules.effective.max_payload_bytes))
-                if lane.failure is not None:
-                    return None
-                continue
-            if isolates or (lane.header is not None and self._tuning is not None):  # what halves are cut from
-                payload.raw = payload.joined()
-            try:
-                if processing is None or processing.prepare(payload):
-                    if lane.header is not None:
-                        lane.header.prefix(payload)
-                    return payload
-            except RecordError as exc:
-                if not isolates:
-                    payload.index = lane.next_index
-                    lane.lose(payload)
-                    self.give_back(payload.size)
-                    self._fail_record(lane, lane.next_index, payload, exc)
-                    return None
-                self._isolate(lane, payload, str(exc))
-                if self._again or lane.failure is not None:
-                    return None
-                continue
-            lane.drop_records(lane.next_index - 1, payload.records)
-            self.give_back(payload.size)
-
-    def _isolate(self, lane: Lane, payload: Payload, message: str) -> None:
-        """Find the bad records of a payload that can't be sent."""
-        payload.index = lane.next_index
-        lane.next_index += 1
-        self._budget.results += 1
-        self._isolator.take(lane, payload, "ClientError", message)
-
-    def _pass_over(self, lane: Lane, error: PayloadTooLarge) -> None:
-        """Look for the end of a record that is too long, and form payloads of what stands behind it."""
-        lane.former = passing = self._rules.passing_over(lane.former, error, lane.header)
-        if lane.ended:
-            passing.finish()
-        self.give_back(passing.let_go())
-
-    # -- answers
-
-    def take_answer(self, connection: Connection, lane: Lane, payload: Payload, answer: AnswerBody, now: float) -> None:
-        """Take any answer: of a good one the rows are rewritten, if they are to be, others fail the attempt."""
-        rules = self._rules
-        connection.lane = connection.payload = None
-        if connection.received:
-            self._budget.give_back(self._arriving.forget(connection))  # it is counted again, if it is kept
-        if connection.keep_alive:
-            self._idle.append(connection)
-        else:
-            self._requests.drop(connection)
-        if self._tuning is not None and connection.status == 200:
-            self._tuning.answered(now, connection.started, payload, _size_of(answer))
-            self._concurrency = self._tuning.concurrency
-        failure = failure_of_status(connection.status)
-        if failure is not None:
-            payload.sent_at = connection.started
-            seconds, why = rules.spec.invocation_timeout_seconds, connection.header(FAILURE_HEADER)
-            failure = failure_in_place(failure, why, timeout_seconds=seconds)
-            retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
-            self._attempt_failed(lane, payload, failure, answer=self._joined(answer), retry_after=retry_after)
-            return
-        if (size := _size_of(answer)) > self._limits.answer_bytes:
-            self._attempt_failed(lane, payload, failure_of_large_answer(self._limits.answer_bytes, size))
-            return
-        if not lane.may_fail_at(payload.index):
-            self._drop_payload(lane, payload)
-            return
-        if rules.rewrites or rules.counts_rows is not None:
-            answer = self._joined(answer)
-            try:
-                if rules.counts_rows is not None:
-                    rules.counts_rows(payload, answer)
-                elif rules.processing is not None:
-                    answer = rules.processing.complete(payload, answer)
-            except RecordError as exc:
-                self._refuse_answer(lane, payload, exc)
-                return
-        if payload.isolation is None:
-            self._finish(lane, payload, answer, _size_of(answer))
-        elif lane.failure is None:
-            whole = self._joined(answer)
-            self._counters.in_flight -= 1
-            self._budget.held += len(whole)
-            self._isolator.answered(lane, payload, whole)
-        else:
-            self._drop_payload(lane, payload)
-        if lane.failure is not None:
-            self._settle(lane)
-
-    def _refuse_answer(self, lane: Lane, payload: Payload, error: RecordError) -> None:
-        """Take an answer that does not go with its records."""
-        if not self._wants_failure(lane, payload):
-            self._drop_payload(lane, payload)
-            self._settle(lane)
-            return
-        if self._rules.isolates:
-            self._counters.in_flight -= 1
-            self._isolator.take(lane, payload, "ClientError", str(error))
-            return
-        self._drop_payload(lane, payload)
-        self._fail_record(lane, payload.index, payload, error)
-
-    def _wants_failure(self, lane: Lane, payload: Payload) -> bool:
-        """Return whether the failure of a payload tells anything: bad records say nothing of an object that failed."""
-        return lane.failure is None or (not self._rules.isolates and lane.may_fail_at(payload.index))
-
-    def _finish(self, lane: Lane, payload: Payload, answer: AnswerBody, size: int) -> None:
-        """Put a result where it is written from, in its turn."""
-        self._counters.in_flight -= 1
-        self._budget.held += size
-        lane.finish(payload, answer, payload.size + size)
-        if (
-            lane.room >= self._limits.write_bytes
-            or self._budget.awaited
-            or self._arriving.paused
-            or (lane.exhausted and lane.complete)
-        ):
-            lane.wake.set()
-
-    def _joined(self, answer: AnswerBody) -> bytes:
-        """Return an answer as bytes; a buffer of the pool goes back there."""
-        if isinstance(answer, bytes):
-            return answer
-        if isinstance(answer, list):
-            return b"".join(answer)
-        body = bytes(answer)
-        self._requests.pool.give_back(answer)
-        return body
-
-    # -- failing
+    def fail(self, lane: Lane, index: int, told: Told) -> None:
+        """Fail an object."""
+        self._settling.fail(lane, index, told)
 
     def on_failed_attempt(self, lane: Lane, payload: Payload, failure: AttemptFailure, detail: str) -> None:
         """Take an attempt that got no answer."""
-        self._attempt_failed(lane, payload, failure, detail=detail)
+        self._settling.attempt_failed(lane, payload, failure, detail=detail)
 
-    def _give_up_streamed(self, lane: Lane, payload: Payload, failed: FailedAttempt) -> None:
-        """Fail an object that was streamed, as if it had been one payload."""
-        self._counters.in_flight += 1
-        self._budget.results += 1
-        self._attempt_failed(lane, payload, failed.failure, answer=failed.answer, detail=failed.detail)
-
-    def _attempt_failed(
-        self,
-        lane: Lane,
-        payload: Payload,
-        failure: AttemptFailure,
-        *,
-        answer: bytes | None = None,
-        detail: str = "",
-        retry_after: float | None = None,
-    ) -> None:
-        payload.failed_attempts += 1
-        if not self._wants_failure(lane, payload):
-            self._drop_payload(lane, payload)
-            self._settle(lane)
-            return
-        if self._tuning is not None:
-            if self._tuning.failed(self._monotonic(), payload, failure):
-                payload.failed_attempts -= 1
-            self._concurrency = self._tuning.concurrency
-            if failure.status == TOO_LARGE and self._isolator.split(lane, payload):
-                self._counters.in_flight -= 1
-                return
-        if failure.may_retry and payload.failed_attempts <= self._rules.spec.invocation_max_retries:
-            self._requests.send_later(lane, payload, retry_after)
-            return
-        text = None if answer is None else answer.decode("utf-8", "replace")[: self._limits.answer_snippet_chars]
-        message = f"{failure.message}: {detail}" if detail else failure.message
-        if self._rules.isolates:
-            self._counters.in_flight -= 1
-            self._isolator.take(lane, payload, failure.label, message, status=failure.status, answer=text)
-            return
-        self._drop_payload(lane, payload)
-        self.fail(lane, payload.index, attempt_told(lane, payload, failure, message, text))
-
-    def _drop_payload(self, lane: Lane, payload: Payload) -> None:
-        """Forget a payload that was sent and whose result nobody wants."""
-        lane.lose(payload)
-        self._counters.in_flight -= 1
-        self._forget_result(payload)
-
-    def _forget_result(self, payload: Payload) -> None:
-        isolation = payload.isolation
-        if isolation is None:
-            self.give_back_results(1, payload.size)
-        elif isolation.skip():
-            self.give_back_results(1, isolation.payload.size + isolation.room)
-
-    def _fail_unusable(self, lane: Lane, error: UnusableRecord) -> None:
-        limit = self._rules.effective.max_payload_bytes
-        self.fail(lane, lane.next_index, unusable_told(lane, error, limit=limit))
-
-    def _fail_record(self, lane: Lane, index: int, payload: Payload, error: RecordError) -> None:
-        told = record_told(
-            lane,
-            payload,
-            error,
-            answer_chars=self._limits.answer_snippet_chars,
-            quoted_newlines=self._rules.formats.keeps_quoted_newlines,
-        )
-        self.fail(lane, index, told)
-
-    def _stop_over(self, lane: Lane, payload: Payload, bad: BadRecord) -> None:
-        """Fail an object, and begin no other: more records are bad than are allowed."""
-        self._over = True
-        allowed = self._rules.options.failures_allowed
-        self.fail(lane, payload.index, over_told(lane, bad, allowed="" if allowed is None else allowed.text))
-
-    def fail(self, lane: Lane, index: int, told: Told) -> None:
-        """Record why a lane fails, unless an earlier payload failed already, and stop its requests."""
-        if lane.settled:
-            return
-        first = lane.failure is None
-        if lane.may_fail_at(index):
-            lane.failure, lane.failure_index, lane.failure_log = told.failure, index, told.log_text
-            for payload in self._requests.drop_aside(lane):
-                self._drop_payload(lane, payload)
-            self.give_back_results(*lane.drop_behind(index))
-        if first:
-            if lane in self._forming:
-                self._forming.remove(lane)
+    def wants_chunk(self, lane: Lane) -> None:
+        """Take note that a lane can give no payload before it is fed again."""
+        lane.starved = True
+        if self._wants_buffer or self._budget.awaited:
             self._room.set()
-        self._settle(lane)
 
-    def _settle(self, lane: Lane) -> None:
-        """Make a failure final once no earlier payload of its lane is under way."""
-        if lane.settled or lane.failure is None or self._requests.may_show_failure(lane):
-            return
-        if any(waiting is lane and self._wants_failure(lane, part) for waiting, part in self._again):
-            return
-        lane.settled = lane.closing = True
-        failure = lane.failure
-        for line in failure_lines(lane.input.ref, lane.failure_log, failure.answer):
-            self._log(line)
-        if failure.record is not None:
-            self._log(
-                f"{lane.input.ref.bucket}/{lane.input.ref.key}: first record of the failing payload: "
-                f"{failure.record}, at byte {failure.offset}"
-            )
-        self._failures.append(failure if lane.input.range is None else replace(failure, is_range=True))
-        self._failure_count += 1
-        self._counters.objects_failed += 1
-        if len(self._failures) > 4 * self._limits.failures_kept + 16:
-            self._failures = list(select_failures(self._failures, self._limits.failures_kept))
-        lane.wake.set()
+    def took_payload(self, lane: Lane) -> None:
+        """Take note that a payload was formed of what a lane was fed."""
+        if self._wants_buffer and lane.former.buffered < self._rules.read_ahead:
+            self._room.set()
+
+    def room_may_be_there(self) -> None:
+        """Have those look who wait for room."""
+        self._room.set()
+
+    def begin_no_more(self) -> None:
+        """Begin no further object: more records are bad than the job's owner allows."""
+        self._over = True
 
     def close_lane(self, lane: Lane) -> None:
         """Take note that nothing more happens to an object."""
@@ -961,7 +660,3 @@ class _Run:
     def _end_if_done(self) -> None:
         if self._all_fed and not self._lanes:
             self._end()
-
-
-def _size_of(answer: AnswerBody) -> int:
-    return sum(map(len, answer)) if isinstance(answer, list) else len(answer)
