@@ -11,7 +11,7 @@ Room is counted in bytes. It is taken when a chunk is read and as its answer arr
 is written: whatever is slow, reading stops. Nothing waits for room that it holds itself: a payload being formed may
 always be completed once it is alone, and a request may always be sent when none is under way.
 
-What becomes of the payloads is settled in `settling`; they are sent by `sending`, and by `inner_loop` where all is plain.
+Payloads are sent by `sending`, and by `inner_loop` where all is plain; `settling` settles what becomes of them.
 """
 
 import asyncio
