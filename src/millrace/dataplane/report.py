@@ -16,6 +16,7 @@ from millrace.jobs.job import TransformJob
 from millrace.jobs.report_keys import HTML_NAME, JSON_NAME, report_key
 from millrace.jobs.transform import (
     LATENCY_BOUNDS,
+    MIB,
     InstanceOutcome,
     ObjectFailure,
     Progress,
@@ -263,8 +264,8 @@ def _settings(spec: TransformSpec) -> Mapping[str, Any]:
         "ContentType": spec.content_type,
         "Accept": spec.accept,
         "MaxConcurrentTransforms": spec.max_concurrent_transforms,
-        "MaxPayloadInBytes": spec.max_payload_bytes,
-        "InvocationsTimeoutInSeconds": spec.invocation_timeout_seconds,
+        "MaxPayloadInMB": None if spec.max_payload_bytes is None else spec.max_payload_bytes // MIB,
+        "InvocationsTimeoutInSeconds": int(spec.invocation_timeout_seconds),
         "InvocationsMaxRetries": spec.invocation_max_retries,
         "InputFilter": spec.processing.input_filter,
         "OutputFilter": spec.processing.output_filter,

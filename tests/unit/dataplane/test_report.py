@@ -121,6 +121,36 @@ def test_the_curve_of_tuning_is_told_and_drawn() -> None:
     assert "8 at a time, 65.5 kB payloads: 900 records a second, better" in report.to_html()
 
 
+def test_what_was_tuned_is_drawn_by_setting_and_over_time() -> None:
+    """By the size of payloads only where that was tried out."""
+    points = [
+        TuningPoint(at_seconds=at, concurrency=4, payload_bytes=size, verdict="same", records_per_second=10.0 * at)
+        for at, size in ((1.0, 1000), (2.0, 1000), (3.0, 2000))
+    ]
+
+    def page(count: int) -> str:
+        tuning = TuningOutcome(chosen="4 at a time", concurrency=4, curve=tuple(points[:count]))
+        return _report(_outcome(tuning=tuning)).to_html()
+
+    assert page(2).count("<figure>") == 2
+    assert page(3).count("<figure>") == 3
+
+
+def test_settings_are_told_as_they_are_asked_for() -> None:
+    """In the members and units of CreateTransformJob."""
+    settings = _report(_outcome()).settings
+    assert settings["InvocationsTimeoutInSeconds"] == 600
+    assert isinstance(settings["InvocationsTimeoutInSeconds"], int)
+    assert "MaxPayloadInMB" in settings
+
+
+def test_the_page_tells_where_bad_records_are() -> None:
+    """And which share of all they are."""
+    page = _report(_outcome()).to_html()
+    assert "8 % are bad" in page
+    assert ".errors.jsonl" in page
+
+
 class _Elements(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
