@@ -1,4 +1,4 @@
-"""A job of one row from creation to completion, against what starting its model server costs by itself."""
+"""A job of one row from creation to completion, and as a command, against what starting its model server costs."""
 
 import http.client
 import itertools
@@ -30,7 +30,9 @@ ROWS, COLUMNS, K = 1000, 10, 5
 TURNS_PER_ROUND = 5
 KEY = "rows/one.csv"
 PING_SECONDS = 0.002
-JOB, BARE, NOTHING, RAY_DATA = "millrace job", "bare model server", "python -c pass", "Ray Data"
+JOB, COMMAND, BARE = "millrace job", "millrace transform, cold", "bare model server"
+NOTHING, RAY_DATA = "python -c pass", "Ray Data"
+JOB_SECONDS, COMMAND_SECONDS = 0.12, 0.9
 
 
 def cases(options: Options) -> Iterator[Outcome]:
@@ -49,7 +51,9 @@ def cases(options: Options) -> Iterator[Outcome]:
             feature_dim=str(COLUMNS),
         )
         platform.put(KEY, one_row)
-        server = _ModelServer(options.folder / "bare", platform.get("models/knn/output/model.tar.gz"), one_row)
+        archive = platform.get("models/knn/output/model.tar.gz")
+        server = _ModelServer(options.folder / "bare", archive, one_row)
+        command = _Command(options.folder / "command", archive, one_row)
         numbers = itertools.count()
 
         def job() -> Sample:
@@ -67,21 +71,38 @@ def cases(options: Options) -> Iterator[Outcome]:
             )
 
         server.first_answer()
-        contenders: dict[str, Callable[[], Sample]] = {JOB: job, BARE: server.first_answer, NOTHING: _bare_interpreter}
+
+        def cold() -> Sample:
+            sample = command.run()
+            _require_equal(COMMAND, command.output(), server.answer)
+            return sample
+
+        contenders: dict[str, Callable[[], Sample]] = {
+            JOB: job,
+            COMMAND: cold,
+            BARE: server.first_answer,
+            NOTHING: _bare_interpreter,
+        }
         absence = RAY.absence() if options.peers else "make bench-peers has it"
         if absence is None:
             peer = _Ray(options.folder / "ray", labelled, one_row, server.answer)
             contenders[RAY_DATA] = peer.first_row
         yield run(
             Comparison(
-                title="One row through built-in k-NN, warm server: CreateTransformJob to Completed",
+                title="One row through built-in k-NN: CreateTransformJob to Completed on a warm server; as a command",
                 unit="jobs",
                 contenders=contenders,
-                references=tuple(name for name in contenders if name != JOB),
+                references=tuple(name for name in contenders if name not in (JOB, COMMAND)),
                 turns_per_round=1 if options.quick or absence is None else TURNS_PER_ROUND,
-                goals=(goals.seconds(JOB, 0.5), goals.speed(JOB, RAY_DATA, 12)),
+                goals=(
+                    goals.seconds(JOB, JOB_SECONDS),
+                    goals.seconds(COMMAND, COMMAND_SECONDS),
+                    goals.speed(JOB, RAY_DATA, 12),
+                    goals.speed(COMMAND, RAY_DATA, 7),
+                ),
                 absent={} if absence is None else {RAY_DATA: absence},
-                sides="Ray Data is told from the start of its process until its row is written, labelled by numpy.",
+                sides="`millrace transform` is told from the start of its process to its end, with local files and no "
+                "server. Ray Data is told from the start of its process until its row is written, labelled by numpy.",
             ),
             options.rounds,
         )
@@ -144,6 +165,45 @@ class _ModelServer:
         body = connection.getresponse().read()
         connection.close()
         return body
+
+
+class _Command:
+    """`millrace transform` over local files, without a server and with nothing started before."""
+
+    def __init__(self, folder: Path, archive: bytes, row: bytes) -> None:
+        folder.mkdir()
+        self._folder = folder
+        (folder / "model.tar.gz").write_bytes(archive)
+        (folder / "row.csv").write_bytes(row)
+
+    def run(self) -> Sample:
+        """Return the time of the whole process."""
+        before = cpu_seconds(children=True)
+        started = time.perf_counter()
+        subprocess.run(
+            [
+                *(
+                    str(Path(sys.executable).with_name("millrace")),
+                    "transform",
+                    "--data-dir",
+                    str(self._folder / "data"),
+                ),
+                *("--model", str(self._folder / "model.tar.gz"), "--input", str(self._folder / "row.csv")),
+                *("--output", str(self._folder / "out"), "--split-type", "Line"),
+                *("--content-type", "text/csv", "--accept", "text/csv"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        return Sample(seconds=time.perf_counter() - started, cpu_seconds=cpu_seconds(children=True) - before)
+
+    def output(self) -> bytes:
+        """Return what the last run wrote, and remove it."""
+        written = self._folder / "out" / "row.csv.out"
+        content = written.read_bytes()
+        written.unlink()
+        return content
 
 
 class _Ray:

@@ -34,6 +34,7 @@ PEER_TOLERANCE = 1e-9
 JOB, RECIPE, CAT = "millrace job", "recipe, one process", "cat in > out"
 KEY = "rows/data.csv"
 CUT_BYTES = 500_000
+PEER_FACTORS = {"Ray Data": 40, "Spark": 35, "Daft": 35}
 
 
 def recipe(text: bytes | mmap.mmap, directions: FloatArray, offset: FloatArray) -> Iterator[bytes]:
@@ -123,8 +124,8 @@ def cases(options: Options) -> Iterator[Outcome]:
                 references=(RECIPE, CAT),
                 check=check,
                 goals=(
-                    goals.speed(JOB, CAT, 1 / 12),
-                    *(goals.speed(JOB, peer.name, 15) for peer in pca_peers(options.folder)),
+                    goals.speed(JOB, CAT, 1 / 6),
+                    *(goals.speed(JOB, peer.name, PEER_FACTORS[peer.name]) for peer in pca_peers(options.folder)),
                     *(goals.told_speed(JOB, f"{peer.name}{SECOND}") for peer in peers),
                 ),
                 absent={

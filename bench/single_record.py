@@ -49,9 +49,10 @@ def _plain(text: bytes, address: Address, options: Options) -> Comparison:
         contenders=taking_part,
         references=(WRK, AIOHTTP) if absence is None else (WRK,),
         goals=(
-            goals.speed(IN_MEMORY, WRK, 0.7),
-            goals.speed(FILES, WRK, 0.7),
-            goals.speed(FILES, AIOHTTP, 5),
+            goals.speed(IN_MEMORY, WRK, 0.85),
+            goals.speed(FILES, WRK, 0.85),
+            goals.speed(FILES, AIOHTTP, 8),
+            goals.told_speed(WRK, AIOHTTP),
         ),
         absent={} if absence is None else {AIOHTTP: absence},
         sides="wrk sends one body over and over; the others read records and write the answers in input order, the "
