@@ -2,16 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.acceptance.transform_rig import ECHO, Result, job, run_job
 
 from millrace.dataplane import EffectiveSettings, Limits
 from millrace.dataplane.checkpoints import Checkpoints
+from millrace.errors import LeaseLost
 from millrace.jobs.transform import BatchStrategy, SplitType, TransformSpec
 from millrace.jobs.transform_options import JobOptions
 from millrace.ports.jobs import InstanceRef
+from millrace.ports.journal import Journal
 from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest
 from millrace.testing.objects import MemoryObjects
@@ -66,11 +68,14 @@ class Rig:
         *,
         stop: asyncio.Event | None = None,
         guard: Any = None,
+        saves: int | None = None,
     ) -> Result:
-        """Run an attempt of one instance."""
+        """Run an attempt of one instance; behind so many `saves` of its journal it has lost its work."""
         self.attempts[index] += 1
         attempt = self.attempts[index]
-        journal = self.journals.open(InstanceRef(job_id=self.job_id, index=index, attempt=attempt))
+        journal: Journal = self.journals.open(InstanceRef(job_id=self.job_id, index=index, attempt=attempt))
+        if saves is not None:
+            journal = _Dying(journal, saves)
         checkpoints = Checkpoints(
             journal=journal,
             work=self.work,
@@ -96,6 +101,22 @@ class Rig:
             stop=stop,
             **({} if guard is None else {"guard": guard}),
         )
+
+
+class _Dying:
+    """A journal that takes so many entries and no more."""
+
+    def __init__(self, journal: Journal, saves: int) -> None:
+        self._journal = journal
+        self._saves = saves
+        self.load, self.take_over, self.load_of = journal.load, journal.take_over, journal.load_of
+
+    async def save(self, entries: Mapping[str, bytes | None]) -> None:
+        """Save, or be lost."""
+        self._saves -= 1
+        if self._saves < 0:
+            raise LeaseLost("killed")
+        await self._journal.save(entries)
 
 
 def lines(count: int, *, bad: Sequence[int] = (), blank: Sequence[int] = ()) -> bytes:

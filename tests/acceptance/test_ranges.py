@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.acceptance.range_rig import OUTPUT, Rig, lines, refuse_bad, totals
 from tests.acceptance.transform_rig import ECHO, Result
 
+from millrace.dataplane.checkpoints import JOINT_KEY
 from millrace.errors import LeaseLost
 from millrace.jobs.transform import (
     AssembleWith,
@@ -20,7 +22,7 @@ from millrace.jobs.transform import (
     JoinSource,
     transform_failure_reason,
 )
-from millrace.jobs.transform_options import JobOptions, OnError
+from millrace.jobs.transform_options import JobOptions, OnError, Scheduling
 from millrace.testing.model_server import ModelReply, ModelRequest
 
 ERRORS = "s3://b/out/a.csv.errors.jsonl"
@@ -150,6 +152,44 @@ async def test_a_crash_before_any_commit_changes_nothing(commits: int) -> None:
     assert [len(result.committed) for result in again] == [0, 0, 1], "and tells of the object once"
 
 
+@pytest.mark.parametrize("codec", [None, "zstd"])
+@pytest.mark.parametrize("saves", [0, 1, 2, 3, 5, 8, 13, 21])
+async def test_a_crash_at_any_entry_of_the_journal_changes_nothing(saves: int, codec: str | None) -> None:
+    """Parts of ranges, ranges, and what is joined already: whatever was not told is done or copied again."""
+    data = lines(60)
+    environment = {} if codec is None else {"MILLRACE_OUTPUT_COMPRESSION": codec}
+    undisturbed = Rig(options=JobOptions(range_bytes=90), environment=environment)
+    rig = Rig(options=JobOptions(range_bytes=90), environment=environment)
+    for it in (undisturbed, rig):
+        it.objects.add("s3://b/in/a.csv", data)
+    for index in range(3):
+        await undisturbed.run(index)
+    results = []
+    for index in (0, 2, 1):
+        with suppress(LeaseLost):
+            results.append(await rig.run(index, saves=saves))
+            continue
+        rig.objects.drafts.kill_writers()
+        results.append(await rig.run(index))
+    assert rig.objects.data(OUTPUT) == undisturbed.objects.data(OUTPUT)
+    assert totals(results) == (1, 1, 0, 60, 0, 0)
+    assert not rig.objects.drafts.kept
+
+
+async def test_what_is_done_is_copied_before_all_is() -> None:
+    """Whoever ends the last range has little left to copy: the first ranges are in the joint draft by then."""
+    data = lines(120)
+    rig = Rig(options=JobOptions(range_bytes=90, scheduling=Scheduling.MODULO))
+    rig.objects.add("s3://b/in/a.csv", data)
+    await rig.run(0)
+    await rig.run(1)
+    entries = {key: entry for held in rig.journals.entries[1].values() for key, entry in held.items()}
+    [told] = [orjson.loads(entry) for key, entry in entries.items() if key.startswith(JOINT_KEY)]
+    assert told["parts"] == 2, "the third is instance 2's"
+    assert rig.objects.drafts.read("b", told["draft"], told["bytes"]) == data[: told["bytes"]]
+    assert 170 <= told["bytes"] <= 210
+
+
 @pytest.mark.parametrize("requests", [1, 5, 12, 20, 33])
 @pytest.mark.parametrize("strategy", BatchStrategy)
 async def test_a_range_is_gone_on_with(requests: int, strategy: BatchStrategy) -> None:
@@ -260,7 +300,7 @@ async def test_what_has_gone_of_a_range_is_told() -> None:
     rig.objects.add("s3://b/in/a.csv", data)
     for index in (0, 1):
         await rig.run(index)
-    del rig.objects.drafts.kept[next(place for place, kept in rig.objects.drafts.kept.items() if kept)]
+    rig.objects.drafts.kept.clear()
     last = await rig.run(2)
     assert last.reason.startswith("InternalServerError: ")
     assert "what a range of s3://b/in/a.csv gave is no longer there" in last.reason

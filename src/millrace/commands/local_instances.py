@@ -9,6 +9,7 @@ import orjson
 from millrace.agents.process_journal import ProcessJournals
 from millrace.agents.session import DetachedSession
 from millrace.agents.transform import TransformAgent
+from millrace.dataplane.checkpoints import JOINT_KEY
 from millrace.dataplane.draft_names import drafts_beside
 from millrace.dataplane.outcomes import add_outcomes, add_progress
 from millrace.jobs.transform import InstanceOutcome, Progress
@@ -79,7 +80,7 @@ class LocalInstances:
         """Remove what is left of outputs that can't be put together: nobody resumes this transform."""
         for entries in self._journals.entries.values():
             for key, entry in entries.items():
-                if not key.startswith("s3://"):  # no output
+                if not key.startswith(("s3://", JOINT_KEY)):
                     continue
                 for draft in drafts_beside(orjson.loads(entry)["draft"]):
                     with suppress(DraftHeld, NoSuchBucket):

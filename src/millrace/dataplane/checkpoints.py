@@ -20,7 +20,10 @@ from millrace.dataplane.counts import Counts
 from millrace.dataplane.plan import InputObject
 from millrace.ports.journal import Journal
 
-__all__ = ["Checkpoints", "Origin", "Position"]
+__all__ = ["JOINT_KEY", "Checkpoints", "Origin", "Position", "RangesDone"]
+
+JOINT_KEY = "#joint "
+"""Of entries in the journal about a draft that ranges are joined in, before the output; others begin with "s3:"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,17 @@ class Position:
     """Of a range of an object: its first byte in the object."""
     ended_at: int | None = None
     """Of a range that is done: where the next one begins; None before, and of whole objects."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RangesDone:
+    """What is done of the ranges of an object: `parts` are those from the first one on that are."""
+
+    parts: Sequence[Position]
+    is_all: bool
+    joined: int
+    """Of them, so many are in the joint draft, in its first `joined_bytes`."""
+    joined_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,8 +131,16 @@ class Checkpoints:
         return _draft(self.work, entry)
 
     def joint_draft(self, entry: InputObject) -> str:
-        """Return the name of the draft that the ranges of an object are joined in: the same for all jobs that may."""
-        return _draft(self.family, replace(entry, range=None))
+        """Return the name of the draft that the ranges of an object are joined in."""
+        return _draft(self.work, replace(entry, range=None))
+
+    def joint_lock(self, entry: InputObject) -> str:
+        """Return the name of the draft that whoever joins them holds: the same for all jobs that may."""
+        return f"{_draft(self.family, replace(entry, range=None))}-lock"
+
+    def earlier_joint_drafts(self, entry: InputObject) -> list[str]:
+        """Return the names of drafts that earlier jobs may have begun to join in."""
+        return [_draft(work, replace(entry, range=None)) for work in self.earlier]
 
     def earlier_drafts(self, entry: InputObject) -> list[str]:
         """Return the names that drafts of an object's output may have that earlier jobs have left."""
@@ -129,22 +151,32 @@ class Checkpoints:
         position = _decoded(self.found.get(_key(entry)))
         return position if position and position.input_version == entry.version and entry.version else None
 
-    async def ranges_done(self, entry: InputObject) -> Sequence[Position] | None:
-        """Return what the instances of this job have committed of the ranges of an object; None unless that is all.
+    async def ranges_done(self, entry: InputObject) -> "RangesDone":
+        """Return what the instances of this job have committed of the ranges of an object.
 
         Who saves that a range is done and asks then is told of all ranges if it is the last one, whatever the order.
         """
         assert entry.range is not None, "asked of ranges"
         saved = await self.journal.load_of(self.job_id)
-        done = []
+        done: list[Position] = []
         for index in range(entry.range.count):
             key = _key(replace(entry, range=replace(entry.range, index=index)))
             found = [position for held in saved.values() if (position := _decoded(held.get(key))) is not None]
             complete = [position for position in found if position.ended_at is not None]
             if not complete:
-                return None
+                break
             done.append(max(complete, key=lambda position: position.input_version == entry.version))
-        return done
+        joint = [orjson.loads(text) for held in saved.values() if (text := held.get(_joint_key(entry))) is not None]
+        parts, size = max(((told["parts"], told["bytes"]) for told in joint), default=(0, 0))
+        return RangesDone(parts=done, is_all=len(done) == entry.range.count, joined=parts, joined_bytes=size)
+
+    async def save_joined(self, entry: InputObject, parts: int, size: int) -> None:
+        """Tell how many ranges, from the first, the joint draft holds durably, and in how many bytes; raises LeaseLost.
+
+        Only whoever holds the joint lock says so: thus it is never of more than there is.
+        """
+        told = {"draft": self.joint_draft(entry), "parts": parts, "bytes": size}
+        await self.journal.save({_joint_key(entry): orjson.dumps(told)})
 
     async def save(self, entry: InputObject, position: Position) -> None:
         """Commit a part; raises LeaseLost."""
@@ -172,6 +204,10 @@ def _decoded(text: bytes | None) -> Position | None:
 
 def _draft(work: str, entry: InputObject) -> str:
     return hashlib.sha256(f"{work}\n{_key(entry)}".encode()).hexdigest()[:40]
+
+
+def _joint_key(entry: InputObject) -> str:
+    return f"{JOINT_KEY}{entry.output}"
 
 
 def _key(entry: InputObject) -> str:
