@@ -107,6 +107,7 @@ def test_jobs_are_listed_shown_and_their_logs_printed(platform: Platform) -> Non
     shown = json.loads(millrace("jobs", "show", "cli-job", *where).stdout)
     assert (shown["status"], shown["agents"][0]["progress"]["objects_done"]) == ("Completed", 2)
     assert shown["history"][0]["event"] == "InstanceStarted"
+    assert shown["created_at"] <= shown["started_at"] <= shown["ended_at"]  # all of them as people read times
     logs = millrace("jobs", "logs", "cli-job", *where).stdout
     assert "serving rowsum" in logs
     assert "MaxConcurrentTransforms=1" in logs

@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -26,6 +27,8 @@ _GROUPS = {
     JobKind.TRAINING: "/aws/sagemaker/TrainingJobs",
     JobKind.PROCESSING: "/aws/sagemaker/ProcessingJobs",
 }
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 FOLLOW_SECONDS = 0.25
 """Time between two looks for new log lines."""
@@ -99,7 +102,7 @@ def show_job(settings: Settings, name: str, *, region: str | None) -> int:
         history = asyncio.run(jobs.store.history(job.id))
     document = {
         "kind": kind.value,
-        **to_document(job),
+        **with_times(to_document(job)),
         "created_at": job.created_at,
         "modified_at": job.modified_at,
         "agents": [_agent(agent) for agent in agents],
@@ -107,6 +110,18 @@ def show_job(settings: Settings, name: str, *, region: str | None) -> int:
     }
     sys.stdout.buffer.write(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
     return 0
+
+
+def with_times(document: Any) -> Any:
+    """Return a job's document with times that people read; in the store they are microseconds."""
+    if isinstance(document, Mapping):
+        return {
+            name: EPOCH + timedelta(microseconds=value)
+            if isinstance(value, int) and (name == "at" or name.endswith("_at"))
+            else with_times(value)
+            for name, value in document.items()
+        }
+    return [with_times(entry) for entry in document] if isinstance(document, list) else document
 
 
 def _agent(agent: AgentRecord) -> Mapping[str, Any]:
