@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from millrace.dataplane.bad_records import Isolation
-    from millrace.dataplane.json_text import Frame
+    from millrace.dataplane.json_members import Frame
 
 __all__ = [
     "BEGINNING",

@@ -16,7 +16,8 @@ from typing import Any
 from millrace.dataplane.batch import Payload
 from millrace.dataplane.csv_records import csv_records, nonblank_csv_records
 from millrace.dataplane.inference_ids import InferenceIds
-from millrace.dataplane.json_text import Frame, JsonText, is_text
+from millrace.dataplane.json_members import Frame, JsonMembers
+from millrace.dataplane.json_text import is_text
 from millrace.dataplane.jsonpath import FilterError, Format, format_of, parse_filter
 from millrace.dataplane.rows import RowError, nonblank_lines, parse_csv, parse_json, serialize_csv, serialize_json
 from millrace.jobs.transform import AssembleWith, JoinSource, SplitType, TransformSpec
@@ -67,9 +68,9 @@ class Processing:
         self._split = spec.split
         self._line_end = _line_end(spec.split, spec.assemble_with, self._output_format)
         self.rewrites_answers = self._joins or not self._output_filter.is_identity or ids is not None
-        self._text: JsonText | None = None
+        self._text: JsonMembers | None = None
         if not (parses_all or self._whole_documents or ids is not None):
-            self._text = JsonText(self._input_filter, self._output_filter, joins=self._joins)
+            self._text = JsonMembers(self._input_filter, self._output_filter, joins=self._joins)
         self._complete = self._choose()
 
     def _choose(self) -> Callable[[bytes, bytes], bytes]:
@@ -98,11 +99,11 @@ class Processing:
             body = self._filtered(raw, 0)
         else:
             split = self._csv_rows if self._input_format == Format.CSV else nonblank_lines
-            rows = self._filtered_rows(payload, split(raw))
-            body = b"\n".join([*rows, b""])
-            payload.dropped = payload.records - len(rows) if splits else 0
-            if not rows:
+            records = split(raw)
+            payload.dropped = payload.records - len(records) if splits else 0
+            if not records:
                 return False
+            body = self._filtered_rows(payload, records)
         payload.body = body
         payload.sent_size = len(body)
         return True
@@ -119,17 +120,17 @@ class Processing:
         payload.sent_size = len(payload.body)
         payload.dropped = payload.records - len(kept)
 
-    def _filtered_rows(self, payload: Payload, records: list[bytes]) -> list[bytes]:
+    def _filtered_rows(self, payload: Payload, records: list[bytes]) -> bytes:
         text = self._text
-        if text is None or text.sent is None or self._input_format == Format.CSV or not is_text(payload.raw):
-            return [self._filtered(record, i) for i, record in enumerate(records)]
-        if text.sent_and_framed is not None and len(payload.raw) >= KEPT_RECORD_BYTES * len(records):
-            both = text.sent_and_framed(records)
-            if both is not None:
-                rows, frames = both
+        if text is None or self._input_format == Format.CSV or text.sent is None or not is_text(payload.raw):
+            return b"\n".join([*(self._filtered(record, i) for i, record in enumerate(records)), b""])
+        if text.all_sent is not None and (sent := text.all_sent(records)) is not None:
+            body, frames = sent
+            if frames is not None and len(payload.raw) >= KEPT_RECORD_BYTES * len(records):
                 self._keep(payload, frames)
-                return rows
-        return [text.sent(record) or self._filtered(record, i) for i, record in enumerate(records)]
+            return body
+        rows = [text.sent(record) or self._filtered(record, i) for i, record in enumerate(records)]
+        return b"\n".join([*rows, b""])
 
     def _keep(self, payload: Payload, frames: list[Frame]) -> None:
         if KEPT_SHARE * sum([len(head) + len(tail or b"") for head, tail in frames]) <= len(payload.raw):
@@ -160,7 +161,7 @@ class Processing:
                 return written
         return self._complete(payload.raw, answer)
 
-    def _completed_text(self, text: JsonText, payload: Payload, answer: bytes) -> bytes | None:
+    def _completed_text(self, text: JsonMembers, payload: Payload, answer: bytes) -> bytes | None:
         """Return the rows for an answer whose lines are rows; None if that is not so, or can't be told by text alone.
 
         Where the first of several lines is a document, all of them together are none.
