@@ -67,11 +67,16 @@ async def test_only_bad_records_are_quarantined(strategy: BatchStrategy, bad: tu
 
 
 @pytest.mark.parametrize("strategy", list(BatchStrategy))
-@pytest.mark.parametrize("assemble", list(AssembleWith))
-async def test_skipped_records_leave_a_line(strategy: BatchStrategy, assemble: AssembleWith) -> None:
-    """With skip, lines of input and output match: an empty line stands for a bad record."""
+@pytest.mark.parametrize(
+    ("assemble", "ends_lines"), [(AssembleWith.LINE, True), (AssembleWith.LINE, False), (AssembleWith.NONE, True)]
+)
+async def test_skipped_records_leave_a_line(strategy: BatchStrategy, assemble: AssembleWith, ends_lines: bool) -> None:
+    """With skip, lines of input and output match: an empty line stands for a bad record, and for nothing else.
+
+    So it is whether the container ends the last line of an answer itself or leaves that to the assembly.
+    """
     spec = job(**LINES, **SKIP, strategy=strategy, assemble_with=assemble)
-    echo = model(lambda body: body.removesuffix(b"\n") if assemble is AssembleWith.LINE else body)
+    echo = model(lambda body: body if ends_lines else body.removesuffix(b"\n"))
 
     async def behave(request: ModelRequest) -> ModelReply:
         return await (REFUSES_BAD if b"BAD" in request.body else echo)(request)
@@ -81,6 +86,14 @@ async def test_skipped_records_leave_a_line(strategy: BatchStrategy, assemble: A
     expected = [b"\n" if n in (3, 4, 40) else line for n, line in enumerate(data, 1)]
     assert result.output == b"".join(expected)
     assert len(errors(result)) == 3
+
+
+async def test_no_blank_lines_tell_where_a_payload_was_cut() -> None:
+    """What answers to its parts give is what one answer to its good records would have given."""
+    spec = job(**LINES, **QUARANTINE, assemble_with=AssembleWith.LINE)
+    data = rows(3, 20)
+    result = await run_job(spec, REFUSES_BAD, b"".join(data))
+    assert result.output == b"".join(line for line in data if b"BAD" not in line) + b"\n"
 
 
 async def test_a_skipped_record_of_json_lines_is_null() -> None:

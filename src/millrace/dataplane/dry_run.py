@@ -171,7 +171,7 @@ def _written(rules: Rules, reader: ObjectReader, payload: Payload, answer: bytes
     elif rules.rewrites and rules.processing is not None:
         answer = rules.processing.complete(payload, answer)
     begin = rules.formats.output_start(reader.header)
-    return begin + b"".join(bytes(part) for part in assemble([answer], line_after_each=rules.line_after_each))
+    return begin + b"".join(bytes(part) for part in assemble([answer], rules.line_end))
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 
+from millrace.dataplane.assemble import joined_parts
 from millrace.dataplane.bad_records import BadRecord, Isolation, halves
 from millrace.dataplane.lane import NOTHING, Lane
 from millrace.dataplane.payload import Payload
@@ -113,7 +114,7 @@ class Isolator:
         """Make what became of the parts of a payload its result."""
         payload, answers = isolation.payload, isolation.answers()
         lane.isolating.pop(payload.index, None)
-        answer = (b"\n" if self._rules.line_after_each else b"").join(answers) if answers else NOTHING
+        answer = joined_parts(answers, self._rules.line_end) if answers else NOTHING
         lane.place_result(payload.index, answer, payload.size + isolation.room, isolation.bad_records())
         lane.wake.set()
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
+from millrace.dataplane.assemble import LineEnd
 from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.client import Headers, request_head
 from millrace.dataplane.execution_parameters import EffectiveSettings
@@ -74,7 +75,9 @@ class Rules:
         looks = self.rewrites or self.counts_rows is not None
         self.plain_answer_bytes = -1 if looks else limits.answer_bytes
         """Good answers of up to this size are written as they are, with nothing looked at."""
-        self.line_after_each = spec.assemble_with is AssembleWith.LINE and not self.rewrites
+        self.line_end = LineEnd.NOTHING
+        if spec.assemble_with is AssembleWith.LINE and not self.rewrites:
+            self.line_end = LineEnd.WHERE_MISSING if options.on_error is OnError.SKIP else LineEnd.ALWAYS
         meta = output_meta(spec)
         self.meta = ObjectMeta(headers={**meta.headers, **self.formats.output_headers()})
         self.headers: Headers = [

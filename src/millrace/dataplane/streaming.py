@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from millrace.clock import Clock
+from millrace.dataplane.assemble import LineEnd
 from millrace.dataplane.client import Client
 from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.lane import Lane
@@ -81,7 +82,7 @@ class Streaming:
             headers=self._rules.headers,
             timeout_seconds=spec.invocation_timeout_seconds,
             new_count=self._rules.formats.record_count,
-            line_after=self._rules.line_after_each,
+            line_after=self._rules.line_end is not LineEnd.NOTHING,
             kept_bytes=4 * limits.answer_snippet_chars,
             clock=self._clock,
             counters=self._counters,

@@ -180,7 +180,7 @@ class Writing:
         results = lane.take_results()
         lane.writing = True
         try:
-            for buffer in assemble(results.answers, line_after_each=self._rules.line_after_each):
+            for buffer in assemble(results.answers, self._rules.line_end):
                 await lane.output.write(buffer)
                 self._counters.bytes_out += len(buffer)
                 if isinstance(buffer, memoryview):

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.acceptance.transform_rig import job
 
-from millrace.dataplane.assemble import assemble
+from millrace.dataplane.assemble import LineEnd, assemble, joined_parts
 from millrace.dataplane.batch import Payload, PayloadFormer, PayloadTooLarge, payload_former
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.gzip import gunzip
@@ -145,12 +145,33 @@ def test_results_leave_in_input_order(order: list[int]) -> None:
         assert lane.room == first_missing
 
 
-@given(st.lists(st.one_of(st.binary(max_size=5), st.lists(st.binary(max_size=5), min_size=2))), st.booleans())
-def test_assembling_is_concatenation(answers: list[bytes | list[bytes]], line_after_each: bool) -> None:
-    """The output is the answers one after the other, each followed by a line feed if that was asked for."""
-    end = b"\n" if line_after_each else b""
-    expected = b"".join((answer if isinstance(answer, bytes) else b"".join(answer)) + end for answer in answers)
-    assert b"".join(assemble(answers, line_after_each=line_after_each)) == expected
+ANSWER_BYTES = st.binary(max_size=5) | st.text("a\n", max_size=3).map(str.encode)
+
+
+@given(st.lists(st.one_of(ANSWER_BYTES, st.lists(ANSWER_BYTES, min_size=2))), st.sampled_from(LineEnd))
+def test_assembling_is_concatenation(answers: list[bytes | list[bytes]], line_end: LineEnd) -> None:
+    """The output is the answers one after the other, each followed by a line feed where that was asked for."""
+    whole = [answer if isinstance(answer, bytes) else b"".join(answer) for answer in answers]
+    expected = {
+        LineEnd.NOTHING: whole,
+        LineEnd.ALWAYS: [answer + b"\n" for answer in whole],
+        LineEnd.WHERE_MISSING: [answer.removesuffix(b"\n") + b"\n" for answer in whole],
+    }
+    assert b"".join(assemble(answers, line_end)) == b"".join(expected[line_end])
+
+
+@given(st.lists(st.sampled_from([b"", b"a", b"a\n", b"a\nb", b"a\nb\n"]), min_size=1), st.sampled_from(LineEnd))
+def test_parts_of_a_payload_are_put_together_like_one_answer(parts: list[bytes], line_end: LineEnd) -> None:
+    """No blank lines stand where it was cut; only an empty part is one, and only where lines are to match."""
+    written = b"".join(assemble([joined_parts(parts, line_end)], line_end))
+    lines = [line for part in parts for line in (part.removesuffix(b"\n").split(b"\n"))]
+    if line_end is LineEnd.NOTHING:
+        assert written == b"".join(parts)
+    elif line_end is LineEnd.WHERE_MISSING:
+        assert written == b"".join(line + b"\n" for line in lines)
+    else:
+        end = b"\n\n" if parts[-1].endswith(b"\n") else b"\n"
+        assert written == b"\n".join(lines) + end
 
 
 @given(st.lists(st.binary(max_size=200), max_size=4), st.integers(1, 50), st.integers(1, 64), st.integers(0, 3))
