@@ -102,12 +102,23 @@ class Rules:
         """Whether an object that is one record has no output if that is bad."""
         self.commits_parts = self.splits and not self.streams
         """Whether outputs are committed in parts; those of objects that are one payload are one piece."""
+        self.writes_small = not (self.splits or self.streams or self.isolates) and self.formats.is_plain
+        """Whether an object's output is the answer to its one payload, and nothing else is written for it."""
         many = self.splits and effective.strategy is BatchStrategy.MULTI_RECORD
         self.read_ahead = limits.read_ahead_chunks * limits.chunk_bytes + (effective.max_payload_bytes if many else 0)
 
     def reads_as_stored(self, entry: InputObject) -> bool:
         """Return whether an object's records are its stored bytes, so that its size says how long they are."""
         return not self.formats.reads_tables and self.formats.codec(entry.ref.key) is None
+
+    def reads_small(self, entry: InputObject) -> bool:
+        """Return whether an object, of a job that `writes_small`, is one small payload."""
+        limit = self.effective.max_payload_bytes
+        return (
+            0 < entry.size <= self.limits.small_object_bytes
+            and not 0 < limit < entry.size
+            and (self.formats.codec(entry.ref.key) is None)
+        )
 
     def passing_over(self, former: PayloadFormer, error: PayloadTooLarge, header: HeaderLine | None) -> PassingOver:
         """Return what takes the place of a former that came to a record which is too long."""

@@ -47,17 +47,20 @@ from millrace.dataplane.retry import AttemptFailure
 from millrace.dataplane.rules import Rules
 from millrace.dataplane.sending import Sending
 from millrace.dataplane.settling import Settling
+from millrace.dataplane.small_outputs import SmallOutputs
 from millrace.dataplane.streaming import Streaming
 from millrace.dataplane.tuning import Tuning
 from millrace.dataplane.writing import Commits, Writing
 from millrace.jobs.transform import MIB, InstanceOutcome, Progress, TransformSpec, TuningOutcome
 from millrace.jobs.transform_options import JobOptions
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, SmallObjects
 from millrace.ports.runtime import Address
 
 __all__ = ["run_transform"]
 
 PRODUCT_LIMIT_BYTES = 100 * MIB
+SMALL_WINDOW = 32
+"""Small objects that are read before answers are looked at: half a millisecond."""
 
 _UNREADABLE = (NoSuchKey, NoSuchBucket, ObjectChanged, *UNREADABLE)
 """What is the input's own fault; other errors of the store end the run."""
@@ -172,6 +175,9 @@ class _Run:
 
         self._counters = Counters(objects_total=count_objects(inputs), bytes_total=sum(entry.size for entry in inputs))
         self._lanes: set[Lane] = set()
+        """Objects in work whose outputs are written each from a task of its own."""
+        self._small_lanes: set[Lane] = set()
+        """Those whose outputs are written in groups."""
         self._forming: deque[Lane] = deque()
         """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
         self._tuning: Tuning | None = None
@@ -247,6 +253,10 @@ class _Run:
             counters=self._counters,
             joining=self._joining,
         )
+        self._small = objects.small_objects() if rules.writes_small else None
+        self._small_outputs: SmallOutputs | None = None
+        if self._small is not None:
+            self._small_outputs = SmallOutputs(self._small, rules, self, commits=self._commits, counters=self._counters)
         self._streaming = Streaming(
             rules,
             self,
@@ -360,6 +370,8 @@ class _Run:
                 self._tuning.look(self._clock.monotonic())
             if self._checkpoints is not None:
                 self.flush()  # what is written can be committed in a part
+            if self._small_outputs is not None:
+                self._small_outputs.flush()
             self._on_progress(self._snapshot())
 
     def _count_sent(self) -> int:
@@ -373,7 +385,7 @@ class _Run:
         return unread + sum(lane.former.buffered for lane in self._forming)
 
     def _snapshot(self) -> Progress:
-        lanes, rules = self._lanes, self._rules
+        lanes, rules = self._lanes | self._small_lanes, self._rules
         done = sum(bytes_done(lane, rules) for lane in lanes)
         return self._counters.snapshot((it.counts for it in lanes), open_objects(lanes, rules), bytes_done=done)
 
@@ -383,28 +395,71 @@ class _Run:
     # -- feeding
 
     async def _feed(self) -> None:
+        window: list[tuple[int, InputObject]] = []
+        """Small objects that are read together."""
         for order, entry in enumerate(self._inputs):
             if entry.refused is not None:
                 self._refuse(entry, order)
                 continue
             if self._checkpoints is not None and self._checkpoints.resumes and await self._is_done(entry):
                 continue
-            reserved = self._reservation(entry)
-            await self._wait_for_lane(reserved)
+            if self._small is not None and self._rules.reads_small(entry):
+                window.append((order, entry))
+                if len(window) == SMALL_WINDOW:
+                    await self._feed_small_objects(self._small, window)
+                    window = []
+                continue
+            if window:
+                await self._feed_small_objects(self._small, window)
+                window = []
             if self._over:
                 break
-            lane = self._open_lane(entry, order)
-            if self._rules.streams:
-                self.spawn(self._streaming.run(lane))
-            elif self._rules.splits:
-                await self._feed_split_object(lane)
-            else:
-                self._budget.take(reserved)
-                self.spawn(self._transform_whole_object(lane, reserved))
+            await self._feed_object(entry, order)
+        if window:
+            await self._feed_small_objects(self._small, window)
         self._all_fed = True
+        if self._small_outputs is not None and self.is_idle():
+            self._small_outputs.flush()
         self._end_if_done()
 
-    def _open_lane(self, entry: InputObject, order: int) -> Lane:
+    async def _feed_object(self, entry: InputObject, order: int) -> None:
+        reserved = self._reservation(entry)
+        await self._wait_for_lane(reserved)
+        if self._over:
+            return
+        lane = self._open_lane(entry, order)
+        if self._rules.streams:
+            self.spawn(self._streaming.run(lane))
+        elif self._rules.splits:
+            await self._feed_split_object(lane)
+        else:
+            self._budget.take(reserved)
+            self.spawn(self._transform_whole_object(lane, reserved))
+
+    async def _feed_small_objects(self, small: SmallObjects | None, window: Sequence[tuple[int, InputObject]]) -> None:
+        """Read objects that are one small payload each; their lanes have no tasks."""
+        assert small is not None and self._small_outputs is not None, "windows are made where the store reads them"
+        size = sum([entry.size for _, entry in window])
+        while len(self._small_lanes) + len(window) > self._limits.small_objects_open or not self._budget.has_room(size):
+            await self._wait_for_room()
+        limit = self._rules.effective.max_payload_bytes or self._limits.small_object_bytes
+        bodies = small.read([entry.ref for _, entry in window], at_most=min(limit, self._limits.small_object_bytes))
+        for (order, entry), body in zip(window, bodies, strict=True):
+            if body is None:
+                await self._feed_object(entry, order)
+                continue
+            lane = self._open_lane(entry, order, self._small_lanes)
+            self._small_outputs.take(lane)
+            self._budget.take(len(body))
+            lane.reader.skip(0, len(body))
+            lane.former.feed(body)
+            lane.former.finish()
+            lane.ended = lane.exhausted = True  # by the one payload, whose answer can be written at once
+            self._forming.append(lane)
+        self.pump()
+        await asyncio.sleep(0)  # for the answers
+
+    def _open_lane(self, entry: InputObject, order: int, lanes: set[Lane] | None = None) -> Lane:
         rules, formats = self._rules, self._rules.formats
         reader = ObjectReader(
             self._objects,
@@ -428,7 +483,7 @@ class _Run:
         )
         former = formats.former(rules.effective.strategy, rules.effective.max_payload_bytes, reader.header)
         lane = Lane(entry, former, reader, output, order=order)
-        self._lanes.add(lane)
+        (self._lanes if lanes is None else lanes).add(lane)
         return lane
 
     async def _is_done(self, entry: InputObject) -> bool:
@@ -510,9 +565,26 @@ class _Run:
         for lane in self._lanes:
             if lane.answers:
                 lane.wake.set()
+        if self._small_outputs is not None:
+            self._small_outputs.flush()
+
+    def is_idle(self) -> bool:
+        """Return whether no answer will come, and no object be read, before what is held is written."""
+        answers = self._counters.in_flight - 1  # the last one, which is being taken, may be counted still
+        if not self._all_fed or self._settling.isolator.again or answers > 0:
+            return False
+        return not any(lane.former.buffered for lane in self._forming)
+
+    def write_alone(self, lane: Lane) -> None:
+        """Write the output of a lane in the usual way: it is to have a writer of its own."""
+        self._small_lanes.discard(lane)
+        self._lanes.add(lane)
+        lane.wake = asyncio.Event()
+        lane.wake.set()
+        self.spawn(self._writing.write_object(lane))
 
     def _may_write(self) -> bool:
-        return any(lane.answers or lane.writing for lane in self._lanes)
+        return any(lane.answers or lane.writing for lanes in (self._lanes, self._small_lanes) for lane in lanes)
 
     def give_back(self, size: int) -> None:
         """Give room back to whoever waits for it."""
@@ -649,8 +721,9 @@ class _Run:
 
     def close_lane(self, lane: Lane) -> None:
         """Take note that nothing more happens to an object."""
-        if lane in self._lanes:
-            self._lanes.discard(lane)
+        lanes = self._small_lanes if lane in self._small_lanes else self._lanes
+        if lane in lanes:
+            lanes.discard(lane)
             self._counters.count(lane.counts)
             over = lane.complete or lane.failure is not None  # else the run is, and leaves records without a result
             self._counters.bytes_done += lane.input.size if over else bytes_done(lane, self._rules)
@@ -658,5 +731,5 @@ class _Run:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._all_fed and not self._lanes:
+        if self._all_fed and not self._lanes and not self._small_lanes:
             self._end()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Seq
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from millrace.names import ObjectRef
 
@@ -31,6 +31,8 @@ __all__ = [
     "PartTooSmall",
     "PreconditionFailed",
     "ResumableWriter",
+    "SmallObjects",
+    "SmallOutput",
     "UploadInfo",
     "check_draft",
 ]
@@ -225,6 +227,35 @@ class ResumableWriter(ObjectWriter, Protocol):
         ...
 
 
+class SmallOutput(NamedTuple):
+    """A small object to write: all of its bytes, and the origin that it has instead of its meta's."""
+
+    ref: ObjectRef
+    body: bytes
+    origin: str
+
+
+class SmallObjects(Protocol):
+    """The quick way of a store with many small objects. What is not as usual is left to the usual way, which says why.
+
+    Nothing may be waited for long on the event loop, but what is left out of each object's work counts.
+    """
+
+    def read(self, refs: Sequence[ObjectRef], *, at_most: int) -> list[bytes | None]:
+        """Return the bytes of objects, each of one version; None for one that is not there, is empty, or is longer."""
+        ...
+
+    async def write(self, outputs: Sequence[SmallOutput], meta: ObjectMeta) -> Sequence[int]:
+        """Make objects visible and durable, replacing older ones, each at once but with one sync of the disk for all.
+
+        ETags are as those of `ObjectStore.open_writer`. Once this is over, also by cancellation, nothing more happens.
+
+        Returns:
+            The indexes of those for which nothing was done, to be written in the usual way.
+        """
+        ...
+
+
 def check_draft(draft: str, at: int) -> None:
     """Raise ValueError unless a draft can have this name and be continued there."""
     if not _DRAFT_NAME.fullmatch(draft):
@@ -283,6 +314,10 @@ class ObjectStore(Protocol):
 
         The caller closes the descriptor. Raises NoSuchKey.
         """
+        ...
+
+    def small_objects(self) -> SmallObjects | None:
+        """Return what reads and writes many small objects at a time, None if the store has no quicker way for them."""
         ...
 
     async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> ObjectWriter:

@@ -20,7 +20,7 @@ place first and an object is only ever replaced by rename.
 """
 
 # Paths are bytes here, as keys are, and pathlib knows only text.
-# ruff: noqa: PTH103, PTH106, PTH114, PTH116, PTH118
+# ruff: noqa: PTH103, PTH106, PTH112, PTH114, PTH116, PTH118
 
 import errno
 import fcntl
@@ -111,7 +111,7 @@ class BucketFolder:
         self._locks = os.fsencode(private / "locks")
         self._durable = durable
         self._shared_lock = reserved is not None
-        self._file_flags = _FILE & ~os.O_NOFOLLOW if follow_file_links else _FILE
+        self.file_flags = _FILE & ~os.O_NOFOLLOW if follow_file_links else _FILE
 
     def exists(self) -> bool:
         """Tell whether the bucket is there."""
@@ -197,7 +197,28 @@ class BucketFolder:
         plain = plain_segments(key, reserved=self.reserved)
         if plain is None:
             return None
-        name = plain[-1]
+        try:
+            parent = self._open_folder(self.folder, plain[:-1])
+        except OSError:
+            return None
+        try:
+            exchanged = self.install_into(parent, temporary, key, plain[-1], guard=guard, keep=keep)
+        except BaseException:
+            os.close(parent)
+            raise
+        if exchanged is None:
+            os.close(parent)
+            return None
+        return Installed(parent, exchanged)
+
+    def open_parent(self, plain: Sequence[bytes], *, make: bool = False) -> int:
+        """Open the folder of a plain place, to `install_into`."""
+        return self._open_folder(self.folder, plain[:-1], make=make)
+
+    def install_into(
+        self, parent: int, temporary: bytes, key: bytes, name: bytes, *, guard: Callable[[], None], keep: bool = False
+    ) -> bool | None:
+        """Do as `install_at_once` in a folder that is open; return whether the replaced file is kept, None as there."""
         lock = self._open_lock(key)
         try:
             try:
@@ -205,31 +226,21 @@ class BucketFolder:
             except BlockingIOError:
                 return None
             guard()
-            try:
-                parent = self._open_folder(self.folder, plain[:-1])
-            except OSError:
-                return None
             old = self._sidecar_owner(parent, name)
             try:
                 if old is not None and old.st_size > _QUICKLY_FREED_BYTES:
-                    os.close(parent)
                     return None
                 is_file = old is not None and stat_bits.S_ISREG(old.st_mode)
                 exchanged = keep and is_file and exchange(temporary, parent, name)
                 if not exchanged:
                     os.rename(temporary, name, dst_dir_fd=parent)
             except OSError:
-                os.close(parent)
                 return None
-            try:
-                if old is not None:
-                    self.facts.forget(old)
-                if Path(os.fsdecode(self.alternates)).is_dir():  # this key's is made only by who holds the lock
-                    self._unlink(self.alternates, alternate_segments(key))
-            except BaseException:
-                os.close(parent)
-                raise
-            return Installed(parent, exchanged)
+            if old is not None:
+                self.facts.forget(old)
+            if os.path.isdir(self.alternates):  # this key's is made only by who holds the lock
+                self._unlink(self.alternates, alternate_segments(key))
+            return exchanged
         finally:
             os.close(lock)
 
@@ -270,11 +281,11 @@ class BucketFolder:
     def _open(self, base: bytes, segments: Sequence[bytes]) -> OpenFile | None:
         try:
             if len(segments) == 1:
-                descriptor = os.open(b"%b/%b" % (base, segments[0]), self._file_flags)
+                descriptor = os.open(b"%b/%b" % (base, segments[0]), self.file_flags)
             else:
                 parent = self._open_folder(base, segments[:-1])
                 try:
-                    descriptor = os.open(segments[-1], self._file_flags, dir_fd=parent)
+                    descriptor = os.open(segments[-1], self.file_flags, dir_fd=parent)
                 finally:
                     os.close(parent)
         except OSError as error:

@@ -42,6 +42,7 @@ from millrace.store.checksums import Digests
 from millrace.store.draft import Draft, copy_bytes, receive, receive_small, verify_digests
 from millrace.store.facts import Facts
 from millrace.store.file_writer import FileWriter
+from millrace.store.group_sync import GroupSync
 from millrace.store.kept_draft import KeptDraft, open_kept
 from millrace.store.kept_drafts import KeptDrafts
 from millrace.store.key_walk import BEYOND, FolderNames, KeyWalk
@@ -52,6 +53,7 @@ from millrace.store.page_cache import is_cached
 from millrace.store.queued_sync import QueuedSync
 from millrace.store.recycled_files import RECYCLED_BYTES, RecycledFiles
 from millrace.store.resumable import ResumableFileWriter
+from millrace.store.small_files import SmallFiles
 from millrace.store.uninterrupted import run_uninterrupted
 from millrace.store.uploads import Uploads
 
@@ -133,6 +135,8 @@ class FilesystemObjects:
         # Only paths are remembered, which depend on nothing but the name.
         self._folder = lru_cache(maxsize=_MAX_FOLDERS)(self._new_folder)
         self._aliases = {name: self._alias(name, folder, scratch.get(name)) for name, folder in aliases.items()}
+        self._group_syncs = GroupSync()
+        self._small = SmallFiles(self._existing, syncs=self._group_syncs, durable=durable)
         self._uploads = Uploads(
             batch_bytes=chunk_bytes, durable=durable, min_part_bytes=min_part_bytes, clock=self._clock
         )
@@ -233,6 +237,10 @@ class FilesystemObjects:
             os.close(file.descriptor)
             raise
         return info, _path(file.path), file.descriptor
+
+    def small_objects(self) -> SmallFiles:
+        """Return the quick way for many small objects."""
+        return self._small
 
     async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> FileWriter:
         """Start an object for the output of a job. Its ETag is random, in the form of a multipart upload's."""
@@ -452,6 +460,7 @@ class FilesystemObjects:
     def close(self) -> None:
         """Remove the private folders of aliases where nothing is left in them, and files kept to be written again."""
         self._recycled.close()
+        self._group_syncs.close()
         for bucket in self._aliases.values():
             for path, _, _ in os.walk(bucket.private, topdown=False):
                 with suppress(OSError):

@@ -30,6 +30,7 @@ from millrace.ports.objects import (
     PartInfo,
     PartTooSmall,
     PreconditionFailed,
+    SmallObjects,
     UploadInfo,
 )
 from millrace.testing.drafts import MemoryDrafts, MemoryResumableWriter
@@ -134,6 +135,9 @@ class MemoryObjects:
 
     async def open_local(self, ref: ObjectRef) -> tuple[ObjectInfo, Path, int] | None:
         self._find(ref)
+        return None
+
+    def small_objects(self) -> SmallObjects | None:
         return None
 
     async def open_writer(self, ref: ObjectRef, meta: ObjectMeta | None = None) -> "_MemoryWriter":

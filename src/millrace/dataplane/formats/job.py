@@ -70,6 +70,11 @@ class JobFormats:
         """Whether the assembled rows of an output are not the output, but become it by `table`."""
         return self.options.output_format is not None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether objects are read and written as they are, but for how they are compressed."""
+        return not (self.reads_tables or self.converts or self._writes_header or self.header() is not None)
+
     # -- reading
 
     def codec(self, key: str) -> Codec | None:
