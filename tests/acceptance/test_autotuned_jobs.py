@@ -1,15 +1,18 @@
 """Jobs that find concurrency and payload size by themselves: same output, within the limits, told at the end."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from tests.acceptance.transform_rig import ECHO, job, run_job
+from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings
 from millrace.jobs.transform import BatchStrategy, SplitType
 from millrace.testing.model_server import ModelReply, ModelRequest
 
-TUNED = {"split": SplitType.LINE, "environment": {"MILLRACE_AUTOTUNE": "throughput"}}
+AUTOTUNE = {"MILLRACE_AUTOTUNE": "throughput"}
+TUNED = {"split": SplitType.LINE, "environment": AUTOTUNE}
 LINES = b"".join(b"%d,%s\n" % (n, b"x" * (n % 13)) for n in range(3000))
 
 
@@ -31,6 +34,31 @@ async def test_a_tuned_job_has_the_same_output_and_tells_what_it_chose(strategy:
     assert tuning.curve
     assert (tuning.payload_bytes is None) == (strategy is BatchStrategy.SINGLE_RECORD)
     assert tuning.chosen in result.texts
+
+
+@pytest.mark.parametrize(("split", "write"), [(SplitType.RECORDIO, recordio), (SplitType.TFRECORD, tfrecord)])
+async def test_payloads_of_framed_records_are_sized_too(split: SplitType, write: Callable[[bytes], bytes]) -> None:
+    """Framed records are sent in payloads far below the limit first, and are the object when put together."""
+    data = b"".join(write(b"%d" % n * 40) for n in range(6000))
+    spec = job(**{**TUNED, "split": split}, strategy=BatchStrategy.MULTI_RECORD)
+    result = await run_job(spec, slow, data)
+    assert result.output == data
+    assert result.outcome.tuning is not None
+    assert result.outcome.tuning.payload_bytes is not None
+    assert len(result.server.bodies) > 4
+    assert max(map(len, result.server.bodies[:2])) <= 128 * 1024
+
+
+@pytest.mark.parametrize(
+    "how", [{"MILLRACE_CSV_HEADER": "repeat"}, {"MILLRACE_CSV_RECORDS": "rfc4180"}], ids=["header", "quotes"]
+)
+async def test_payloads_of_csv_are_sized_too(how: dict[str, str]) -> None:
+    """Neither a header that is repeated nor line feeds between quotes keep payloads from beginning small."""
+    data = b"a,b\n" + LINES * 20
+    spec = job(split=SplitType.LINE, content_type="text/csv", environment={**AUTOTUNE, **how})
+    result = await run_job(spec, slow, data)
+    assert not result.failed
+    assert max(map(len, result.server.bodies[:2])) <= 128 * 1024 + 4
 
 
 async def test_stated_limits_hold() -> None:

@@ -48,6 +48,7 @@ class SingleRecords:
         self._left: list[bytes] = []
         """Records that the splitter handed out, from the one on that is too large."""
         self._too_large: PayloadTooLarge | None = None
+        self.aim = 0
         self.ready: list[Payload] = []
 
     @property
@@ -116,7 +117,6 @@ class ManyLines:
 
     def __init__(self, limit: int, place: tuple[int, int] = BEGINNING) -> None:
         self._limit = limit
-        self.aim = 0
         self._lines = LineCounter()
         self._chunks: deque[bytes] = deque()
         self._start = 0
@@ -124,6 +124,7 @@ class ManyLines:
         self._record, self._offset = place
         self._ended = False
         self.buffered = 0
+        self.aim = 0
         self.ready: list[Payload] = []
 
     def feed(self, chunk: bytes) -> None:
@@ -212,6 +213,7 @@ class WholePayload:
         self._taken = 0, 0
         self._ended = False
         self.buffered = 0
+        self.aim = 0
         self.ready: list[Payload] = []
 
     def feed(self, chunk: bytes) -> None:

@@ -36,6 +36,7 @@ class SingleFrames:
         self._unformed = 0
         self._formed = place[0] - 1, place[1]
         """How many records, and bytes, payloads were formed of."""
+        self.aim = 0
         self.ready: list[Payload] = []
 
     @property
@@ -123,7 +124,7 @@ class ManyFrames:
     """As many consecutive records per payload as fit in the limit, framed as they stand in the object.
 
     A payload is a list of views on the chunks as they were read. It is cut as soon as the header of the next record
-    says that this one does not fit.
+    says that this one does not fit. With `aim`, records are as many as fit in that, and one at least.
     """
 
     def __init__(self, framing: Framing, limit: int, place: tuple[int, int] = BEGINNING) -> None:
@@ -145,6 +146,7 @@ class ManyFrames:
         """Where it begins."""
         self._ended = False
         self.buffered = 0
+        self.aim = 0
         self.ready: list[Payload] = []
 
     def feed(self, chunk: bytes) -> None:
@@ -165,7 +167,7 @@ class ManyFrames:
                     return self._form()  # the reader raises again when it is asked for more
                 raise
             if step is None:
-                complete = self._ended or self._size + self._reader.pending > self._limit
+                complete = self._ended or self._size + self._reader.pending > (self.aim or self._limit)
                 return self._form() if self._size and complete else None
             if step.spans:
                 self._spans, self._used, self._start = step.spans, 0, step.start
@@ -176,14 +178,16 @@ class ManyFrames:
     def _add(self) -> bool:
         """Add what was read and fits to the payload; False if something is left."""
         if self._parted_size:
-            if self._size + self._parted_size > self._limit:
+            if self._size and self._size + self._parted_size > (self.aim or self._limit):
                 return False
             self._size += self._parted_size
             self._count += 1
             self._parted_size = 0
         elif self._spans:
-            spans, until = self._spans, self._start + self._limit - self._size
+            spans, until = self._spans, self._start + (self.aim or self._limit) - self._size
             fitting = len(spans) if spans[-1][0] <= until else bisect_right(spans, until, lo=self._used, key=_END)
+            if fitting == self._used and not self._size:
+                fitting += 1  # no record is longer than the limit, but this one is longer than the aim
             if fitting > self._used:
                 end = spans[fitting - 1][0]
                 self._size += end - self._start

@@ -107,6 +107,7 @@ class PassingOver:
         *,
         follow: Callable[[int, int], PayloadFormer],
     ) -> None:
+        self.aim = 0
         self.ready: list[Payload] = []
         self.following: PayloadFormer | None = None
         self._error = error

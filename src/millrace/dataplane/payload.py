@@ -114,8 +114,10 @@ class PayloadFormer(Protocol):
     """Makes payloads of one object's chunks.
 
     `ready` holds payloads that are formed, the next one last: whoever wants many may take them off it without a call.
+    `aim` is a size that payloads of many records should about have, within the limit; 0 is as large as fits.
     """
 
+    aim: int
     ready: list[Payload]
 
     @property
@@ -154,6 +156,7 @@ class NoPayloads:
     buffered = 0
 
     def __init__(self, taken: tuple[int, int]) -> None:
+        self.aim = 0
         self.ready: list[Payload] = []
         self._taken = taken
 

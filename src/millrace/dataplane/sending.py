@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from millrace.dataplane.batch import ManyLines
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.long_records import PassingOver
@@ -116,7 +115,7 @@ class Sending:
     def _next_payload(self, lane: Lane) -> Payload | None:
         """Return the lane's next payload, ready to send; None if it has none, must be fed first, or failed."""
         processing, isolates = self._rules.processing, self._rules.isolates
-        if self._tuning is not None and self._tuning.tunes_payload and isinstance(lane.former, ManyLines):
+        if self._tuning is not None and self._tuning.tunes_payload:
             lane.former.aim = self._tuning.payload_bytes
         while True:
             try:

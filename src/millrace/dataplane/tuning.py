@@ -27,7 +27,7 @@ def tuning_settings(spec: TransformSpec, effective: EffectiveSettings, limits: L
     first = wished if wished > 1 else os.cpu_count() or 2
     largest = effective.max_payload_bytes or limits.inflight_bytes // 2
     return AutotuneSettings(
-        tunes_payload=spec.split is SplitType.LINE
+        tunes_payload=spec.split is not SplitType.NONE
         and effective.strategy is BatchStrategy.MULTI_RECORD
         and effective.max_payload_bytes > 0,
         max_concurrency=most,

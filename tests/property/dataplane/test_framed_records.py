@@ -105,6 +105,31 @@ def test_many_records_are_as_many_as_fit(
         assert formed.error[2:] == (long + 1, len(b"".join(usable)))
 
 
+@given(st.data(), splits, record_lists, st.sampled_from([0, 60, 150]), st.lists(st.integers(1, 200), min_size=1))
+def test_payloads_are_about_as_large_as_is_aimed_at(
+    data: st.DataObject, split: SplitType, records: list[bytes], limit: int, aims: list[int]
+) -> None:
+    """Payloads joined are the object, whatever is aimed at for each; one of many records is no larger than that."""
+    framed = [WRITERS[split](record) for record in records]
+    whole = b"".join(itertools.takewhile(lambda record: not limit or len(bytes(record)) <= limit, framed))
+    former = payload_former(split, BatchStrategy.MULTI_RECORD, limit)
+    for chunk in data.draw(cuts(b"".join(framed))):
+        former.feed(chunk)
+    former.finish()
+    formed = []
+    try:
+        for aim in itertools.chain(aims, itertools.repeat(aims[-1])):
+            former.aim = min(aim, limit or aim)
+            payload = former.take()
+            if payload is None:
+                break
+            formed.append(payload.joined())
+            assert payload.records == 1 or payload.size <= former.aim
+    except PayloadTooLarge:
+        assert len(whole) < len(b"".join(framed))
+    assert b"".join(formed) == whole
+
+
 @st.composite
 def broken(draw: st.DrawFn, split: SplitType) -> bytes:
     """Bytes that are almost framed records: some are replaced, added or left out."""

@@ -14,7 +14,8 @@ class ManyCsvRecords:
     """As many consecutive records per payload as fit in the limit; one payload per object if there is none.
 
     As with lines, the last end of a record before the limit is searched from behind, and a payload is a list of views
-    on the chunks as they were read. Of each chunk it is known whether it begins between quotes.
+    on the chunks as they were read. With `aim`, a payload is about as large if it can be. Of each chunk it is known
+    whether it begins between quotes.
 
     `take` raises CorruptRecords at the end of an object whose last quote was not closed.
     """
@@ -30,6 +31,7 @@ class ManyCsvRecords:
         self._record, self._offset = place
         self._ended = False
         self.buffered = 0
+        self.aim = 0
         self.ready: list[Payload] = []
 
     def feed(self, chunk: bytes) -> None:
@@ -42,7 +44,11 @@ class ManyCsvRecords:
         self._ended = True
 
     def take(self) -> Payload | None:
-        limit = self._limit
+        limit, aim = self._limit, self.aim
+        while aim and self.buffered > aim and (not limit or aim < limit):
+            if size := self._last_record_end(aim):
+                return self._cut(size)
+            aim *= 2  # a record is longer
         if not limit or self.buffered <= limit:
             if not self._ended or not self.buffered:
                 return None

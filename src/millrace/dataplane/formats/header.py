@@ -134,6 +134,7 @@ class HeaderedPayloads:
         self._make = make
         self._limit = limit
         self._former: PayloadFormer | None = None
+        self.aim = 0
         self.ready: list[Payload] = []
 
     @property
@@ -151,6 +152,7 @@ class HeaderedPayloads:
             return None
         if self._limit and self._limit <= self._header.limited_bytes:
             raise HeaderTooLarge(1, 0)
+        self._former.aim = self.aim
         return self._former.take()
 
     def taken(self) -> tuple[int, int]:
