@@ -123,3 +123,58 @@ async def test_bursts_of_429_are_ridden_out() -> None:
     result = await run_job(job(**TUNED, strategy=BatchStrategy.SINGLE_RECORD), busy, LINES[:3000])
     assert result.output == LINES[:3000]
     assert result.outcome.progress.retries == 5
+
+
+async def test_a_server_that_allows_so_many_requests_a_second_is_not_asked_for_more() -> None:
+    """Where one request at a time is refused as well, nothing is sent while that one backs off: no attempt is wasted.
+
+    The server allows ten requests, then refuses for a tenth of a second whatever comes. A payload may be tried twice.
+    """
+    allowed, closed_until = 10, 0.0
+
+    async def limited(request: ModelRequest) -> ModelReply:
+        nonlocal allowed, closed_until
+        if request.path != "/invocations":
+            return await ECHO(request)
+        now = asyncio.get_running_loop().time()
+        if not allowed and now >= closed_until:
+            allowed = 10
+        if not allowed:
+            return ModelReply(status=429)
+        allowed -= 1
+        closed_until = now + 0.1
+        return await ECHO(request)
+
+    spec = job(**TUNED, strategy=BatchStrategy.SINGLE_RECORD, invocation_max_retries=1)
+    result = await run_job(spec, limited, LINES[:300])
+    assert not result.failed
+    assert result.output == LINES[:300]
+
+
+async def test_what_is_cut_once_is_not_refused_again_and_again() -> None:
+    """Parts of a payload that are still known to be too large are cut further without being sent."""
+
+    async def narrow(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations" and len(request.body) > 2000:
+            return ModelReply(status=413)
+        return await ECHO(request)
+
+    result = await run_job(job(**TUNED, max_concurrent_transforms=8), narrow, LINES * 20)
+    assert result.output == LINES * 20
+    refused = [size for size in map(len, result.server.bodies) if size > 2000]
+    assert len(refused) <= 4 * 8, "as many as were under way, for each of four sizes"
+
+
+async def test_payloads_that_back_off_are_cut_to_what_is_sent_meanwhile() -> None:
+    """A payload that was refused for want of memory is not sent again as large as it was."""
+    refused: list[int] = []
+
+    async def narrow(request: ModelRequest) -> ModelReply:
+        if request.path == "/invocations" and len(request.body) > 100_000:
+            refused.append(len(request.body))
+            return ModelReply(status=503)
+        return await ECHO(request)
+
+    result = await run_job(job(**TUNED), narrow, LINES * 50)
+    assert result.output == LINES * 50
+    assert refused

@@ -17,6 +17,8 @@ stops at the knee, and looks again rarely.
 Time is told by the caller, in seconds of any clock that does not go back.
 """
 
+from dataclasses import replace
+
 from millrace.dataplane.autotune_base import KEPT_SLICES, Base
 from millrace.dataplane.autotune_climb import FILLED, Climb
 from millrace.dataplane.autotune_curve import Curve, told_choice
@@ -29,6 +31,12 @@ from millrace.dataplane.autotune_taper import is_near_end, tapered
 from millrace.dataplane.autotune_trial import Move, Trial, TrialOutcome
 
 __all__ = ["Autotuner"]
+
+
+SMALLER_BY = 4
+"""Payloads become so many times smaller where no size is known that the server takes: each step is refused in turn."""
+CUT_ABOVE = 1.25
+"""Payloads that are to be sent again are cut if they are so many times as large as others: halves of one are not."""
 
 
 class Autotuner:
@@ -56,6 +64,7 @@ class Autotuner:
         self._curve = Curve(settings.curve_points)
         self._started = False
         self._remaining: int | None = None
+        self._answers = 0
         self._tries = 0
         self.concurrency, self.payload_bytes = self._base.setting.concurrency, self._base.setting.payload_bytes
 
@@ -80,7 +89,7 @@ class Autotuner:
 
     def observe(self, now: float, totals: Totals) -> None:
         """Take the counters into account; call it every `slice_seconds` / 2 or so, more often is of no use."""
-        self._remaining = totals.remaining_bytes
+        self._remaining, self._answers = totals.remaining_bytes, totals.answers
         if not self._started:
             self._started = True
             self._curve.start(now)
@@ -137,15 +146,22 @@ class Autotuner:
             self._tries += 1
         if base.setting.payload_bytes >= payload_bytes:
             self._trial = None
-            base.move(self._fit(base.setting.concurrency, payload_bytes // 2))
+            base.move(self._fit(base.setting.concurrency, payload_bytes // SMALLER_BY))
         self._change(now)
         self._publish()
 
     def cuts(self, payload_bytes: int) -> bool:
-        """Return whether a payload that waits to be sent again is larger than any that would be formed now."""
+        """Return whether a payload that is to be sent again is larger than those that are formed now."""
         if not self._settings.tunes_payload:
             return False
-        return payload_bytes > self._base.setting.payload_bytes or self._refusals.is_too_large(payload_bytes)
+        return payload_bytes > CUT_ABOVE * self._base.setting.payload_bytes or self._refusals.is_too_large(
+            payload_bytes
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is to be sent while a payload backs off: one request at a time was refused, too."""
+        return self.concurrency == 1 and not self._refusals.provoked
 
     # -- the base
 
@@ -195,7 +211,9 @@ class Autotuner:
         self._refusals.forgive(now, max(round_seconds, self._settings.slice_seconds))
         slots, payload = base.setting.concurrency, base.setting.payload_bytes
         self._refusals.slots.hit(slots, now)
-        base.move(self._fit(slots // 2, payload if slots > 1 else payload // 2))
+        if slots == 1 and self._refusals.again(self._answers):
+            payload //= 2  # nothing was answered since the last time, so the number of requests is not what is too much
+        base.move(self._fit(slots // 2, payload))
         self._climb.restart(payloads=False)
         self._probing.wake()
 
@@ -303,9 +321,10 @@ class Autotuner:
         self.payload_bytes = tapered(self._held, self._remaining, self._settings)
 
     def _fit(self, concurrency: int, payload_bytes: int) -> Setting:
-        if self._refusals.largest is not None:
-            payload_bytes = min(payload_bytes, self._refusals.largest - 1)
-        return self._settings.fitted(concurrency, payload_bytes, self._answer_ratio)
+        fitted = self._settings.fitted(concurrency, payload_bytes, self._answer_ratio)
+        if self._refusals.is_too_large(fitted.payload_bytes):
+            return replace(fitted, payload_bytes=max(1, min(payload_bytes, (self._refusals.largest or 1) - 1)))
+        return fitted
 
     def _rate(self, measured: Slice) -> float:
         return measured.byte_rate if self._settings.tunes_payload else measured.answer_rate

@@ -29,6 +29,7 @@ class Refusals:
         """The smallest payload that the server called too large."""
         self.provoked = False
         """Whether the last refusals came of a trial."""
+        self._alone_after: int | None = None
         self._changed_at = self._lenient_until = float("-inf")
 
     def is_stale(self, now: float, sent_at: float) -> bool:
@@ -42,6 +43,11 @@ class Refusals:
     def forgive(self, now: float, seconds: float) -> None:
         """Take note that what was asked too much stays with the server for a while."""
         self._lenient_until = now + seconds
+
+    def again(self, answers: int) -> bool:
+        """Take note that a single request was refused after so many answers; True if there were none since the last."""
+        refused, self._alone_after = self._alone_after, answers
+        return refused == answers
 
     def is_too_large(self, payload_bytes: int) -> bool:
         """Return whether a payload is as large as one that was too large."""

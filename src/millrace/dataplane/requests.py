@@ -31,6 +31,10 @@ from millrace.ports.runtime import Address
 
 __all__ = ["Requests", "RequestsOwner"]
 
+PROVOKED_SECONDS = 0.1
+"""Back-off of a payload that was refused since too much was asked at a time: less is asked now, and later results wait
+for it."""
+
 
 class RequestsOwner(Protocol):
     """The run that requests are sent for."""
@@ -41,6 +45,10 @@ class RequestsOwner(Protocol):
 
     def pump(self) -> None:
         """Send what may be sent."""
+        ...
+
+    def send_again(self, lane: Lane, payload: Payload) -> None:
+        """Send a payload whose back-off is over."""
         ...
 
     def crash(self, error: BaseException) -> None:
@@ -120,11 +128,18 @@ class Requests:
         connection.started = now
         connection.send(self._head, payload.body, payload.sent_size)
 
-    def send_later(self, lane: Lane, payload: Payload, retry_after: float | None) -> None:
-        """Send a payload again whose attempt failed, after a while."""
+    def send_later(self, lane: Lane, payload: Payload, retry_after: float | None, *, provoked: bool = False) -> None:
+        """Send a payload again whose attempt failed, after a while; a short one if it was `provoked` by a trial."""
         self._counters.retries += 1
+        if provoked and retry_after is None:
+            retry_after = PROVOKED_SECONDS
         delay = self.retry_delay(payload.failed_attempts, retry_after)
         self._put_aside(lane, payload, self._back_off(lane, payload, delay))
+
+    @property
+    def sleeping(self) -> int:
+        """Payloads whose back-off is not over, where they hold no slot."""
+        return self.resting - len(self.due)
 
     def retry_delay(self, failed_attempts: int, retry_after: float | None) -> float:
         """Return the seconds to wait before the next attempt."""
@@ -174,7 +189,7 @@ class Requests:
         else:
             await self._rest(delay)
         if self.aside.pop(_current_task(), None) is not None:
-            self.send(lane, payload, self._monotonic())
+            self._owner.send_again(lane, payload)
 
     async def _rest(self, delay: float) -> None:
         """Back off without a slot, then wait for one: fewer requests are asked for now, and those are to be served."""

@@ -368,6 +368,7 @@ class _Run:
             self._requests.drop_late()
             if self._tuning is not None:
                 self._tuning.look(self._clock.monotonic())
+                self.pump()  # more may be asked for now, or what was waited for is not wanted any more
             if self._checkpoints is not None:
                 self.flush()  # what is written can be committed in a part
             if self._small_outputs is not None:
@@ -691,6 +692,10 @@ class _Run:
     def pump(self) -> None:
         """Send what may be sent."""
         self._sending.pump()
+
+    def send_again(self, lane: Lane, payload: Payload) -> None:
+        """Send a payload whose back-off is over."""
+        self._sending.send_again(lane, payload)
 
     def fail(self, lane: Lane, index: int, told: Told) -> None:
         """Fail an object."""

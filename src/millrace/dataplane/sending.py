@@ -75,6 +75,8 @@ class Sending:
         prepares = self._rules.processing is not None
         requests = self._requests
         most = requests.resting + (self._slots if self._tuning is None else self._tuning.concurrency)
+        if requests.resting and self._tuning is not None and self._tuning.waits and requests.sleeping:
+            return
         if requests.due:
             requests.give_turns(most - counters.in_flight)
         while (forming or again) and counters.in_flight < most:
@@ -103,8 +105,22 @@ class Sending:
                 if lane.complete:
                     lane.wake.set()
 
+    def send_again(self, lane: Lane, payload: Payload) -> None:
+        """Send a payload whose back-off is over, or parts of it if it has become too large meanwhile."""
+        if self._cuts(lane, payload):
+            self._counters.in_flight -= 1
+            self.pump()
+        else:
+            self._requests.send(lane, payload, self._monotonic())
+
+    def _cuts(self, lane: Lane, payload: Payload) -> bool:
+        """Have parts of a payload sent in its place that is larger than those that are formed now."""
+        return self._tuning is not None and self._tuning.cuts(payload) and self._isolator.split(lane, payload)
+
     def _send_part(self, lane: Lane, part: Payload) -> None:
-        """Send a part of a payload whose bad records are being found."""
+        """Send a part of a payload, or parts of that."""
+        if self._settling.wants_failure(lane, part) and self._cuts(lane, part):
+            return
         self._counters.in_flight += 1
         if self._settling.wants_failure(lane, part):
             self._requests.send(lane, part, self._monotonic())

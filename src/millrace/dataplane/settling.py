@@ -195,14 +195,15 @@ class Settling:
             self.drop_payload(lane, payload)
             self.settle(lane)
             return
+        provoked = False
         if self._tuning is not None:
-            if self._tuning.failed(self._monotonic(), payload, failure):
+            if provoked := self._tuning.failed(self._monotonic(), payload, failure):
                 payload.failed_attempts -= 1
             if failure.status == TOO_LARGE and self.isolator.split(lane, payload):
                 self._counters.in_flight -= 1
                 return
         if failure.may_retry and payload.failed_attempts <= self._rules.spec.invocation_max_retries:
-            self._requests.send_later(lane, payload, retry_after)
+            self._requests.send_later(lane, payload, retry_after, provoked=provoked)
             return
         text = None if answer is None else answer.decode("utf-8", "replace")[: self._rules.limits.answer_snippet_chars]
         message = f"{failure.message}: {detail}" if detail else failure.message

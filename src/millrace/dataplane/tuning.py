@@ -68,6 +68,15 @@ class Tuning:
         return self._tuner.payload_bytes
 
     @property
+    def waits(self) -> bool:
+        """Whether nothing is to be sent while a payload backs off."""
+        return self._tuner.waits
+
+    def cuts(self, payload: Payload) -> bool:
+        """Return whether a payload that is to be sent again is to be cut first."""
+        return self._tuner.cuts(payload.size)
+
+    @property
     def chosen(self) -> str:
         return self._tuner.chosen
 
