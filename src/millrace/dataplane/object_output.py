@@ -90,6 +90,10 @@ class ObjectOutput:
             for draft in self._checkpoints.earlier_drafts(self._entry):
                 await self._discard(draft)
             return None
+        if position.ended_at is None and await self._has_changed():
+            await self._discard(position.draft)
+            self._draft = f"{self._draft}-{secrets.token_hex(4)}"
+            return None
         draft, self._draft = self._draft, position.draft
         self._part = position  # it stays, whatever else the store raises
         try:
@@ -106,6 +110,13 @@ class ObjectOutput:
                 await self._discard(position.draft)
             return None
         return position
+
+    async def _has_changed(self) -> bool:
+        """Return whether the input is another than was listed, which may be long ago: its parts would not fit."""
+        try:
+            return (await self._objects.get(self._entry.ref)).etag != self._entry.version
+        except (NoSuchKey, NoSuchBucket):
+            return False  # reading it will tell
 
     async def open(self) -> None:
         """Have a file to write to; raises NoOutputBucket."""

@@ -1,5 +1,6 @@
 """Outputs that are committed in parts, where a process ends between two of the steps."""
 
+import hashlib
 from pathlib import Path
 
 from tests.acceptance.transform_rig import job
@@ -18,7 +19,13 @@ from millrace.ports.objects import ObjectMeta
 from millrace.testing.journal import MemoryJournals
 from millrace.testing.objects import MemoryObjects
 
-ENTRY = InputObject(ref=ObjectRef("b", "in/a.csv"), size=9, output=ObjectRef("b", "out/a.csv.out"), version="v")
+DATA = b"x\ny\nz\n"
+ENTRY = InputObject(
+    ref=ObjectRef("b", "in/a.csv"),
+    size=len(DATA),
+    output=ObjectRef("b", "out/a.csv.out"),
+    version=hashlib.md5(DATA).hexdigest(),
+)
 ERRORS = ObjectRef("b", "out/a.csv.errors.jsonl")
 BAD = BadRecord(record=1, offset=0, text=b"x\n", label="ClientError", message="no", status=400, answer="no")
 WHOLE = BadRecord(record=3, offset=4, text=b"z\n", label="ClientError", message="no", status=400, answer="no")
@@ -30,7 +37,7 @@ class Attempts:
     def __init__(self) -> None:
         self.journals = MemoryJournals()
         self.objects = MemoryObjects()
-        self.objects.add("s3://b/in/a.csv", b"x\ny\nz\n")
+        self.objects.add("s3://b/in/a.csv", DATA)
         self.checkpoints = self.job(1, "w")
 
     def job(self, job_id: int, work: str, *earlier: str) -> Checkpoints:
@@ -93,6 +100,20 @@ async def test_what_was_told_before_the_end_is_not_told_again() -> None:
     await again.commit(Counts(ok=1, failed=2, filtered=0))
     assert attempts.objects.data(str(ENTRY.output)) == b"Y\n"
     assert attempts.objects.data(str(ERRORS)) == told
+
+
+async def test_an_input_that_has_changed_since_it_was_listed_is_begun_anew() -> None:
+    """What was committed of it does not fit what follows in the new one."""
+    attempts = Attempts()
+    await first_part(attempts)
+    attempts.objects.add("s3://b/in/a.csv", b"new\n")
+    again = await attempts.output()
+    assert await again.begin() is None
+    await again.open()
+    await again.write(b"NEW\n")
+    await again.commit(Counts(ok=1, failed=0, filtered=0))
+    assert attempts.objects.data(str(ENTRY.output)) == b"NEW\n"
+    assert not attempts.objects.drafts.kept
 
 
 async def test_what_another_job_told_does_not_stand_for_ours() -> None:
