@@ -123,7 +123,7 @@ class SmallOutputs:
         self._owner.pump()
 
     def _body(self, lane: Lane) -> bytes:
-        buffers = assemble(lane.answers, line_after_each=self._rules.line_after_each)
+        buffers = assemble(lane.answers, self._rules.line_end)
         if len(buffers) == 1 and isinstance(buffers[0], bytes):
             return buffers[0]
         return b"".join(buffers)
