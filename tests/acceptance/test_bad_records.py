@@ -5,15 +5,19 @@ import base64
 import gzip
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from tests.acceptance.transform_rig import ECHO, ONE, Result, job, model, run_job, status
 from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings, Limits
 from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.limits import Budget
+from millrace.dataplane.widening import HELD_BYTES
 from millrace.jobs.transform import AssembleWith, BatchStrategy, Compression, DataProcessing, JoinSource, SplitType
 from millrace.names import ObjectRef
 from millrace.ports.jobs import InstanceRef
@@ -218,6 +222,153 @@ async def test_what_tells_of_bad_records_alone_finishes_no_object_of_many() -> N
         results.append(await run_job(spec, REFUSES_BAD, data, objects=objects, checkpoints=checkpoints))
         await objects.delete(ObjectRef("b", "out/a.csv.out"))
     assert [result.outcome.progress.requests for result in results] == [1, 1]
+
+
+TWICE = model(lambda body: b"".join(b"%b,y\n" % line for line in body.splitlines()))
+CSV_JOIN: dict[str, Any] = {
+    "content_type": "text/csv",
+    "accept": "text/csv",
+    "assemble_with": AssembleWith.LINE,
+    "processing": DataProcessing(join_source=JoinSource.INPUT),
+}
+
+
+async def twice_but_bad(request: ModelRequest) -> ModelReply:
+    """Answer two columns for each record, and refuse bad ones."""
+    return await (REFUSES_BAD if b"BAD" in request.body else TWICE)(request)
+
+
+@pytest.mark.parametrize("strategy", list(BatchStrategy))
+@pytest.mark.parametrize("bad", [(0,), (0, 1, 2, 3), (5,), (0, 19), (18, 19)], ids=str)
+@pytest.mark.parametrize("output_filter", ["$", "$[0,-1]", "$[0,2]"])
+async def test_skipped_rows_of_a_join_are_as_wide_as_others(
+    strategy: BatchStrategy, bad: tuple[int, ...], output_filter: str
+) -> None:
+    """However many columns answers have, and wherever bad records stand, all rows of the output have as many."""
+    data = [b"BAD%d\n" % n if n in bad else b"%d\n" % n for n in range(20)]
+    joined = DataProcessing(join_source=JoinSource.INPUT, output_filter=output_filter)
+    spec = job(**{**LINES, **SKIP, **CSV_JOIN, "processing": joined}, strategy=strategy)
+    effective = EffectiveSettings(max_concurrent_transforms=3, max_payload_bytes=12, strategy=strategy)
+    result = await run_job(spec, twice_but_bad, b"".join(data), effective=effective)
+    chosen = {"$": (0, 1, 2), "$[0,-1]": (0, 2), "$[0,2]": (0, 2)}[output_filter]
+    expected = []
+    for n, line in enumerate(data):
+        fields = [line[:-1], b"" if n in bad else b"%d" % n, b"" if n in bad else b"y"]
+        expected.append(b",".join(fields[at] for at in chosen) + b"\n")
+    assert result.output == b"".join(expected)
+    assert [told["record"] for told in errors(result)] == [n + 1 for n in bad]
+
+
+async def test_rows_of_an_object_without_answers_have_one_empty_field() -> None:
+    """Where nothing is answered, nobody knows how many columns an answer would have had, unless they are named."""
+    result = await run_job(job(**LINES, **SKIP, **CSV_JOIN), twice_but_bad, b"BAD1\nBAD2\n")
+    assert result.output == b"BAD1,\nBAD2,\n"
+    named = {"MILLRACE_ON_ERROR": "skip", "MILLRACE_OUTPUT_COLUMNS": "p,q", "MILLRACE_CSV_HEADER": "skip"}
+    result = await run_job(job(**LINES, **CSV_JOIN, environment=named), twice_but_bad, b"id\nBAD1\nBAD2\n")
+    assert result.output == b"id,p,q\nBAD1,,\nBAD2,,\n"
+
+
+async def test_rows_wait_for_an_answer_within_a_bound() -> None:
+    """Bad records before the first answer are held back up to HELD_BYTES of them; more find no answer to be as wide."""
+    text = b"x" * 10_000
+    data = [b"BAD%d,%s\n" % (n, text) for n in range(120)] + [b"1,z\n", b"BAD,z\n"]
+    spec = job(**LINES, **SKIP, **CSV_JOIN, strategy=BatchStrategy.SINGLE_RECORD)
+    result = await run_job(
+        spec,
+        twice_but_bad,
+        b"".join(data),
+        effective=EffectiveSettings(
+            max_concurrent_transforms=1, max_payload_bytes=20_000, strategy=BatchStrategy.SINGLE_RECORD
+        ),
+        limits=Limits(inflight_bytes=100_000, write_bytes=1000),
+        objects=MemoryObjects(chunk_bytes=20_000),
+    )
+    lines = result.output.splitlines()
+    assert len(lines) == 122
+    assert lines[-2:] == [b"1,z,1,z,y", b"BAD,z,,,"]
+    widths = [line.count(b",") for line in lines[:-2]]
+    assert widths == sorted(widths)
+    assert (widths[0], widths[-1]) == (2, 4)
+    assert widths.count(2) * 2 * 10_020 > HELD_BYTES
+
+
+async def test_parts_know_how_wide_answers_are() -> None:
+    """Who goes on with an object of which only bad records are left writes rows as wide as those before."""
+    journals, objects = MemoryJournals(), MemoryObjects()
+    spec = job(**LINES, **SKIP, **CSV_JOIN, strategy=BatchStrategy.SINGLE_RECORD)
+    stop = asyncio.Event()
+    asked = 0
+
+    async def dying(request: ModelRequest) -> ModelReply:
+        nonlocal asked
+        if request.path == "/invocations":
+            asked += 1
+            if asked == 4:
+                stop.set()
+                await asyncio.Event().wait()
+        return await twice_but_bad(request)
+
+    for attempt in (1, 2):
+        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
+        result = await run_job(
+            spec,
+            dying,
+            {"in/a.csv": b"1\n2\n3\nBAD1\nBAD2\n"} if attempt == 1 else {},
+            effective=EffectiveSettings(
+                max_concurrent_transforms=1, max_payload_bytes=20, strategy=BatchStrategy.SINGLE_RECORD
+            ),
+            objects=objects,
+            checkpoints=Checkpoints(journal=journal, work="job 1", resumes=attempt > 1, found=await journal.load()),
+            stop=stop if attempt == 1 else None,
+        )
+    assert result.output == b"1,1,y\n2,2,y\n3,3,y\nBAD1,,\nBAD2,,\n"
+    assert result.outcome.progress.requests == 2
+
+
+@pytest.mark.parametrize("first", [b"BAD\n", b"1\n"])
+async def test_skipped_rows_of_a_join_become_nulls_of_a_table(first: bytes, tmp_path: Path) -> None:
+    """A table made of joined rows has nulls in all columns of the answer that a bad record has not."""
+    environment = {
+        "MILLRACE_ON_ERROR": "skip",
+        "MILLRACE_OUTPUT_FORMAT": "parquet",
+        "MILLRACE_CSV_HEADER": "skip",
+    }
+    spec = job(**LINES, **CSV_JOIN, environment=environment)
+    result = await run_job(spec, twice_but_bad, b"id\n" + first + b"2\nBAD\n", scratch=tmp_path)
+    assert not result.failed
+    table = parquet.read_table(pa.BufferReader(result.output))
+    assert table.column_names == ["id", "SageMakerOutput_1", "SageMakerOutput_2"]
+    assert table.column("id").to_pylist() == [first.decode().strip(), "2", "BAD"]
+    assert table.column("SageMakerOutput_2").to_pylist() == [None if first == b"BAD\n" else "y", "y", None]
+
+
+@pytest.mark.parametrize("join", list(JoinSource))
+async def test_a_row_that_is_not_held_is_a_row_of_nulls_in_a_table(join: JoinSource, tmp_path: Path) -> None:
+    """A table has a row for each record, also for one that is too long to be repeated."""
+    environment = {"MILLRACE_ON_ERROR": "skip", "MILLRACE_OUTPUT_FORMAT": "parquet"}
+    processing = DataProcessing(join_source=join, output_filter="$[0,1]")
+    spec = job(**{**LINES, **CSV_JOIN, "processing": processing}, environment=environment)
+    result = await run_job(
+        spec,
+        twice_but_bad,
+        b"1\n%b\n3\n" % (b"x" * 50),
+        effective=EffectiveSettings(
+            max_concurrent_transforms=1, max_payload_bytes=20, strategy=BatchStrategy.MULTI_RECORD
+        ),
+        scratch=tmp_path,
+    )
+    table = parquet.read_table(pa.BufferReader(result.output))
+    assert table.column(0).to_pylist() == [1, None, 3]
+
+
+async def test_strict_counts_count_records_of_quoted_csv() -> None:
+    """A line feed between quotes ends no row of an answer, as it ends no record."""
+    environment = {"MILLRACE_STRICT_COUNTS": "true", "MILLRACE_CSV_RECORDS": "rfc4180"}
+    spec = job(**LINES, content_type="text/csv", accept="text/csv", environment=environment)
+    data = b'1,"a\nb"\n2,"c\n\nd"\n'
+    assert (await run_job(spec, ECHO, data)).output == data
+    drops = model(lambda body: body.replace(b'2,"c\n\nd"\n', b""))
+    assert "2 sent, 1 rows" in (await run_job(spec, drops, data)).reason
 
 
 async def test_bytes_that_are_no_text_are_told_in_base64() -> None:

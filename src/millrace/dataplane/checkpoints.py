@@ -43,6 +43,8 @@ class Position:
     """Of a range of an object: its first byte in the object."""
     ended_at: int | None = None
     """Of a range that is done: where the next one begins; None before, and of whole objects."""
+    answer_columns: int | None = None
+    """How many columns answers have, where rows of bad records are to have as many; None if nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

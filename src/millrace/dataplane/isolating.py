@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from millrace.dataplane.assemble import joined_parts
 from millrace.dataplane.bad_records import BadRecord, Isolation, halves
+from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.lane import NOTHING, Lane
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.processing import RecordError
 from millrace.dataplane.rules import Rules
+from millrace.dataplane.widening import PlaceholderRow
 
 __all__ = ["Isolator"]
 
@@ -114,7 +116,11 @@ class Isolator:
         """Make what became of the parts of a payload its result."""
         payload, answers = isolation.payload, isolation.answers()
         lane.isolating.pop(payload.index, None)
-        answer = joined_parts(answers, self._rules.line_end) if answers else NOTHING
+        answer: AnswerBody
+        if any(isinstance(it, PlaceholderRow) for it in answers):
+            answer = answers  # whose rows may become wider
+        else:
+            answer = joined_parts(answers, self._rules.line_end) if answers else NOTHING
         lane.place_result(payload.index, answer, payload.size + isolation.room, isolation.bad_records())
         lane.wake.set()
 

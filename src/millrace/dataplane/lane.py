@@ -12,6 +12,7 @@ from millrace.dataplane.object_output import ObjectOutput
 from millrace.dataplane.payload import NoPayloads, Payload, PayloadFormer
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.reading import ObjectReader
+from millrace.dataplane.widening import Widening
 from millrace.jobs.transform import ObjectFailure
 
 __all__ = ["NOTHING", "Lane", "Results"]
@@ -65,6 +66,7 @@ class Lane:
         "start_offset",
         "starved",
         "wake",
+        "widening",
         "writing",
     )
 
@@ -107,6 +109,8 @@ class Lane:
         """All chunks were fed."""
         self.exhausted = False
         """All payloads were formed."""
+        self.widening: Widening | None = None
+        """Makes rows equally wide, where those of bad records may not be."""
         self.wake = asyncio.Event()
         self.writing = False
         """Answers that were taken are being written."""

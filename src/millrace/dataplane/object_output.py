@@ -76,6 +76,8 @@ class ObjectOutput:
         self._part: Position | None = None
         """The last part that is committed."""
         self._next_at = 0.0
+        self.answer_columns: int | None = None
+        """How many columns answers have, if anybody wants to know: parts tell it to those who go on with them."""
 
     async def begin(self) -> Position | None:
         """Open what an earlier attempt left, if it left anything, and return how far that reaches.
@@ -212,6 +214,7 @@ class ObjectOutput:
             counts=counts,
             began_at=self._reader.begin,
             ended_at=ended_at,
+            answer_columns=self.answer_columns,
         )
         await self._checkpoints.save(self._entry, position)
         self._part = position

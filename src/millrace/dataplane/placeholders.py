@@ -1,7 +1,9 @@
 """Say what stands for a bad record where lines of output and input are to match, and whether they do match. Pure."""
 
 from collections.abc import Callable
+from functools import partial
 
+from millrace.dataplane.csv_records import nonblank_csv_records
 from millrace.dataplane.jsonpath import Format, format_of
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.processing import RecordError
@@ -17,19 +19,21 @@ def placeholder(spec: TransformSpec) -> bytes:
     return text if spec.assemble_with is AssembleWith.LINE else text + b"\n"
 
 
-def counts_rows(spec: TransformSpec) -> Callable[[Payload, bytes], None] | None:
+def counts_rows(spec: TransformSpec, *, quoted_newlines: bool = False) -> Callable[[Payload, bytes], None] | None:
     """Return a function that raises RecordError if an answer has not a row for each record; None if none can tell.
 
-    Rows can be counted where both sides are lines: of CSV or of JSON Lines.
+    Rows can be counted where both sides are lines: of CSV, which may have line feeds between quotes where
+    `quoted_newlines` says so, or of JSON Lines.
     """
-    lines = (Format.CSV, Format.JSON_LINES)
-    if spec.split is SplitType.NONE or format_of(spec.accept) not in lines:
+    kind = format_of(spec.accept)
+    if spec.split is SplitType.NONE or kind not in (Format.CSV, Format.JSON_LINES):
         return None
-    return _require_a_row_each
+    quoted = quoted_newlines and kind == Format.CSV
+    return partial(_require_a_row_each, nonblank_csv_records if quoted else nonblank_lines)
 
 
-def _require_a_row_each(payload: Payload, answer: bytes) -> None:
-    rows, sent = len(nonblank_lines(answer)), payload.records - payload.dropped
+def _require_a_row_each(rows_of: Callable[[bytes], list[bytes]], payload: Payload, answer: bytes) -> None:
+    rows, sent = len(rows_of(answer)), payload.records - payload.dropped
     if rows != sent:
         raise RecordError(
             f"the answer must have a row for each record (MILLRACE_STRICT_COUNTS): {sent} sent, {rows} rows"

@@ -44,7 +44,8 @@ class RecordError(Exception):
 class Processing:
     """What DataProcessing and GenerateInferenceId ask for, decided once per job; `ids` is None without the latter.
 
-    With `parses_all`, every record of JSON is parsed, which is what working on its text is held to.
+    `no_row` stands for a row of CSV that there is not. With `parses_all`, every record of JSON is parsed, which is what
+    working on its text is held to.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Processing:
         *,
         quoted_newlines: bool = False,
         parses_all: bool = False,
+        no_row: bytes = b"\n",
     ) -> None:
+        self._no_row = no_row
         self._csv_rows = nonblank_csv_records if quoted_newlines else nonblank_lines
         self._records = csv_records if quoted_newlines else _lines
         processing = spec.processing
@@ -198,22 +201,32 @@ class Processing:
             pieces += (head, self._line_end) if tail is None else (head, written, tail, self._line_end)
         return b"".join(pieces)
 
-    def placeholder(self, record: bytes | None) -> bytes:
+    @property
+    def joins_csv(self) -> bool:
+        """Whether columns of answers stand behind those of records."""
+        return self._joins and self._output_format == Format.CSV
+
+    def width(self, answer: bytes) -> int | None:
+        """Return how many columns an answer of CSV has, by its first row; None if it has no row."""
+        rows = self._csv_rows(answer)
+        return len(parse_csv(rows[0])) if rows else None
+
+    def placeholder(self, record: bytes | None, columns: int = 1) -> bytes:
         """Return what is written for a record that has no answer, so that rows still match.
 
-        It is joined with `null`, or in CSV with an empty field; where the record is at fault, or not held, it is such a
-        row itself.
+        It is joined with `null`, or in CSV with so many empty fields; where the record is at fault, or not held, it is
+        such a row itself.
         """
         if not self._joins or record is None:
-            return b"\n" if self._output_format == Format.CSV else b"null" + self._line_end
+            return self._no_row if self._output_format == Format.CSV else b"null" + self._line_end
         try:
             if self._output_format == Format.CSV:
-                return b"".join(
-                    [self._csv_body([self._csv_row([*parse_csv(row), ""], 0)]) for row in self._csv_rows(record)]
-                )
+                nothing = [""] * columns
+                rows = self._csv_rows(record)
+                return b"".join([self._csv_body([self._csv_row(parse_csv(row) + nothing, 0)]) for row in rows])
             return self._joined_json(record, None, 0)
         except (RecordError, RowError):
-            return b"\n" if self._output_format == Format.CSV else b"null" + self._line_end
+            return self._no_row if self._output_format == Format.CSV else b"null" + self._line_end
 
     # -- CSV
 
@@ -310,14 +323,18 @@ class Processing:
         return RecordError(text, position)
 
 
-def processing_of(spec: TransformSpec, job_start: datetime, *, quoted_newlines: bool = False) -> Processing | None:
+def processing_of(
+    spec: TransformSpec, job_start: datetime, *, quoted_newlines: bool = False, no_row: bytes = b"\n"
+) -> Processing | None:
     """Return what DataProcessing and GenerateInferenceId ask for, or None if bytes pass through untouched.
 
-    `quoted_newlines` tells that rows of CSV may hold line feeds between quotes.
+    `quoted_newlines` tells that rows of CSV may hold line feeds between quotes, `no_row` is what stands for one that
+    there is not.
     """
-    if spec.tags_rows:
-        return Processing(spec, InferenceIds(job_start), quoted_newlines=quoted_newlines)
-    return None if spec.processing.is_identity else Processing(spec, quoted_newlines=quoted_newlines)
+    if spec.processing.is_identity and not spec.tags_rows:
+        return None
+    ids = InferenceIds(job_start) if spec.tags_rows else None
+    return Processing(spec, ids, quoted_newlines=quoted_newlines, no_row=no_row)
 
 
 def _line_end(split: SplitType, assemble_with: AssembleWith, accept: str | None) -> bytes:

@@ -17,6 +17,7 @@ from millrace.dataplane.placeholders import counts_rows, placeholder
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.processing import Processing
 from millrace.dataplane.tuning import tuning_settings
+from millrace.dataplane.widening import PlaceholderRow, Widening
 from millrace.jobs.transform import AssembleWith, BatchStrategy, SplitType, TransformSpec
 from millrace.jobs.transform_options import Autotune, JobOptions, OnError
 from millrace.ports.objects import ObjectMeta
@@ -71,7 +72,7 @@ class Rules:
         self.counts_rows: Callable[[Payload, bytes], None] | None = None
         """Raises RecordError if an answer has not a row for each record, where somebody wants that."""
         if options.strict_counts and not self.rewrites:
-            self.counts_rows = counts_rows(spec)
+            self.counts_rows = counts_rows(spec, quoted_newlines=self.formats.keeps_quoted_newlines)
         looks = self.rewrites or self.counts_rows is not None
         self.plain_answer_bytes = -1 if looks else limits.answer_bytes
         """Good answers of up to this size are written as they are, with nothing looked at."""
@@ -135,6 +136,20 @@ class Rules:
         """Return what is written for a bad record, which is None if it is not held; None if nothing is."""
         if self.options.on_error is not OnError.SKIP:
             return None
-        if self.rewrites and self.processing is not None:
-            return self.processing.placeholder(record)
-        return placeholder(self.spec)
+        if not self.rewrites or self.processing is None:
+            return placeholder(self.spec)
+        row = self.processing.placeholder(record)
+        return row if record is None or not self._widens else PlaceholderRow.of(record, row)
+
+    @property
+    def _widens(self) -> bool:
+        joins = isinstance(self.processing, Processing) and self.processing.joins_csv
+        return joins and self.options.on_error is OnError.SKIP
+
+    def widening(self) -> Widening | None:
+        """Return what makes the rows of one object equally wide; None if they are, or are no rows of CSV."""
+        processing = self.processing
+        if not self._widens or not isinstance(processing, Processing):
+            return None
+        named = len(self.formats.options.output_columns) or None
+        return Widening(processing.placeholder, processing.width, columns=named)

@@ -484,6 +484,7 @@ class _Run:
         )
         former = formats.former(rules.effective.strategy, rules.effective.max_payload_bytes, reader.header)
         lane = Lane(entry, former, reader, output, order=order)
+        lane.widening = rules.widening()
         (self._lanes if lanes is None else lanes).add(lane)
         return lane
 
@@ -526,6 +527,8 @@ class _Run:
             return
         if position is not None:
             lane.start, lane.start_offset = position.counts, position.offset
+            if lane.widening is not None and position.answer_columns is not None:
+                lane.widening.columns = position.answer_columns
             at = position.began_at + position.offset
             self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: going on at byte {at}")
         self._forming.append(lane)

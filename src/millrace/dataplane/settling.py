@@ -118,7 +118,10 @@ class Settling:
                 if rules.counts_rows is not None:
                     rules.counts_rows(payload, answer)
                 elif rules.processing is not None:
-                    answer = rules.processing.complete(payload, answer)
+                    rewritten = rules.processing.complete(payload, answer)
+                    if lane.widening is not None:
+                        lane.widening.learn(answer)
+                    answer = rewritten
             except RecordError as exc:
                 self._refuse_answer(lane, payload, exc)
                 return

@@ -1,11 +1,13 @@
 """Write the outputs of a run: answers as they become ready, in input order, then the commit."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
 from millrace.dataplane.assemble import assemble
+from millrace.dataplane.bad_records import BadRecord
+from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.joining import Joining, Unjoinable
@@ -153,9 +155,9 @@ class Writing:
                     records, offset = self._done_until(lane)
                     told += len(lane.bad)
                     counts = lane.counts_until(records, told)
-                    await self._write_results(lane)
-                    written = lane.start_offset + offset, counts
-                    if output.checkpoint_due:
+                    if await self._write_results(lane):
+                        written = lane.start_offset + offset, counts
+                    if written is not None and output.checkpoint_due:
                         await output.checkpoint(*written)
                         written = None
                 if lane.closing and not lane.answers:
@@ -163,6 +165,8 @@ class Writing:
                         await output.checkpoint(*written)
                     break
                 if lane.failure is None and lane.complete and not lane.answers:
+                    if lane.widening is not None and lane.widening.holds:
+                        await self._write(lane, *lane.widening.finish())
                     await self._commit(lane)
                     break
         except NoOutputBucket as exc:
@@ -175,21 +179,30 @@ class Writing:
             self._owner.fail(lane, 0, full_disk_told(lane, exc))
             self._owner.pump()
 
-    async def _write_results(self, lane: Lane) -> None:
-        """Write what may be written, and give its room back."""
+    async def _write_results(self, lane: Lane) -> bool:
+        """Write what may be written, and give its room back; False if some of it waits for rows to be as wide as."""
         results = lane.take_results()
+        widening = lane.widening
         lane.writing = True
         try:
-            for buffer in assemble(results.answers, self._rules.line_end):
-                await lane.output.write(buffer)
-                self._counters.bytes_out += len(buffer)
-                if isinstance(buffer, memoryview):
-                    self._pool.give_back(buffer)
-            await lane.output.tell(results.bad)
+            if widening is None:
+                await self._write(lane, results.answers, results.bad)
+            else:
+                await self._write(lane, *widening.take(results.answers, results.bad))
+                lane.output.answer_columns = widening.columns
         finally:
             lane.writing = False
             self._owner.give_back_results(len(results.answers), results.room)
         self._owner.pump()
+        return widening is None or not widening.holds
+
+    async def _write(self, lane: Lane, answers: Sequence[AnswerBody], bad: Sequence[BadRecord]) -> None:
+        for buffer in assemble(answers, self._rules.line_end):
+            await lane.output.write(buffer)
+            self._counters.bytes_out += len(buffer)
+            if isinstance(buffer, memoryview):
+                self._pool.give_back(buffer)
+        await lane.output.tell(bad)
 
     def _done_until(self, lane: Lane) -> tuple[int, int]:
         """Return how many records, and bytes, of this attempt stand before the first payload without a result."""

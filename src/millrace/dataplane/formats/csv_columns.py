@@ -40,23 +40,32 @@ class CsvColumns:
         self._more = more
         self._columns = list(columns)
         self._seen: list[Any] = []
+        self._no_answers = False
+        """There are rows, but none so far that came of an answer."""
         self.schema: Any = None
         if not more and all(column.type for column in columns):
             self.schema = pa.schema([(column.name, arrow_type(column.type or "")) for column in columns])
 
     def look(self, block: bytes, first_row: int) -> int:
+        if self._more and set(found := nonblank_csv_records(block)) <= {PLACEHOLDER_ROW}:
+            self._no_answers = self._no_answers or bool(found)
+            return len(found)  # rows of answers tell how many columns there are
         block, rows = self._whole_rows(block, first_row)
         if not rows:
             return 0
         stated = {column.name: pa.string() for column in self._columns if column.type}
         with arrow_errors(rows_told(first_row, rows)):
-            found = self._read(block, stated)
-        check_count(found.num_rows, rows, first_row)
-        kinds = [_simple(field.type, field.name) for field in found.schema]
+            table = self._read(block, stated)
+        check_count(table.num_rows, rows, first_row)
+        kinds = [_simple(field.type, field.name) for field in table.schema]
         self._seen = [_common(one, other) for one, other in zip(self._seen or kinds, kinds, strict=True)]
         return rows
 
     def settle(self) -> None:
+        if self._more and self._no_answers:
+            if not self._columns:
+                self._name(PLACEHOLDER_ROW, 1)
+            self._more = False
         kinds = self._seen or [pa.null()] * len(self._columns)
         self.schema = pa.schema(
             [

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import partial
 
 from millrace.dataplane.batch import payload_former, record_end
-from millrace.dataplane.csv_records import CsvRecordCount
+from millrace.dataplane.csv_records import PLACEHOLDER_ROW, CsvRecordCount
 from millrace.dataplane.formats.answer_rows import AnswerRows
 from millrace.dataplane.formats.checks import check_formats, joins_tables
 from millrace.dataplane.formats.compress import encoder_of
@@ -231,7 +231,8 @@ class JobFormats:
         spec = self._spec
         if self._joins_tables:
             spec = replace(spec, processing=replace(spec.processing, join_source=JoinSource.NONE))
-        processing = processing_of(spec, job_start, quoted_newlines=self.keeps_quoted_newlines)
+        quoted, no_row = self.keeps_quoted_newlines, PLACEHOLDER_ROW + b"\n"
+        processing = processing_of(spec, job_start, quoted_newlines=quoted, no_row=no_row)
         if processing is not None and processing.rewrites_answers:
             return processing
         return AnswerRows(self._row_type, counts=self._joins_tables, processing=processing)

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from tests.unit.dataplane.formats.tables import joined, parquet, read, rows
 
+from millrace.dataplane.formats.answer_columns import answer_columns
 from millrace.dataplane.formats.columns import parse_output_columns
 from millrace.dataplane.formats.convert import TableOutput, joined_table, table_of_rows
 from millrace.dataplane.formats.options import Codec, TableForm
@@ -53,6 +54,17 @@ async def test_values_of_csv_are_kept() -> None:
     assert found.to_pydict() == {"n": [1, None, 3], "s": ["a,\nb", "", None]}
     found = await table(b'1\n""\n3', CSV, "n")
     assert found.to_pydict() == {"n": [1, None, 3]}
+
+
+@pytest.mark.parametrize(("answer", "width"), [(b"1,a\n", 2), (b"1\n", 1), (b"", 1)])
+def test_columns_are_named_by_the_first_row_of_an_answer(answer: bytes, width: int) -> None:
+    """Rows that stand for bad records tell nothing of columns, however many blocks of them come first."""
+    columns = answer_columns(CSV, (), more=True)
+    assert columns.look(b'""\n""\n', 1) == 2
+    columns.look(answer, 3)
+    columns.settle()
+    assert len(columns.schema) == width
+    assert columns.parse(b'""\n""\n', 1).to_pylist() == 2 * [dict.fromkeys(columns.schema.names)]
 
 
 async def test_times_are_of_any_iso_form() -> None:
