@@ -13,7 +13,15 @@ from typing import Any
 import msgspec
 import orjson
 
-from millrace.dataplane.json_text import all_written, canonical, keys_of, may_nest_deeply, members_of, written
+from millrace.dataplane.json_text import (
+    all_written,
+    canonical,
+    is_worth_searching,
+    keys_of,
+    may_nest_deeply,
+    members_of,
+    written,
+)
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.rows import RowError, parse_json, serialize_json
 
@@ -130,6 +138,9 @@ def _framer(chosen: Filter, texts: Mapping[str, _Text]) -> Callable[[_Found], Fr
     opening = keys[_OUTPUT]
     before = [(keys[name], texts[name]) for name in names if name < _OUTPUT]
     behind = [(keys[name], texts[name]) for name in names if name > _OUTPUT]
+    if len(behind) == 1 and not before:  # as most do
+        [(key, text)] = behind
+        return lambda found: (opening, b"%b%b}" % (key, written(bytes(text(found)))))
     return lambda found: (
         b"".join([key + written(bytes(text(found))) for key, text in before] + [opening]),
         b"".join([key + written(bytes(text(found))) for key, text in behind] + [b"}"]),
@@ -137,8 +148,8 @@ def _framer(chosen: Filter, texts: Mapping[str, _Text]) -> Callable[[_Found], Fr
 
 
 def _framed_whole(record: bytes) -> Frame | None:
-    """Return the frame of a record of which the row has everything."""
-    if may_nest_deeply(record):
+    """Return the frame of a record of which the row has everything, if that takes less than parsing it."""
+    if not is_worth_searching(record) or may_nest_deeply(record):
         return None
     if not record.lstrip().startswith(b"{"):
         text = canonical(record)
@@ -185,12 +196,18 @@ def _all_sent(
     kept = output_filter.members if output_filter is not None else None
     decode, texts = _reader(list(dict.fromkeys((*sent, *(name for name in kept or () if name != _OUTPUT)))))
     write = _lines_writer(input_filter, texts)
-    frames = _frames_maker(output_filter, texts) if output_filter is not None and kept is not None else None
+    write_one = _writer(input_filter, texts)
+    frames, frame_one = None, None
+    if output_filter is not None and kept is not None:
+        frames, frame_one = _frames_maker(output_filter, texts), _framer(output_filter, texts)
 
     def send(records: list[bytes]) -> tuple[bytes, list[Frame] | None] | None:
         if any(map(may_nest_deeply, records)):
             return None
         try:
+            if len(records) == 1:
+                one = decode(records[0])
+                return write_one(one) + b"\n", None if frame_one is None else [frame_one(one)]
             found = list(map(decode, records))
             return write(found), None if frames is None else frames(found)
         except _NOT_TOLD:

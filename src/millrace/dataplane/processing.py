@@ -192,7 +192,8 @@ class Processing:
             return None
         pieces: list[bytes] = []
         for i, row in enumerate(rows):
-            frame, written = kept[i] if kept else framed(records[i]), answered(row)
+            frame = kept[i] if kept else framed(records[i])
+            written = None if frame is None else answered(row)
             if frame is None or written is None:
                 records = records or nonblank_lines(payload.raw)
                 pieces.append(self._joined_json(records[i], parse_json(row), i))

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-__all__ = ["RowError", "nonblank_lines", "parse_csv", "parse_json", "serialize_csv", "serialize_json"]
+__all__ = ["RowError", "nonblank_lines", "parse_csv", "parse_json", "rewrite_json", "serialize_csv", "serialize_json"]
 
 _WHITE_SPACE = b" \t\r\n"
 _SNIPPET = 60
@@ -110,13 +110,32 @@ def parse_json(text: bytes) -> Any:
         return _parse_json_slowly(text)
     except TypeError as exc:  # what can be read may be deeper than what can be written
         raise RowError(_TOO_DEEP + _found_near(text)) from exc
-    if printed == text:
-        return value
-    # Only white space may differ. Without any white space, inside strings or outside, both texts must be the same
-    # characters, so every number is written as orjson writes it; strings are taken from the value itself.
-    if printed.translate(None, _WHITE_SPACE) == text.translate(None, _WHITE_SPACE):
-        return value
-    return _parse_json_slowly(text)
+    return value if _says_the_same(printed, text) else _parse_json_slowly(text)
+
+
+def _says_the_same(printed: bytes, text: bytes) -> bool:
+    """Return whether printing what a text was parsed to gives back its tokens, each as it was spelled.
+
+    Only white space may differ. Without any white space, inside strings or outside, both texts must be the same
+    characters, so every number is written as orjson writes it; strings are taken from the value itself.
+    """
+    return printed == text or printed.translate(None, _WHITE_SPACE) == text.translate(None, _WHITE_SPACE)
+
+
+def rewrite_json(text: bytes) -> bytes:
+    """Return a document as `serialize_json` writes it; of one that is written so already, nothing is printed twice.
+
+    Raises:
+        RowError: The text is no JSON document, or is nested too deeply.
+    """
+    try:
+        value = orjson.loads(text)
+        written = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        if written == text or _says_the_same(orjson.dumps(value), text):
+            return written
+    except (ValueError, TypeError):
+        pass  # numbers beyond its range, half pairs; or no document
+    return serialize_json(parse_json(text))
 
 
 def serialize_json(value: Any) -> bytes:
