@@ -198,6 +198,15 @@ def test_a_transform_from_python_gives_its_results(place: Place) -> None:
     assert handle.report().records["in"] == 3
 
 
+def test_it_can_be_watched(place: Place) -> None:
+    """What waits for the end shows how it goes; what it returns or raises is what `wait` does."""
+    result = place.start().watch()
+    assert result.ok
+    assert repr(result).startswith("<Completed, 2 of 2 objects, 3 records, ")
+    with pytest.raises(JobFailure, match="exited with"):
+        place.start(env={"MODE": "exit"}).watch()
+
+
 async def test_it_works_where_a_loop_runs(place: Place) -> None:
     """As in Jupyter: nothing takes the caller's loop."""
     handle = place.start(output_compression="zstd")
@@ -221,6 +230,8 @@ def test_what_makes_no_sense_raises_at_once(place: Place) -> None:
         place.start(input=place.path / "nowhere")
     with pytest.raises(UsageError, match=r"--split-type must be one of \[None, Line"):
         place.start(split_type="Lines")
+    with pytest.raises(UsageError, match="max_concurrent_transforms must be a whole number, got '4'"):
+        place.start(max_concurrent_transforms="4")
 
 
 def test_a_model_that_does_not_start_raises_from_waiting(place: Place) -> None:

@@ -20,8 +20,10 @@ from millrace.commands.transform_request import TransformRequest
 from millrace.dataplane.bad_records import quarantine_key
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.report import JobReport
+from millrace.errors import MillraceError
 from millrace.jobs.transform import ObjectFailure, Progress
 from millrace.names import ObjectRef
+from millrace.notebook.live import live_view, notebook_display
 from millrace.notebook.outputs import OutputForm, frame_of, read_table
 from millrace.notebook.reading import read_outputs
 from millrace.notebook.view import handle_html
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TransformHandle", "TransformResult"]
 
+SHOW_SECONDS = 0.25
+"""Time between two looks of one who watches: as often as the data plane tells how far it is."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class TransformResult:
     """How a transform ended. `status` is "Completed", "Failed" or "Stopped"; `outputs` are paths or s3 addresses."""
 
@@ -49,6 +54,14 @@ class TransformResult:
     def ok(self) -> bool:
         """Whether every object has its output."""
         return self.status == "Completed"
+
+    def __repr__(self) -> str:
+        """Say it in one line: notebooks show what a cell ends with."""
+        now = self.progress
+        reason = "" if self.reason is None else f": {self.reason}"
+        objects = f"{now.objects_done:,} of {now.objects_total:,} {'object' if now.objects_total == 1 else 'objects'}"
+        bad = f", {now.records_failed:,} bad ones" if now.records_failed else ""
+        return f"<{self.status}, {objects}, {now.records:,} records{bad}, {self.seconds:.1f} s{reason}>"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,10 +132,24 @@ class TransformHandle:
             JobFailure: The model could not be started, or ended; the message says why.
         """
         try:
-            return self._ended.result(timeout)[0]
+            error = self._ended.exception(timeout)
         except KeyboardInterrupt:
             self.stop()
             raise
+        if isinstance(error, MillraceError):
+            raise error.with_traceback(None)  # a page of our own frames would hide what it says
+        return self._ended.result()[0]
+
+    def watch(self) -> TransformResult:
+        """Show how it goes until it ends, and return how it ended. Ctrl-C stops it. Raises what `wait` raises."""
+        with live_view(self.view, self._repr_html_, notebook_display()) as show:
+            try:
+                while True:
+                    show()
+                    with suppress(TimeoutError):
+                        return self.wait(SHOW_SECONDS)
+            finally:
+                show()
 
     @property
     def result(self) -> TransformResult:

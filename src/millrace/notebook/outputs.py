@@ -1,6 +1,8 @@
 """Read the outputs of a transform as one table."""
 
 import io
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = ["OutputForm", "frame_of", "read_table"]
+
+_NOT_BLANK = re.compile(r"\S")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +101,7 @@ def _table(body: bytes, form: OutputForm) -> "pyarrow.Table | None":
         return None
     if form.text == Format.CSV:
         return _csv(body, form)
-    return _json(_documents(body))
+    return _json(_documents(body) if form.text == Format.JSON else _lines(body))
 
 
 def _json(rows: list[Any]) -> "pyarrow.Table":
@@ -130,10 +134,30 @@ def _filled(body: bytes) -> bytes:
     return b"\n".join([line or empty for line in lines] + [b""])
 
 
-def _documents(body: bytes) -> list[Any]:
-    """Return the rows of JSON: lines, or one document, of which a list has its members as rows."""
+def _lines(body: bytes) -> list[Any]:
+    """Return the rows of JSON Lines; all of it may be one document, of which a list has its members as rows."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return [orjson.loads(line) for line in body.splitlines() if line.strip()]
+    return document if isinstance(document, list) else [document]
+
+
+def _documents(body: bytes) -> list[Any]:
+    """Return the rows of documents of JSON, which may follow each other with nothing between."""
+    try:
+        return _rows(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        text, decoder, at, rows = body.decode(), json.JSONDecoder(), 0, []
+        while (begin := _NOT_BLANK.search(text, at)) is not None:
+            document, at = decoder.raw_decode(text, begin.start())
+            rows += _rows(document)
+        return rows
+
+
+def _rows(document: Any) -> list[Any]:
+    """Return the members of a list as rows, also where it is all that an object has: `{"predictions": [...]}`."""
+    if isinstance(document, dict) and len(document) == 1:
+        [only] = document.values()
+        document = only if isinstance(only, list) and only and isinstance(only[0], dict) else document
     return document if isinstance(document, list) else [document]

@@ -8,6 +8,7 @@ from typing import Literal
 from millrace import settings
 from millrace.commands.transform_keys import keyed_environment
 from millrace.commands.transform_request import TransformRequest
+from millrace.errors import UsageError
 from millrace.notebook.handle import TransformHandle
 
 __all__ = ["transform"]
@@ -77,6 +78,13 @@ def transform(
         "output_columns": output_columns,
         "output_compression": output_compression,
     }
+    _check_numbers(
+        instances=instances,
+        max_concurrent_transforms=max_concurrent_transforms,
+        max_payload_in_mb=max_payload_in_mb,
+        invocations_timeout_in_seconds=invocations_timeout_in_seconds,
+        invocations_max_retries=invocations_max_retries,
+    )
     request = TransformRequest(
         model=os.fspath(model),
         input=os.fspath(input),
@@ -101,3 +109,10 @@ def transform(
     )
     loaded = settings.load(data_dir=None if data_dir is None else Path(data_dir))
     return TransformHandle(loaded, request)
+
+
+def _check_numbers(**numbers: object) -> None:
+    """Raise UsageError for what is no whole number where one is needed; the command line checks that itself."""
+    for name, number in numbers.items():
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+            raise UsageError(f"{name} must be a whole number, got {number!r}")

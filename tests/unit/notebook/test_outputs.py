@@ -44,11 +44,27 @@ def test_placeholders_are_rows_of_nulls() -> None:
         (b'[{"y":1}]', [{"y": 1}]),
         (b'{"y":1}\nnull\n', [{"y": 1}, {"y": None}]),
         (b"null\n1\n", [{"f0": None}, {"f0": 1}]),
+        (b'{"y":[{"z":1}]}\n', [{"y": [{"z": 1}]}]),
     ],
 )
 def test_json_is_rows(body: bytes, rows: list[object]) -> None:
     """Lines, or one document; what is no object is a column of its own."""
     assert read_table([("a", body)], _form("application/jsonlines")).to_pylist() == rows
+
+
+@pytest.mark.parametrize(
+    ("body", "rows"),
+    [
+        (b'{"predictions":[{"y":1},{"y":2}]}', [{"y": 1}, {"y": 2}]),
+        (b'{"predictions":[{"y":1}]}{"predictions":[{"y":2}]}', [{"y": 1}, {"y": 2}]),
+        (b'{"predictions":[{"y":1}]}\n\n{"predictions":[{"y":2}]}\n', [{"y": 1}, {"y": 2}]),
+        (b'{"y":[1,2]}{"y":[3]}', [{"y": [1, 2]}, {"y": [3]}]),
+        (b'{"SageMakerOutput":{"y":1},"id":7}', [{"SageMakerOutput": {"y": 1}, "id": 7}]),
+    ],
+)
+def test_documents_of_json_are_rows(body: bytes, rows: list[object]) -> None:
+    """One for each request, with nothing between; what built-in algorithms answer has its predictions as rows."""
+    assert read_table([("a", body)], _form("application/json")).to_pylist() == rows
 
 
 def test_tables_are_read_as_they_are() -> None:
