@@ -151,6 +151,18 @@ CASES = (
         **{**MANY, "sleep": 0.02},
     ),
     Case(
+        name="ranges-tfrecord",
+        input={"ContentType": "application/x-tfexample", "SplitType": "TFRecord"},
+        output={},
+        environment={"FRAMED": "1", **RANGES},
+        frame=tfrecord,
+        records=30,
+        record_bytes=100_000,
+        sleep=0.05,
+    ),
+    Case(name="ranges-quoted", environment={"MILLRACE_CSV_RECORDS": "rfc4180", **RANGES}, **MANY),
+    Case(name="ranges-zstd-out", environment={"MILLRACE_OUTPUT_COMPRESSION": "zstd", **RANGES}, **MANY),
+    Case(
         name="header",
         environment={"MILLRACE_CSV_HEADER": "skip", "MILLRACE_CSV_RECORDS": "rfc4180"},
         processing={"JoinSource": "Input"},

@@ -147,9 +147,9 @@ class TransformAgent:
     async def _plan(self) -> Sequence[InputObject]:
         """Return the objects of this instance, and its ranges of objects that are cut."""
         journal, session, spec = self._backends.journal, self._session, self._spec
-        if journal is None or spec.instance_count == 1:
+        if journal is None or (spec.instance_count == 1 and not self._resumed):
             return (await self._decide())[session.ref.index]
-        self._shares = JobShares(
+        shares = JobShares(
             session.ref,
             decide=self._decide,
             work=work_name(self._arn, self._created_at),
@@ -159,7 +159,13 @@ class TransformAgent:
             clock=session.clock,
             is_over=session.stop.is_set,
         )
-        return await self._shares.take()
+        if session.ref.index == 0:
+            for resumed in self._resumed:
+                await shares.forget_begun(resumed.id)
+        if spec.instance_count == 1:
+            return (await self._decide())[0]
+        self._shares = shares
+        return await shares.take()
 
     async def _decide(self) -> Sequence[Sequence[InputObject]]:
         """List the input, and return what each instance takes."""

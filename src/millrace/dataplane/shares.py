@@ -6,8 +6,9 @@ instance its share: a draft for each, and an entry of its journal that tells wha
 disk. The others wait for the entry, read their share and hold nothing of what others take. Whoever is taken up after a
 crash finds the entry and has the same share again, also if that is the first instance.
 
-An instance that has ended removes its draft. If its server did not hear of the end, the next attempt lists the input
-itself, and so it does where drafts can't be kept; its share must then be what it was, which a digest in the entry
+What the drafts are to be called is told before they are written: so whoever finds that nobody goes on with them removes
+them. An instance that has ended removes its own. If its server did not hear of the end, the next attempt lists the
+input itself, and so it does where drafts can't be kept; its share must then be what it was, which a digest in the entry
 tells.
 """
 
@@ -33,6 +34,9 @@ __all__ = ["JobShares", "decode_share", "encode_share"]
 
 KEY = "#shares"
 """Of the entry in the journal of the first instance; names of outputs begin with "s3:"."""
+
+BEGUN_KEY = "#shares begun"
+"""Of the entry beside it that names the drafts before they are written."""
 
 POLL_SECONDS = 0.05
 LONGEST_POLL_SECONDS = 1.0
@@ -116,6 +120,12 @@ class JobShares:
             if mine.draft:
                 await self._discard(mine.draft)
 
+    async def forget_begun(self, job_id: int) -> None:
+        """Remove what is kept of another job's shares, or was of this one's before it was told."""
+        text = (await self._journal.load_of(job_id)).get(0, {}).get(BEGUN_KEY)
+        for draft in () if text is None else orjson.loads(text):
+            await self._discard(draft)
+
     async def _discard(self, draft: str) -> None:
         with suppress(DraftHeld, NoSuchBucket):
             await self._objects.discard_draft(self._bucket, draft)
@@ -125,12 +135,11 @@ class JobShares:
         return None if text is None else [_Told(**told) for told in orjson.loads(text)]
 
     async def _publish(self, shares: Sequence[Sequence[InputObject]]) -> Sequence[InputObject]:
-        for attempt in range(1, self._ref.attempt):  # killed before they could tell what they had written
-            for index in range(len(shares)):
-                await self._discard(_draft_name(self._work, attempt, index))
+        await self.forget_begun(self._ref.job_id)
+        drafts = [_draft_name(self._work, self._ref.attempt, index) for index in range(len(shares))]
+        await self._journal.save({BEGUN_KEY: orjson.dumps(drafts)})
         told = []
-        for index, share in enumerate(shares):
-            draft = _draft_name(self._work, self._ref.attempt, index)
+        for draft, share in zip(drafts, shares, strict=True):
             try:
                 told.append(await self._write(draft, share))
             except NoSuchBucket:  # each object's failure tells that

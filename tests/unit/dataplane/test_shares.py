@@ -39,7 +39,7 @@ class Rig:
         ref = InstanceRef(job_id=1, index=index, attempt=attempt)
         return JobShares(
             ref,
-            decide=self._decide,
+            decide=self.decide,
             work="job 1",
             bucket=self._bucket,
             objects=self.objects,
@@ -48,7 +48,7 @@ class Rig:
             is_over=self.stop.is_set,
         )
 
-    async def _decide(self) -> Sequence[Sequence[InputObject]]:
+    async def decide(self) -> Sequence[Sequence[InputObject]]:
         self.listings += 1
         return share_out(await list_inputs(self.objects, SPEC), SPEC.instance_count)
 
@@ -168,10 +168,29 @@ async def test_shares_that_were_never_told_are_removed() -> None:
     rig = Rig()
     await rig.shares(0).take()
     written = set(rig.objects.drafts.kept)
-    rig.journals.entries.clear()  # as it was before
+    del rig.journals.entries[1][0]["#shares"]  # as it was before
     await rig.shares(0, attempt=2).take()
     assert len(written) == len(rig.objects.drafts.kept) == 3
     assert not written & set(rig.objects.drafts.kept)
+
+
+async def test_a_job_that_resumes_this_one_removes_its_shares() -> None:
+    """It has shares of its own; what processes of this one have left when they were killed is of no use."""
+    rig = Rig()
+    await rig.shares(0).take()
+    ref = InstanceRef(job_id=2, index=0, attempt=1)
+    resuming = JobShares(
+        ref,
+        decide=rig.decide,
+        work="job 2",
+        bucket="b",
+        objects=rig.objects,
+        journal=rig.journals.open(ref),
+        clock=rig.clock,
+        is_over=rig.stop.is_set,
+    )
+    await resuming.forget_begun(1)
+    assert not rig.objects.drafts.kept
 
 
 async def test_a_share_that_was_not_taken_is_removed_too() -> None:
