@@ -216,8 +216,9 @@ class Agent:
         }
 
     def close(self) -> None:
-        """Close the state file."""
+        """Close the state file, and what the object store has open."""
         self._database.close()
+        self._objects.close()
 
 
 def warm_up() -> None:

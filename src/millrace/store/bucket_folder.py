@@ -40,7 +40,7 @@ from millrace.store.facts import FactsStore
 from millrace.store.file_exchange import exchange
 from millrace.store.key_paths import alternate_segments, plain_segments
 
-__all__ = ["BucketFolder", "Installed", "OpenFile"]
+__all__ = ["BucketFolder", "Installed", "MadeOf", "OpenFile"]
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # O_NONBLOCK: opening a named pipe that somebody put there must not wait for its other end.
@@ -74,6 +74,10 @@ class Installed:
     """Whether the temporary name is now that of the file that was replaced."""
 
 
+MadeOf = tuple[str, str, str, bytes | None, bool, bool, bool]
+"""What a BucketFolder was made of, in the order of its parameters."""
+
+
 class BucketFolder:
     """The files of one bucket."""
 
@@ -98,6 +102,15 @@ class BucketFolder:
             use_attributes: Keep facts in extended attributes where they fit.
             durable: Make sure that an installed object survives a power failure.
         """
+        self.made_of: MadeOf = (
+            name,
+            str(folder),
+            str(private),
+            reserved,
+            follow_file_links,
+            use_attributes,
+            durable,
+        )
         self.name = name
         self.folder = os.fsencode(folder)
         self.private = private
@@ -109,9 +122,23 @@ class BucketFolder:
         self._temporaries = DraftFolders(os.fsencode(private / "tmp"))
         self.drafts = os.fsencode(private / "drafts")
         self._locks = os.fsencode(private / "locks")
-        self._durable = durable
+        self.durable = durable
         self._shared_lock = reserved is not None
         self.file_flags = _FILE & ~os.O_NOFOLLOW if follow_file_links else _FILE
+
+    @classmethod
+    def again(cls, made_of: "MadeOf") -> "BucketFolder":
+        """Return the same as another one was, in another process."""
+        name, folder, private, reserved, follow_file_links, use_attributes, durable = made_of
+        return cls(
+            name,
+            Path(folder),
+            Path(private),
+            reserved=reserved,
+            follow_file_links=follow_file_links,
+            use_attributes=use_attributes,
+            durable=durable,
+        )
 
     def exists(self) -> bool:
         """Tell whether the bucket is there."""
@@ -174,7 +201,7 @@ class BucketFolder:
         if parent is None:
             raise ObjectStoreError(f"{self.name}/{key!r}", "neither its plain nor its alternate place can be written")
         try:
-            if self._durable:
+            if self.durable:
                 os.fsync(parent)
         finally:
             os.close(parent)
@@ -318,7 +345,7 @@ class BucketFolder:
                         raise
                     with suppress(FileExistsError):
                         os.mkdir(name, dir_fd=descriptor)
-                    if self._durable:
+                    if self.durable:
                         os.fsync(descriptor)
                     inner = os.open(name, _FOLDER, dir_fd=descriptor)
             finally:

@@ -87,6 +87,8 @@ class FilesystemObjects:
             each).
         max_cached_facts: Files whose facts are kept, over all folders, to list them again quickly (about 1 kB each).
         max_recycled_files: Small files of replaced objects that are kept open to be written again (64 KiB each).
+        small_outputs_here: Small outputs of a job that are written before another process is started to write the next
+            ones, where there is more than one core: it takes 20 MB and 0.2 s of a core. 0 starts none.
         aliases: Buckets that are folders elsewhere, such as a user's input folder. Symlinks to files are objects there.
         scratch: Private folders of aliases, by bucket, each on the file system of its alias; by default
             `.millrace-tmp` in the folder, removed at close() if nothing is left in it.
@@ -109,6 +111,7 @@ class FilesystemObjects:
         max_cached_names: int = 500_000,
         max_cached_facts: int = 20_000,
         max_recycled_files: int = 64,
+        small_outputs_here: int = 1024,
         aliases: Mapping[str, Path] = MappingProxyType({}),
         scratch: Mapping[str, Path] = MappingProxyType({}),
         account: str = DEFAULT_ACCOUNT,
@@ -136,7 +139,9 @@ class FilesystemObjects:
         self._folder = lru_cache(maxsize=_MAX_FOLDERS)(self._new_folder)
         self._aliases = {name: self._alias(name, folder, scratch.get(name)) for name, folder in aliases.items()}
         self._group_syncs = GroupSync()
-        self._small = SmallFiles(self._existing, syncs=self._group_syncs, durable=durable)
+        self._small = SmallFiles(
+            self._existing, syncs=self._group_syncs, durable=durable, apart_after=small_outputs_here
+        )
         self._uploads = Uploads(
             batch_bytes=chunk_bytes, durable=durable, min_part_bytes=min_part_bytes, clock=self._clock
         )
@@ -460,6 +465,7 @@ class FilesystemObjects:
     def close(self) -> None:
         """Remove the private folders of aliases where nothing is left in them, and files kept to be written again."""
         self._recycled.close()
+        self._small.close()
         self._group_syncs.close()
         for bucket in self._aliases.values():
             for path, _, _ in os.walk(bucket.private, topdown=False):
