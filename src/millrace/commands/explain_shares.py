@@ -12,10 +12,13 @@ from millrace.dataplane.range_rules import cut_inputs, tell_whole
 from millrace.jobs.transform_options import Scheduling, job_options
 from millrace.names import ObjectRef
 
-__all__ = ["explain_shares"]
+__all__ = ["explain_shares", "numbers_told"]
 
 SHOWN_OBJECTS = 20
 """Objects of a share that are named."""
+
+SHOWN_RUNS = 6
+"""Of an object's ranges so many, or so many that follow each other, are named."""
 
 _WORDS = {
     Scheduling.BALANCED: "the largest first, each to the instance with the least to do",
@@ -63,13 +66,16 @@ def _named(local: LocalTransform, share: Sequence[InputObject]) -> Iterator[str]
             yield f"    and {len(by_object) - number} more"
             return
         part = entries[0].range
-        which = "" if part is None else f", ranges {_numbers(entries)} of {part.count}"
+        numbers = [it.range.index + 1 for it in entries if it.range is not None]
+        which = "" if part is None else f", ranges {numbers_told(numbers)} of {part.count}"
         yield f"    {local.told(ref)}{which}"
 
 
-def _numbers(entries: Sequence[InputObject]) -> str:
-    """Return which ranges these are, counted from 1: those that follow each other as first to last."""
-    numbers = [entry.range.index + 1 for entry in entries if entry.range is not None]
+def numbers_told(numbers: Sequence[int]) -> str:
+    """Return numbers that grow: those that follow each other as first to last, of many the first ones and the last."""
     breaks = [0, *(at for at, (one, other) in enumerate(pairwise(numbers), 1) if other != one + 1), len(numbers)]
     runs = [(numbers[start], numbers[end - 1]) for start, end in pairwise(breaks)]
-    return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in runs)
+    words = [f"{first}" if first == last else f"{first} to {last}" for first, last in runs]
+    if len(words) > SHOWN_RUNS:
+        words[SHOWN_RUNS - 1 : -1] = ["..."]
+    return ", ".join(words)
