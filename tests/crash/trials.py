@@ -43,6 +43,8 @@ PATIENCE_SECONDS = 0.6
 """How long a kill waits for the moment that it is meant for."""
 
 END_SECONDS = 60.0
+LOG_CHARS = 3000
+"""Of the server's log, as much is told when it does not end well."""
 
 KILLS = ("agent", "agents", "container", "server", "tree")
 MOMENTS = ("any", "any", "written", "committed")
@@ -98,7 +100,9 @@ class Crashes:
                 _kill_all([*self._agents(run), *self._containers(run)])
         self._runner.close()
         self._database.close()
-        assert self.platform.stop() == 0
+        code = self.platform.stop()
+        log = (self._folder / "server.log").read_text(errors="replace")
+        assert code == 0, f"the server ended with exit code {code}: {log[-LOG_CHARS:]}"
 
     def told(self, seconds: float) -> str:
         """Return what was done in so many seconds."""

@@ -157,7 +157,10 @@ def _records(rules: Rules, payload: Payload) -> Iterator[Payload]:
     waiting = [payload]
     while waiting:
         first = waiting.pop()
-        parts = halves(first, first.joined(), rules.spec.split) if first.records > 1 else [first]
+        parts = [first]
+        if first.records > 1:
+            quoted = rules.formats.keeps_quoted_newlines
+            parts = halves(first, first.joined(), rules.spec.split, quoted_newlines=quoted)
         if len(parts) == 1:
             yield parts[0]
         else:

@@ -219,6 +219,10 @@ class ResumableWriter(ObjectWriter, Protocol):
         """
         ...
 
+    async def flush(self) -> int:
+        """Let `read_draft` see all that was written so far, durable or not; return how many bytes that is."""
+        ...
+
     async def suspend(self) -> None:
         """Close, and leave the draft to a later writer: it has what was checkpointed, and may have what came after.
 
@@ -351,10 +355,10 @@ class ObjectStore(Protocol):
         ...
 
     def read_draft(self, bucket: str, draft: str, *, length: int) -> AsyncIterator[bytes]:
-        """Yield the first `length` bytes of a draft, which a writer has checkpointed and nobody cuts off meanwhile.
+        """Yield the first `length` bytes of a draft, which a writer has checkpointed or flushed.
 
-        Whether a writer has it open does not matter. The iterator raises DraftLost if the draft is not there, or has
-        fewer bytes.
+        Nobody may cut them off meanwhile. Whether a writer has it open does not matter. The iterator raises DraftLost
+        if the draft is not there, or has fewer bytes.
         """
         ...
 

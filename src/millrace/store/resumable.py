@@ -52,6 +52,12 @@ class ResumableFileWriter:
                     await self._sync_name(self._syncs)
             return size
 
+    async def flush(self) -> int:
+        """Have all that was written so far in the file; return how many bytes that is."""
+        async with self._ending:
+            self._check_open()
+            return await self._batches.flush(self._draft.flush, is_quick=not self._draft.holds_back)
+
     async def commit(self, *, origin: str = "") -> ObjectInfo:
         """Make the object visible at once and durable; if this raises, there is still a draft to suspend or abort."""
         async with self._ending:

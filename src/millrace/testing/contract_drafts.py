@@ -173,6 +173,16 @@ class DraftContract:
         assert b"".join([chunk async for chunk in store.read_draft("shop", "job-1", length=3)]) == b"abc"
         assert [chunk async for chunk in store.read_draft("shop", "job-1", length=0)] == []
 
+    async def test_a_draft_is_read_without_waiting_for_the_disk(self, store: ObjectStore) -> None:
+        """Once it is flushed; writing goes on, and what comes later is read after another flush."""
+        writer = await opened(store, 0)
+        for expected in (b"abc", b"abcabc"):
+            await writer.write(b"abc")
+            size = await writer.flush()
+            read = [chunk async for chunk in store.read_draft("shop", "job-1", length=size)]
+            assert b"".join(read) == expected
+        await writer.abort()
+
     async def test_a_draft_that_has_not_as_many_bytes_is_not_read(self, store: ObjectStore) -> None:
         """Nor one that is not there."""
         writer = await opened(store, 0)

@@ -87,6 +87,9 @@ class MemoryResumableWriter:
         self._drafts.kept[self._place] = bytes(self._written)
         return len(self._written)
 
+    async def flush(self) -> int:
+        return await self.checkpoint()
+
     async def commit(self, *, origin: str = "") -> ObjectInfo:
         self._check_open()
         self._drafts.free(self._place, keep=False)

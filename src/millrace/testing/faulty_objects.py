@@ -132,5 +132,9 @@ class FaultyResumableWriter(FaultyWriter):
         await self._objects.take_step(Step.CHECKPOINT, self._ref)
         return await self._draft.checkpoint()
 
+    async def flush(self) -> int:
+        await self._objects.take_step(Step.WRITE, self._ref)
+        return await self._draft.flush()
+
     async def suspend(self) -> None:
         await self._draft.suspend()

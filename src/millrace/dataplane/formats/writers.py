@@ -97,7 +97,7 @@ class DraftText:
         self.abort = draft.abort
 
     async def rows(self) -> Rows:
-        return partial(self._read, await self.checkpoint())
+        return partial(self._read, await self._draft.flush())
 
 
 class FileText:
