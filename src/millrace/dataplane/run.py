@@ -40,6 +40,7 @@ from millrace.dataplane.open_objects import bytes_done, open_objects
 from millrace.dataplane.payload import Payload, PayloadTooLarge
 from millrace.dataplane.plan import InputObject, count_objects
 from millrace.dataplane.progress import Counters
+from millrace.dataplane.rare_collections import rare_collections
 from millrace.dataplane.reading import ObjectChanged, ObjectReader
 from millrace.dataplane.record_starts import StartsKept
 from millrace.dataplane.requests import Requests
@@ -136,7 +137,8 @@ async def run_transform(
         budget=budget or Budget(limits.inflight_bytes),
         scratch=scratch,
     )
-    return await run.run()
+    with rare_collections():
+        return await run.run()
 
 
 class _Run:
@@ -170,7 +172,7 @@ class _Run:
         self._limits = rules.limits
         self._checkpoints = checkpoints
         self._budget = budget
-        self._scratch = scratch
+        self._scratch = scratch or Path()
         self._starts = StartsKept(objects, rules.formats.record_scan())
 
         self._counters = Counters(objects_total=count_objects(inputs), bytes_total=sum(entry.size for entry in inputs))
@@ -386,9 +388,10 @@ class _Run:
         return unread + sum(lane.former.buffered for lane in self._forming)
 
     def _snapshot(self) -> Progress:
-        lanes, rules = self._lanes | self._small_lanes, self._rules
-        done = sum(bytes_done(lane, rules) for lane in lanes)
-        return self._counters.snapshot((it.counts for it in lanes), open_objects(lanes, rules), bytes_done=done)
+        lanes, rules = self._lanes, self._rules
+        done = sum(bytes_done(lane, rules) for lane in lanes)  # many small ones are told when they are written
+        shown = open_objects(lanes | self._small_lanes, rules)
+        return self._counters.snapshot((it.counts for it in lanes), shown, bytes_done=done)
 
     def _log(self, text: str) -> None:
         self._data_log(data_log_line(self._clock.now(), text))
@@ -476,7 +479,7 @@ class _Run:
             meta=rules.meta,
             formats=formats,
             reader=reader,
-            kept_text=self._scratch or Path(),
+            kept_text=self._scratch,
             checkpoints=self._checkpoints,
             in_parts=rules.commits_parts,
             monotonic=self._monotonic,

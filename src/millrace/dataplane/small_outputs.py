@@ -64,6 +64,8 @@ class SmallOutputs:
         self._counters = counters
         self._ready: list[Lane] = []
         self._is_writing = False
+        self._nobody = asyncio.Event()
+        """Wakes nobody up."""
 
     def take(self, lane: Lane) -> None:
         """Write the output of a lane, which has no writer of its own."""
@@ -129,6 +131,7 @@ class SmallOutputs:
         return b"".join(buffers)
 
     def _close(self, lane: Lane) -> None:
+        lane.wake = self._nobody  # a lane and its turn know each other: they would wait for the collector of garbage
         self._owner.give_back_results(*lane.drop())
         self._owner.close_lane(lane)
 

@@ -199,9 +199,11 @@ class FactsStore:
 
     def _sidecar(self, stat: os.stat_result) -> bytes | None:
         try:
-            return Path(self._place(stat)).read_bytes()
+            descriptor = os.open(self._place(stat), os.O_RDONLY)  # not there for most: no Path for nothing
         except OSError:
             return None
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
 
     def _place(self, stat: os.stat_result) -> str:
         return f"{self._sidecars}/{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}.json"
