@@ -42,6 +42,7 @@ class Follower:
         self._size = size // RECORD_BYTES * RECORD_BYTES
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow)
+        self._found = threading.Event()
         self._descriptor = -1
         self._compared = 0
         self._differs = False
@@ -55,6 +56,10 @@ class Follower:
         self._stop()
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+    def wait_until_found(self) -> None:
+        """Return once there is a file to follow."""
+        self._found.wait()
 
     def finish(self, target: Path) -> None:
         """Compare what is left of the output. Raises OutputDiffers."""
@@ -80,6 +85,7 @@ class Follower:
                 if not found:
                     continue
                 self._descriptor = os.open(found[0], os.O_RDWR)
+                self._found.set()
             self._compare(os.fstat(self._descriptor).st_size - BEHIND_BYTES)
 
     def _compare(self, until: int) -> None:
