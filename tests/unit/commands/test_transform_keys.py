@@ -21,8 +21,8 @@ def _environment(*words: str) -> dict[str, str]:
 
 
 def test_every_key_has_an_option() -> None:
-    """A report has a folder of its own to go to; without a server there are neither jobs to resume nor instances."""
-    of_jobs = {REPORT, RESUME_FROM, "MILLRACE_RANGE_SPLIT", "MILLRACE_SCHEDULING"}
+    """A report has a folder of its own to go to; without a server there are no jobs to resume."""
+    of_jobs = {REPORT, RESUME_FROM}
     assert {option.key for option in KEY_OPTIONS} == {*KEYS, *FORMAT_VARIABLES} - of_jobs
 
 
@@ -47,6 +47,11 @@ def test_options_become_variables() -> None:
         "MILLRACE_STRICT_COUNTS": "true",
         "MILLRACE_AUTOTUNE": "throughput",
     }
+    assert _environment("--range-split", "--scheduling", "modulo") == {
+        "MILLRACE_RANGE_SPLIT": "true",
+        "MILLRACE_SCHEDULING": "modulo",
+    }
+    assert _environment("--range-split", "16") == {"MILLRACE_RANGE_SPLIT": "16"}
     assert _environment("--autotune", "off", "--env", "A=b") == {"MILLRACE_AUTOTUNE": "off", "A": "b"}
     assert _environment() == {}
 
