@@ -17,7 +17,7 @@ Payloads are sent by `sending`, and by `inner_loop` where all is plain; `settlin
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,20 @@ from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.failures import data_log_line, select_failures
-from millrace.dataplane.finished import find_finished
-from millrace.dataplane.formats.unreadable import UNREADABLE
+from millrace.dataplane.feeding import Feeding
 from millrace.dataplane.inner_loop import inner_loop
 from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget, Limits
-from millrace.dataplane.long_records import PassingOver
-from millrace.dataplane.object_failures import Told, full_disk_told, reading_told, writing_told
-from millrace.dataplane.object_output import NoOutputBucket, ObjectOutput
+from millrace.dataplane.object_failures import Told
 from millrace.dataplane.open_objects import bytes_done, open_objects
-from millrace.dataplane.payload import Payload, PayloadTooLarge
+from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.plan import InputObject, count_objects
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.rare_collections import rare_collections
-from millrace.dataplane.reading import ObjectChanged, ObjectReader
-from millrace.dataplane.record_starts import StartsKept
 from millrace.dataplane.requests import Requests
 from millrace.dataplane.retry import AttemptFailure
+from millrace.dataplane.room import Room
 from millrace.dataplane.rules import Rules
 from millrace.dataplane.sending import Sending
 from millrace.dataplane.settling import Settling
@@ -54,17 +50,12 @@ from millrace.dataplane.tuning import Tuning
 from millrace.dataplane.writing import Commits, Writing
 from millrace.jobs.transform import MIB, InstanceOutcome, Progress, TransformSpec, TuningOutcome
 from millrace.jobs.transform_options import JobOptions
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, SmallObjects
+from millrace.ports.objects import ObjectStore
 from millrace.ports.runtime import Address
 
 __all__ = ["run_transform"]
 
 PRODUCT_LIMIT_BYTES = 100 * MIB
-SMALL_WINDOW = 32
-"""Small objects that are read before answers are looked at: half a millisecond."""
-
-_UNREADABLE = (NoSuchKey, NoSuchBucket, ObjectChanged, *UNREADABLE)
-"""What is the input's own fault; other errors of the store end the run."""
 
 
 async def run_transform(
@@ -163,18 +154,13 @@ class _Run:
     ) -> None:
         self._rules = rules
         self._inputs = inputs
-        self._objects = objects
         self._data_log = data_log
         self._on_progress = on_progress
         self._stop = stop
         self._clock = clock
-        self._monotonic = clock.monotonic
         self._limits = rules.limits
         self._checkpoints = checkpoints
         self._budget = budget
-        self._scratch = scratch or Path()
-        self._starts = StartsKept(objects, rules.formats.record_scan())
-
         self._counters = Counters(objects_total=count_objects(inputs), bytes_total=sum(entry.size for entry in inputs))
         self._lanes: set[Lane] = set()
         """Objects in work whose outputs are written each from a task of its own."""
@@ -185,12 +171,8 @@ class _Run:
         self._tuning: Tuning | None = None
         if rules.autotune is not None:
             self._tuning = Tuning(rules.autotune, in_flight=self._count_sent, remaining_bytes=self._remaining_bytes)
-        self._room = asyncio.Event()
-        self._wants_buffer = False
-        self._all_fed = False
+        self._room = Room(budget, read_ahead=rules.read_ahead, flush=self.flush)
         self._stopped = False
-        self._over = False
-        """No further object is begun."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: dict[asyncio.Task[None], Lane] = {}
         """Those of the tasks that write outputs in parts."""
@@ -244,7 +226,7 @@ class _Run:
         self._commits = Commits(
             counters=self._counters, guard=commit_guard, is_over=self._is_over, on_committed=on_committed
         )
-        self._joining = Joining(
+        joining = Joining(
             rules, objects=objects, checkpoints=checkpoints, commits=self._commits, clock=clock, inputs=inputs
         )
         self._writing = Writing(
@@ -253,12 +235,12 @@ class _Run:
             requests=self._requests,
             commits=self._commits,
             counters=self._counters,
-            joining=self._joining,
+            joining=joining,
         )
-        self._small = objects.small_objects() if rules.writes_small else None
+        small = objects.small_objects() if rules.writes_small else None
         self._small_outputs: SmallOutputs | None = None
-        if self._small is not None:
-            self._small_outputs = SmallOutputs(self._small, rules, self, commits=self._commits, counters=self._counters)
+        if small is not None:
+            self._small_outputs = SmallOutputs(small, rules, self, commits=self._commits, counters=self._counters)
         self._streaming = Streaming(
             rules,
             self,
@@ -268,6 +250,27 @@ class _Run:
             clock=clock,
             address=address,
             give_up=self._settling.give_up_streamed,
+        )
+        self._feeding = Feeding(
+            rules,
+            self,
+            inputs=inputs,
+            objects=objects,
+            lanes=self._lanes,
+            small_lanes=self._small_lanes,
+            forming=self._forming,
+            room=self._room,
+            budget=budget,
+            counters=self._counters,
+            commits=self._commits,
+            joining=joining,
+            streaming=self._streaming,
+            small=small,
+            small_outputs=self._small_outputs,
+            checkpoints=checkpoints,
+            scratch=scratch,
+            clock=clock,
+            log=self._log,
         )
 
     # -- life
@@ -282,7 +285,7 @@ class _Run:
                 f"The product of MaxConcurrentTransforms and MaxPayloadInMB is {product // MIB}, "
                 "more than the 100 that SageMaker allows where both are given."
             )
-        for actor in (self._tick(), self._watch_stop(), self._feed()):
+        for actor in (self._tick(), self._watch_stop(), self._feeding.run()):
             self.spawn(actor)
         try:
             await self._ended
@@ -396,176 +399,7 @@ class _Run:
     def _log(self, text: str) -> None:
         self._data_log(data_log_line(self._clock.now(), text))
 
-    # -- feeding
-
-    async def _feed(self) -> None:
-        window: list[tuple[int, InputObject]] = []
-        """Small objects that are read together."""
-        for order, entry in enumerate(self._inputs):
-            if entry.refused is not None:
-                self._refuse(entry, order)
-                continue
-            if self._checkpoints is not None and self._checkpoints.resumes and await self._is_done(entry):
-                continue
-            if self._small is not None and self._rules.reads_small(entry):
-                window.append((order, entry))
-                if len(window) == SMALL_WINDOW:
-                    await self._feed_small_objects(self._small, window)
-                    window = []
-                continue
-            if window:
-                await self._feed_small_objects(self._small, window)
-                window = []
-            if self._over:
-                break
-            await self._feed_object(entry, order)
-        if window:
-            await self._feed_small_objects(self._small, window)
-        self._all_fed = True
-        if self._small_outputs is not None and self.is_idle():
-            self._small_outputs.flush()
-        self._end_if_done()
-
-    async def _feed_object(self, entry: InputObject, order: int) -> None:
-        reserved = self._reservation(entry)
-        await self._wait_for_lane(reserved)
-        if self._over:
-            return
-        lane = self._open_lane(entry, order)
-        if self._rules.streams:
-            self.spawn(self._streaming.run(lane))
-        elif self._rules.splits:
-            await self._feed_split_object(lane)
-        else:
-            self._budget.take(reserved)
-            self.spawn(self._transform_whole_object(lane, reserved))
-
-    async def _feed_small_objects(self, small: SmallObjects | None, window: Sequence[tuple[int, InputObject]]) -> None:
-        """Read objects that are one small payload each; their lanes have no tasks."""
-        assert small is not None and self._small_outputs is not None, "windows are made where the store reads them"
-        size = sum([entry.size for _, entry in window])
-        while len(self._small_lanes) + len(window) > self._limits.small_objects_open or not self._budget.has_room(size):
-            await self._wait_for_room()
-        limit = self._rules.effective.max_payload_bytes or self._limits.small_object_bytes
-        bodies = small.read([entry.ref for _, entry in window], at_most=min(limit, self._limits.small_object_bytes))
-        for (order, entry), body in zip(window, bodies, strict=True):
-            if body is None:
-                await self._feed_object(entry, order)
-                continue
-            lane = self._open_lane(entry, order, self._small_lanes)
-            self._small_outputs.take(lane)
-            self._budget.take(len(body))
-            lane.reader.skip(0, len(body))
-            lane.former.feed(body)
-            lane.former.finish()
-            lane.ended = lane.exhausted = True  # by the one payload, whose answer can be written at once
-            self._forming.append(lane)
-        self.pump()
-        await asyncio.sleep(0)  # for the answers
-
-    def _open_lane(self, entry: InputObject, order: int, lanes: set[Lane] | None = None) -> Lane:
-        rules, formats = self._rules, self._rules.formats
-        reader = ObjectReader(
-            self._objects,
-            entry,
-            formats=formats,
-            chunk_bytes=self._limits.chunk_bytes,
-            counters=self._counters,
-            starts=self._starts,
-        )
-        output = ObjectOutput(
-            entry,
-            objects=self._objects,
-            meta=rules.meta,
-            formats=formats,
-            reader=reader,
-            kept_text=self._scratch,
-            checkpoints=self._checkpoints,
-            in_parts=rules.commits_parts,
-            monotonic=self._monotonic,
-            tells=rules.isolates,
-        )
-        former = formats.former(rules.effective.strategy, rules.effective.max_payload_bytes, reader.header)
-        lane = Lane(entry, former, reader, output, order=order)
-        lane.widening = rules.widening()
-        (self._lanes if lanes is None else lanes).add(lane)
-        return lane
-
-    async def _is_done(self, entry: InputObject) -> bool:
-        """Return whether an earlier attempt has made the output of this very object; then it counts as done."""
-        assert self._checkpoints is not None, "asked only of work that is taken up"
-        if entry.range is not None:
-            counts = await self._joining.take_up(entry)
-            if counts is not None:
-                self._counters.count_bytes(entry.size)
-                self._counters.count(counts)
-            return counts is not None
-        counts = await find_finished(entry, rules=self._rules, objects=self._objects, checkpoints=self._checkpoints)
-        if counts is None:
-            return False
-        self._counters.count_bytes(entry.size)
-        self._counters.objects_done += 1
-        self._counters.count(counts)
-        self._commits.tell(entry)
-        return True
-
-    def _refuse(self, entry: InputObject, order: int) -> None:
-        """Fail an object that can have no output."""
-        lane = self._open_lane(entry, order)
-        self.fail(lane, 0, writing_told(lane, "ClientError", entry.refused or ""))
-        self.close_lane(lane)
-
-    async def _feed_split_object(self, lane: Lane) -> None:
-        """Go on where an earlier attempt was, if there was one, and read the object."""
-        try:
-            position = await lane.output.begin()
-        except (NoOutputBucket, OSError) as exc:
-            await lane.output.suspend()
-            if isinstance(exc, NoOutputBucket):
-                told = writing_told(lane, "ClientError", str(exc))
-            else:
-                told = full_disk_told(lane, exc)
-            self.fail(lane, 0, told)
-            self.close_lane(lane)
-            return
-        if position is not None:
-            lane.start, lane.start_offset = position.counts, position.offset
-            if lane.widening is not None and position.answer_columns is not None:
-                lane.widening.columns = position.answer_columns
-            at = position.began_at + position.offset
-            self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: going on at byte {at}")
-        self._forming.append(lane)
-        writer = self.spawn(self._writing.write_object(lane))
-        if self._checkpoints is not None:
-            self._writers[writer] = lane
-        if position is not None and position.ended_at is not None:
-            lane.reader.skip(position.began_at, position.ended_at)
-            self._end_of_object(lane)
-        else:
-            await self._read_split_object(lane)
-
-    def _reservation(self, entry: InputObject) -> int:
-        """Return the room that must be there before an object is opened."""
-        if self._rules.splits or self._rules.streams:
-            return self._limits.chunk_bytes
-        limit = self._rules.effective.max_payload_bytes
-        if not self._rules.reads_as_stored(entry):
-            return max(limit, self._limits.chunk_bytes)
-        return min(entry.size, limit) if limit else entry.size
-
-    async def _wait_for_lane(self, size: int) -> None:
-        while len(self._lanes) >= self._limits.objects_open or not self._budget.has_room(size):
-            await self._wait_for_room()
-
-    async def _wait_for_room(self, *, enough_read: bool = False) -> None:
-        """Wait until there may be room, or (`enough_read`) until some of what was read went into payloads."""
-        self._budget.awaited = not enough_read
-        self._wants_buffer = enough_read
-        self._room.clear()
-        if self._budget.awaited:
-            self.flush()
-        await self._room.wait()
-        self._budget.awaited = self._wants_buffer = False
+    # -- what the parts of a run ask of each other
 
     def flush(self) -> None:
         """Have everything written that may be: somebody waits for the room."""
@@ -578,9 +412,19 @@ class _Run:
     def is_idle(self) -> bool:
         """Return whether no answer will come, and no object be read, before what is held is written."""
         answers = self._counters.in_flight - 1  # the last one, which is being taken, may be counted still
-        if not self._all_fed or self._settling.isolator.again or answers > 0:
+        if not self._feeding.done or self._settling.isolator.again or answers > 0:
             return False
         return not any(lane.former.buffered for lane in self._forming)
+
+    def begin_output(self, lane: Lane) -> None:
+        """Have the output of an object written as its answers come."""
+        writer = self.spawn(self._writing.write_object(lane))
+        if self._checkpoints is not None:
+            self._writers[writer] = lane
+
+    async def write_object(self, lane: Lane) -> None:
+        """Write the output of an object; return when that is done with."""
+        await self._writing.write_object(lane)
 
     def write_alone(self, lane: Lane) -> None:
         """Write the output of a lane in the usual way: it is to have a writer of its own."""
@@ -597,7 +441,7 @@ class _Run:
         """Give room back to whoever waits for it."""
         self._budget.give_back(size)
         if self._budget.awaited:
-            self._room.set()
+            self._room.look()
         if self._arriving.paused:
             self._arriving.read_on()
 
@@ -605,95 +449,6 @@ class _Run:
         """Take note that results were written."""
         self._budget.results -= count
         self.give_back(room)
-
-    async def _read_split_object(self, lane: Lane) -> None:
-        chunk_bytes = self._limits.chunk_bytes
-        try:
-            await lane.reader.locate()
-            async with aclosing(lane.reader.chunks(lane.start_offset)) as chunks:
-                while True:
-                    while not self._may_read(lane, chunk_bytes):
-                        await self._wait_for_room(enough_read=not self._wants_chunk(lane))
-                    if lane.failure is not None:
-                        return
-                    chunk = await anext(chunks, None)
-                    if lane.failure is not None:
-                        return
-                    if chunk is None:
-                        break
-                    self._budget.take(len(chunk))
-                    lane.former.feed(chunk)
-                    if isinstance(lane.former, PassingOver):
-                        self.give_back(lane.former.let_go())
-                    lane.starved = False
-                    self.pump()
-            await lane.reader.check_unchanged()
-        except _UNREADABLE as exc:
-            self.fail(lane, lane.next_index, reading_told(lane, exc, splits=True))
-            return
-        self._end_of_object(lane)
-
-    def _end_of_object(self, lane: Lane) -> None:
-        """Take note that all of an object was read."""
-        lane.former.finish()
-        lane.ended = True
-        self.pump()
-
-    def _may_read(self, lane: Lane, size: int) -> bool:
-        if lane.failure is not None:
-            return True
-        return self._wants_chunk(lane) and self._budget.has_room(size, forming=lane.former.buffered)
-
-    def _wants_chunk(self, lane: Lane) -> bool:
-        return lane.starved or lane.former.buffered < self._rules.read_ahead
-
-    async def _transform_whole_object(self, lane: Lane, reserved: int) -> None:
-        """Read an object that is one payload, then write its result; `reserved` bytes of room are taken already."""
-        trouble: Exception | None = None
-        try:
-            await self._read_whole_object(lane)
-        except (*_UNREADABLE, PayloadTooLarge) as exc:
-            trouble = exc
-        self._budget.take(lane.former.buffered - reserved)  # never both: they are the same bytes
-        self.give_back(0)
-        if isinstance(trouble, PayloadTooLarge):
-            self._settling.fail_unusable(lane, trouble)
-        elif trouble is not None:
-            self.fail(lane, lane.next_index, reading_told(lane, trouble, splits=False))
-        if lane.failure is None:
-            lane.former.finish()
-            lane.ended = True
-            self._forming.append(lane)
-            self.pump()
-        await self._writing.write_object(lane)
-
-    async def _read_whole_object(self, lane: Lane) -> None:
-        """Read an object that is one record; of one that is too large only as much as is told of it, if it may be bad.
-
-        Raises:
-            PayloadTooLarge: It is too large, and may not be bad.
-        """
-        limit, size = self._rules.effective.max_payload_bytes, lane.input.size
-        error = PayloadTooLarge(1, 0)
-        is_known = self._rules.reads_as_stored(lane.input)
-        if limit and is_known and size > limit:
-            if not self._rules.isolates:
-                raise error
-            lane.former = self._rules.passing_over(lane.former, error, lane.header)
-        async with aclosing(lane.reader.chunks()) as chunks:
-            async for chunk in chunks:
-                lane.former.feed(chunk)
-                if not isinstance(lane.former, PassingOver):
-                    if limit and lane.former.buffered > limit:
-                        if not self._rules.isolates:
-                            raise error
-                        lane.former = self._rules.passing_over(lane.former, error, lane.header)
-                elif is_known and lane.former.is_told:
-                    lane.former.skip(size - lane.reader.bytes_read)
-                    lane.reader.skip(0, size)
-                    break
-
-    # -- what the parts of a run ask of each other
 
     def pump(self) -> None:
         """Send what may be sent."""
@@ -707,28 +462,29 @@ class _Run:
         """Fail an object."""
         self._settling.fail(lane, index, told)
 
+    def fail_unusable(self, lane: Lane, error: UnusableRecord) -> None:
+        """Fail an object of which no payload can be formed."""
+        self._settling.fail_unusable(lane, error)
+
     def on_failed_attempt(self, lane: Lane, payload: Payload, failure: AttemptFailure, detail: str) -> None:
         """Take an attempt that got no answer."""
         self._settling.attempt_failed(lane, payload, failure, detail=detail)
 
     def wants_chunk(self, lane: Lane) -> None:
         """Take note that a lane can give no payload before it is fed again."""
-        lane.starved = True
-        if self._wants_buffer or self._budget.awaited:
-            self._room.set()
+        self._room.wants_chunk(lane)
 
     def took_payload(self, lane: Lane) -> None:
         """Take note that a payload was formed of what a lane was fed."""
-        if self._wants_buffer and lane.former.buffered < self._rules.read_ahead:
-            self._room.set()
+        self._room.took_payload(lane)
 
     def room_may_be_there(self) -> None:
         """Have those look who wait for room."""
-        self._room.set()
+        self._room.look()
 
     def begin_no_more(self) -> None:
         """Begin no further object: more records are bad than the job's owner allows."""
-        self._over = True
+        self._feeding.over = True
 
     def close_lane(self, lane: Lane) -> None:
         """Take note that nothing more happens to an object."""
@@ -738,9 +494,15 @@ class _Run:
             self._counters.count(lane.counts)
             over = lane.complete or lane.failure is not None  # else the run is, and leaves records without a result
             self._counters.bytes_done += lane.input.size if over else bytes_done(lane, self._rules)
-        self._room.set()
+        self._room.look()
+        self._end_if_done()
+
+    def all_fed(self) -> None:
+        """Take note that no further object comes."""
+        if self._small_outputs is not None and self.is_idle():
+            self._small_outputs.flush()
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._all_fed and not self._lanes and not self._small_lanes:
+        if self._feeding.done and not self._lanes and not self._small_lanes:
             self._end()
