@@ -20,7 +20,7 @@ class Limits:
     answers_held: int = 16_384
     """Payloads sent whose results are not written yet, when an early one keeps later ones waiting."""
     objects_open: int = 64
-    """Objects in work at a time, each with at most one writer."""
+    """Objects in work at a time, each with at most one writer; small ones have none, and count for themselves."""
     small_object_bytes: int = 64 * 1024
     """Objects of up to this size that are one payload are read, and their outputs written, many at a time."""
     small_objects_open: int = 1024
