@@ -23,7 +23,7 @@ class Limits:
     """Objects in work at a time, each with at most one writer; small ones have none, and count for themselves."""
     small_object_bytes: int = 64 * 1024
     """Objects of up to this size that are one payload are read, and their outputs written, many at a time."""
-    small_objects_open: int = 1024
+    small_objects_open: int = 1000
     """Such objects in work at a time, where the store can do that."""
     read_ahead_chunks: int = 2
     """Chunks of an object that are read before a request can use them, on top of one payload."""

@@ -88,7 +88,8 @@ class FilesystemObjects:
         max_cached_facts: Files whose facts are kept, over all folders, to list them again quickly (about 1 kB each).
         max_recycled_files: Small files of replaced objects that are kept open to be written again (64 KiB each).
         small_outputs_here: Small outputs of a job that are written before another process is started to write the next
-            ones, where there is more than one core: it takes 20 MB and 0.2 s of a core. 0 starts none.
+            ones, where there is more than one core. They cost about as much as its start, which takes 0.2 s and 20 MB.
+            0 starts none.
         aliases: Buckets that are folders elsewhere, such as a user's input folder. Symlinks to files are objects there.
         scratch: Private folders of aliases, by bucket, each on the file system of its alias; by default
             `.millrace-tmp` in the folder, removed at close() if nothing is left in it.
@@ -111,7 +112,7 @@ class FilesystemObjects:
         max_cached_names: int = 500_000,
         max_cached_facts: int = 20_000,
         max_recycled_files: int = 64,
-        small_outputs_here: int = 1024,
+        small_outputs_here: int = 2000,
         aliases: Mapping[str, Path] = MappingProxyType({}),
         scratch: Mapping[str, Path] = MappingProxyType({}),
         account: str = DEFAULT_ACCOUNT,

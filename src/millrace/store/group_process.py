@@ -33,8 +33,6 @@ MAX_ANSWER_BYTES = 1024 * 1024
 """Longer than the numbers of all objects of a group."""
 KEPT_BYTES = 8 * 1024 * 1024
 """Memory in common that is kept for the next group; a few groups have more."""
-END_SECONDS = 10.0
-"""Time that a process which has nothing more to do may take to end."""
 
 
 class GroupProcess:
@@ -110,14 +108,11 @@ class GroupProcess:
         return left
 
     def close(self) -> None:
-        """End the process, and wait for that."""
+        """End the process, which has no group, or is still starting, and wait for that."""
         self._socket.close()
         os.close(self._memory)
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
 
 
 def serve(connection: socket.socket, memory: int) -> None:
@@ -153,4 +148,5 @@ def _written(bucket: BucketFolder, outputs: Sequence[SmallOutput], meta: ObjectM
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent decides what becomes of its job
-    serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    with suppress(ConnectionError):  # the parent is gone
+        serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

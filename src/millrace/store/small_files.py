@@ -8,6 +8,7 @@ process is worth its start: then that one writes on another core (group_process)
 import asyncio
 import os
 import stat as stat_bits
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
@@ -39,7 +40,8 @@ class SmallFiles:
         self._find_bucket = find_bucket
         self._syncs = syncs
         self._durable = durable
-        self._left_here = apart_after if len(os.sched_getaffinity(0)) > 1 else 0
+        has_cores = sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
+        self._left_here = apart_after if has_cores else 0
         self._apart: GroupProcess | None = None
 
     def close(self) -> None:
