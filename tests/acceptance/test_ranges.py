@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.acceptance.range_rig import OUTPUT, Rig, lines, refuse_bad, totals
 from tests.acceptance.transform_rig import ECHO, Result
 
-from millrace.dataplane.checkpoints import JOINT_KEY
+from millrace.dataplane.checkpoints import JOINT_KEY, Checkpoints
+from millrace.dataplane.plan import InputObject
 from millrace.errors import LeaseLost
 from millrace.jobs.transform import (
     AssembleWith,
@@ -23,6 +24,8 @@ from millrace.jobs.transform import (
     transform_failure_reason,
 )
 from millrace.jobs.transform_options import JobOptions, OnError, Scheduling
+from millrace.names import ObjectRef
+from millrace.ports.jobs import InstanceRef
 from millrace.testing.model_server import ModelReply, ModelRequest
 
 ERRORS = "s3://b/out/a.csv.errors.jsonl"
@@ -173,6 +176,21 @@ async def test_a_crash_at_any_entry_of_the_journal_changes_nothing(saves: int, c
         results.append(await rig.run(index))
     assert rig.objects.data(OUTPUT) == undisturbed.objects.data(OUTPUT)
     assert totals(results) == (1, 1, 0, 60, 0, 0)
+    assert not rig.objects.drafts.kept
+
+
+@pytest.mark.parametrize("index", range(3))
+async def test_no_lock_is_left_of_an_instance_that_was_killed_with_it(index: int) -> None:
+    """Also if another one made the output meanwhile, and there is nothing left to be joined."""
+    rig = Rig(options=JobOptions(range_bytes=200))
+    ref = rig.objects.add("s3://b/in/a.csv", lines(60))
+    for it in range(3):
+        await rig.run(it)
+    output = ObjectRef("b", "out/a.csv.out")
+    checkpoints = Checkpoints(journal=rig.journals.open(InstanceRef(job_id=1, index=9, attempt=1)), work="job 1")
+    lock = checkpoints.joint_lock(InputObject(ref=ref, size=1, output=output))
+    await (await rig.objects.open_resumable(output, draft=lock, at=0)).suspend()
+    await rig.run(index)
     assert not rig.objects.drafts.kept
 
 

@@ -94,6 +94,8 @@ class Joining:
         self._clock = clock
         self._pending = Counter(entry.output for entry in inputs if entry.range is not None)
         """Ranges of this instance that are not done, by output: before they are, it can't be the last one."""
+        self._unlocked: set[ObjectRef] = set()
+        """Outputs that were made before, and of which no lock is left."""
         self._next_look = -math.inf
         self._counted: set[ObjectRef] = set()
         """Outputs that were made before, and counted by one of the ranges that this instance has of their objects."""
@@ -159,6 +161,9 @@ class Joining:
         origin = await self._find_made(entry, checkpoints)
         if origin is None:
             return None
+        if entry.output not in self._unlocked:
+            self._unlocked.add(entry.output)
+            await self._discard_alone(entry, checkpoints.joint_lock(entry))  # whoever had it may have been killed
         is_first, is_earlier = entry.range.index == 0, not origin.joined_by.endswith(f" of {checkpoints.work}")
         counts_it = origin.joined_by == checkpoints.me or (is_earlier and is_first)
         if counts_it and entry.output not in self._counted:
@@ -259,8 +264,11 @@ class Joining:
         """Remove what the ranges gave; what somebody has open is left to that one, who can't know yet."""
         drafts = [draft for part in parts for draft in drafts_beside(part.draft)]
         for draft in (*drafts, checkpoints.joint_draft(entry), *checkpoints.earlier_joint_drafts(entry)):
-            with suppress(DraftHeld, NoSuchBucket):
-                await self._objects.discard_draft(entry.output.bucket, draft)
+            await self._discard_alone(entry, draft)
+
+    async def _discard_alone(self, entry: InputObject, draft: str) -> None:
+        with suppress(DraftHeld, NoSuchBucket):
+            await self._objects.discard_draft(entry.output.bucket, draft)
 
     async def _find_made(self, entry: InputObject, checkpoints: Checkpoints) -> Origin | None:
         """Return the origin of the output, if it is there and of this work."""
