@@ -5,11 +5,12 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from tests.acceptance.transform_rig import Result, job, run_job
+from tests.acceptance.transform_rig import ECHO, Result, job, run_job
 from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings, Limits
@@ -172,3 +173,41 @@ async def test_a_stopped_job_keeps_what_was_answered(settings: Mapping[str, Any]
     numbers = [int(number) for body in work.asked for number in NUMBER.findall(body)]
     assert min(numbers) == reached
     assert second.outcome.progress.records == 80
+
+
+async def test_answers_that_are_no_table_are_kept(tmp_path: Path) -> None:
+    """If rows don't fit the columns that are named, the object fails; who resumes the job asks for nothing again."""
+    spec = spec_of(
+        {
+            **CSV,
+            "environment": {"MILLRACE_OUTPUT_FORMAT": "parquet", "MILLRACE_OUTPUT_COLUMNS": "a:int8,b"},
+        }
+    )
+    objects, journals = MemoryObjects(), MemoryJournals()
+    data = b"".join(b"%d,x\n" % n for n in range(100, 160))
+    asked = []
+    for attempt in (1, 2):
+        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
+        result = await run_job(
+            spec,
+            ECHO,
+            data if attempt == 1 else {},
+            limits=SMALL,
+            effective=EffectiveSettings(
+                max_concurrent_transforms=2, max_payload_bytes=60, strategy=BatchStrategy.SINGLE_RECORD
+            ),
+            objects=objects,
+            checkpoints=Checkpoints(
+                journal=journal,
+                work="job 1",
+                resumes=attempt > 1,
+                found=await journal.load(),
+                pause_seconds=0.0,
+                share=1e9,
+            ),
+            scratch=tmp_path,
+        )
+        [told] = result.outcome.failures
+        assert "conversion error to int8" in told.message
+        asked.append(result.outcome.progress.requests)
+    assert asked == [60, 0]

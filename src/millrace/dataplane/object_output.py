@@ -1,8 +1,8 @@
 """Write the output of one object, and beside it what is told of its bad records; commit it in parts, then whole."""
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -10,9 +10,10 @@ from typing import cast
 from millrace.dataplane.bad_records import BadRecord, error_line, quarantine_key
 from millrace.dataplane.checkpoints import Checkpoints, Origin, Position
 from millrace.dataplane.counts import Counts
-from millrace.dataplane.draft_names import drafts_beside, errors_draft, packed_draft
+from millrace.dataplane.draft_names import errors_draft, packed_draft
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.formats.writers import DraftText, FileText, KeptText
+from millrace.dataplane.left_drafts import LeftDrafts, find_origin
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.reading import ObjectReader
 from millrace.names import ObjectRef
@@ -60,6 +61,7 @@ class ObjectOutput:
     ) -> None:
         self._entry = entry
         self._objects = objects
+        self._left = LeftDrafts(objects, entry.output.bucket)
         self._meta = meta
         self._formats = formats
         self._reader = reader
@@ -90,10 +92,10 @@ class ObjectOutput:
         position = self._checkpoints.position(self._entry)
         if position is None:
             for draft in self._checkpoints.earlier_drafts(self._entry):
-                await self._discard(draft)
+                await self._left.discard(draft)
             return None
         if position.ended_at is None and await self._has_changed():
-            await self._discard(position.draft)
+            await self._left.discard(position.draft)
             self._draft = f"{self._draft}-{secrets.token_hex(4)}"
             return None
         draft, self._draft = self._draft, position.draft
@@ -109,7 +111,7 @@ class ObjectOutput:
                 await self._writer.abort()
             self._writer, self._draft, self._part = None, draft, None
             if position.draft != draft:
-                await self._discard(position.draft)
+                await self._left.discard(position.draft)
             return None
         return position
 
@@ -145,6 +147,11 @@ class ObjectOutput:
         return await self._open_output(0)
 
     @property
+    def has_part(self) -> bool:
+        """Whether a part is committed."""
+        return self._part is not None
+
+    @property
     def checkpoint_due(self) -> bool:
         """Whether another part should be committed."""
         return self._in_parts and self._writer is not None and self._monotonic() >= self._next_at
@@ -168,7 +175,7 @@ class ObjectOutput:
         await self._save_part(offset, counts, ended_at=self._reader.end)
         await self.suspend()
         if text:
-            await self._discard_alone(text)
+            await self._left.discard_alone(text)
 
     async def _compress(self) -> str:
         """Go on with a draft of the range's compressed text, and return the name of that of the text.
@@ -181,21 +188,11 @@ class ObjectOutput:
         await text.suspend()
         self._draft = packed_draft(name)
         writer = self._writer = await self._open(self._entry.output, self._meta, self._draft, 0)
-        pieces = self._formats.compressed_part(lambda: self._read_draft(name, size), is_first=self._is_first)
+        pieces = self._formats.compressed_part(lambda: self._left.read(name, size), is_first=self._is_first)
         async with aclosing(pieces):
             async for piece in pieces:
                 await writer.write(piece)
         return name
-
-    async def _read_draft(self, name: str, size: int) -> AsyncGenerator[bytes, None]:
-        if size:
-            stream = cast(
-                "AsyncGenerator[bytes, None]",
-                self._objects.read_draft(self._entry.output.bucket, name, length=size),
-            )
-            async with aclosing(stream):
-                async for chunk in stream:
-                    yield chunk
 
     @property
     def _is_first(self) -> bool:
@@ -265,15 +262,6 @@ class ObjectOutput:
             else:
                 await cast(ResumableWriter, writer).suspend()
 
-    async def _discard(self, draft: str) -> None:
-        """Remove a draft that nobody goes on with, and what goes with it; what has a writer is left to that one."""
-        for name in drafts_beside(draft):
-            await self._discard_alone(name)
-
-    async def _discard_alone(self, draft: str) -> None:
-        with suppress(DraftHeld, NoSuchBucket):
-            await self._objects.discard_draft(self._entry.output.bucket, draft)
-
     def _take_writers(self) -> list[ObjectWriter]:
         writers = [writer for writer in (self._writer, self._errors) if writer is not None]
         self._writer = self._errors = None
@@ -289,7 +277,7 @@ class ObjectOutput:
         text: KeptText | None = None
         if formats.converts and draft:
             kept = cast(ResumableWriter, await self._open(self._entry.output, self._meta, draft, at))
-            text = DraftText(kept, partial(self._read_draft, self._draft))
+            text = DraftText(kept, partial(self._left.read, self._draft))
             draft = ""
         elif formats.writes_tables:
             text = FileText(self._kept_text / secrets.token_hex(8))
@@ -320,11 +308,7 @@ class ObjectOutput:
     async def _has_told(self) -> bool:
         """Return whether the object that tells of bad records is this work's: it is made visible first."""
         assert self._checkpoints is not None, "asked only of work that is taken up"
-        try:
-            origin = Origin.decode((await self._objects.get(self._errors_ref())).meta.origin)
-        except NoSuchKey:
-            return False
-        return self._checkpoints.made_by_us(origin, self._entry)
+        return self._checkpoints.made_by_us(await find_origin(self._errors_ref(), self._objects), self._entry)
 
     def _errors_ref(self) -> ObjectRef:
         return ObjectRef(self._entry.output.bucket, quarantine_key(self._entry.output.key))

@@ -167,6 +167,8 @@ class Writing:
                 if lane.failure is None and lane.complete and not lane.answers:
                     if lane.widening is not None and lane.widening.holds:
                         await self._write(lane, *lane.widening.finish())
+                    elif written is not None and output.has_part and self._rules.formats.converts:
+                        await output.checkpoint(*written)  # it takes long to convert as much, and it may not fit
                     await self._commit(lane)
                     break
         except NoOutputBucket as exc:
