@@ -93,8 +93,8 @@ def cases(options: Options) -> Iterator[Outcome]:
                 sides="Millrace lists, reads, posts and has one output per object, with its facts, on disk when its "
                 "time ends. `copy, synced` is 16 threads that read, write, sync and rename each file: what the disk "
                 "allows. Ray writes one Parquet dataset, left in the page cache; its session is up before its time "
-                "begins. Millrace, with the process that writes its outputs, and Ray use both cores; the server has the "
-                "first one, and the others the second one only.",
+                "begins. Millrace, with the process that writes its outputs, and Ray use both cores; the server has "
+                "the first one, and the others the second one only.",
             ),
             options.rounds,
         )
