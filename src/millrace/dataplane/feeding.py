@@ -135,26 +135,26 @@ class Feeding:
         """Feed every object that has no output yet, then be `done`."""
         window: list[tuple[int, InputObject]] = []
         """Small objects that are read together."""
+        size = 0
         for order, entry in enumerate(self._inputs):
             if entry.refused is not None:
                 self._refuse(entry, order)
                 continue
             if self._checkpoints is not None and self._checkpoints.resumes and await self._is_done(entry):
                 continue
-            if self._small is not None and self._rules.reads_small(entry):
+            is_small = self._small is not None and self._rules.reads_small(entry)
+            if is_small:
                 window.append((order, entry))
-                if len(window) == SMALL_WINDOW:
-                    await self._feed_small_objects(self._small, window)
-                    window = []
-                continue
-            if window:
-                await self._feed_small_objects(self._small, window)
-                window = []
+                size += entry.size
+            if window and (not is_small or len(window) == SMALL_WINDOW or 4 * size > self._budget.limit):
+                await self._feed_small_objects(window, size)
+                window, size = [], 0
             if self.over:
                 break
-            await self._feed_object(entry, order)
+            if not is_small:
+                await self._feed_object(entry, order)
         if window:
-            await self._feed_small_objects(self._small, window)
+            await self._feed_small_objects(window, size)
         self.done = True
         self._owner.all_fed()
 
@@ -172,16 +172,19 @@ class Feeding:
             self._budget.take(reserved)
             self._owner.spawn(self._transform_whole_object(lane, reserved))
 
-    async def _feed_small_objects(self, small: SmallObjects | None, window: Sequence[tuple[int, InputObject]]) -> None:
-        """Read objects that are one small payload each; their lanes have no tasks."""
-        assert small is not None and self._small_outputs is not None, "windows are made where the store reads them"
-        size = sum([entry.size for _, entry in window])
-        while len(self._small_lanes) + len(window) > self._limits.small_objects_open or not self._budget.has_room(size):
+    async def _feed_small_objects(self, window: Sequence[tuple[int, InputObject]], size: int) -> None:
+        """Read objects that are one small payload each, `size` bytes in all; their lanes have no tasks."""
+        assert self._small is not None and self._small_outputs is not None, "the store reads small objects"
+        most = max(0, self._limits.small_objects_open - len(window))
+        while len(self._small_lanes) > most or not self._budget.has_room(size):
             await self._room.wait()
-        limit = self._rules.effective.max_payload_bytes or self._limits.small_object_bytes
-        bodies = small.read([entry.ref for _, entry in window], at_most=min(limit, self._limits.small_object_bytes))
+        at_most = self._limits.small_object_bytes
+        if limit := self._rules.effective.max_payload_bytes:
+            at_most = min(limit, at_most)
+        bodies = self._small.read([entry.ref for _, entry in window], at_most=at_most)
         for (order, entry), body in zip(window, bodies, strict=True):
             if body is None:
+                self._owner.pump()  # what was read must be on its way: its room may be waited for
                 await self._feed_object(entry, order)
                 continue
             lane = self._open_lane(entry, order, self._small_lanes)

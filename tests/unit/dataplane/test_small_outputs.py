@@ -182,3 +182,12 @@ async def test_slow_models_outputs_are_seen_soon() -> None:
     few = {key: MANY[key] for key in sorted(MANY)[:10]}
     result = await run_job(job(), behave, few, objects=objects, driver=look, limits=limits)
     assert len(outputs(result)) == 10
+
+
+async def test_little_room_is_enough() -> None:
+    """Objects that hold all the room, or more of them than may be open, are waited for, whichever way they are read."""
+    inputs = {f"in/{number:03d}.bin": b"%d" % number * 5_000 for number in range(100)}
+    objects = QuickObjects(leaves=lambda ref: "3" in ref.key)
+    limits = Limits(small_objects_open=1, objects_open=1)
+    result = await run_job(job(), ECHO, inputs, objects=objects, budget=Budget(20_000), limits=limits)
+    assert outputs(result) == {f"out/{key[3:]}.out": body for key, body in inputs.items()}
