@@ -151,7 +151,7 @@ def test_options_do_what_their_variables_do(place: Place) -> None:
     ended = place.command(*options)
     assert ended.returncode == 0, ended.stderr
     assert (place.path / "out" / "a.csv.out").read_text() == "3\n7\n"
-    assert "1 bad records" in ended.stderr
+    assert "1 bad record; <name>.errors.jsonl" in ended.stderr
     over = place.command(*options, "--max-failed-records", "10%")
     assert over.returncode == 1
     assert "more than 10%" in over.stderr
@@ -222,6 +222,16 @@ def test_bad_records_are_given(place: Place) -> None:
     assert handle.result.ok
     [bad] = handle.errors()
     assert (bad["object"], bad["record"], bad["input"]) == (f"{place.path}/in/sub/b.csv", 2, "x\n")
+
+
+def test_who_fails_is_shown_what_the_container_logged(place: Place) -> None:
+    """It is kept nowhere else; there is no job log to look at."""
+    ended = place.command("--invocations-max-retries", "0", "--env", "MODE=status", "--env", "STATUS=500")
+    assert ended.returncode == 1
+    assert "failed: a.csv, record 1 at byte 0: Bad HTTP status received from algorithm: 500" in ended.stderr
+    assert "the containers logged last:\n  serving status" in ended.stderr
+    assert ended.stderr.endswith("millrace transform: 2 of 2 objects failed\n")
+    assert "See job logs" not in ended.stderr
 
 
 def test_what_makes_no_sense_raises_at_once(place: Place) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from millrace.commands.explain_shares import explain_shares
 from millrace.commands.local_transform import LocalTransform
-from millrace.commands.sizes import told_size
+from millrace.commands.sizes import counted, told_size
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.jsonpath import Format, format_of
 from millrace.dataplane.plan import InputObject, list_inputs
@@ -22,6 +22,10 @@ from millrace.names import ObjectPrefix
 __all__ = ["expected_requests", "explain_lines", "pitfalls"]
 
 SHOWN_OBJECTS = 20
+
+_TABLE_ENDS = {"parquet": (".parquet", ".pq"), "arrow": (".arrow", ".feather")}
+
+_PACKED_ENDS = (".gz", ".gzip", ".zst", ".zstd")
 
 LOOKED_AT_BYTES = 64 * 1024
 """Of the first object as much is read, to see whether it has a header."""
@@ -90,7 +94,7 @@ def _model(local: LocalTransform) -> str:
 
 
 def _objects(local: LocalTransform, inputs: Sequence[InputObject]) -> Iterator[str]:
-    yield f"{len(inputs)} objects, {told_size(sum(entry.size for entry in inputs))} as stored"
+    yield f"{counted(len(inputs), 'object')}, {told_size(sum(entry.size for entry in inputs))} as stored"
     for entry in inputs[:SHOWN_OBJECTS]:
         refused = f"  refused: {entry.refused}" if entry.refused else ""
         yield f"  {local.told(entry.ref)} ({told_size(entry.size)}) -> {local.told(entry.output)}{refused}"
@@ -168,7 +172,22 @@ def pitfalls(spec: TransformSpec, inputs: Sequence[InputObject]) -> Iterator[str
             yield f"{large} of {len(inputs)} objects are larger than MaxPayloadInMB and fail: they are not split"
     if spec.content_type and not spec.accept:
         yield "ContentType is given, Accept is not: the model chooses the type of its answers"
+    yield from _format_pitfalls(spec, inputs)
     yield from _place_pitfalls(spec, inputs)
+
+
+def _format_pitfalls(spec: TransformSpec, inputs: Sequence[InputObject]) -> Iterator[str]:
+    """Yield a sentence where names tell that objects are not the lines of text that they are taken for."""
+    formats = JobFormats(spec)
+    if spec.split is not SplitType.LINE or formats.reads_tables:
+        return
+    for table, ends in _TABLE_ENDS.items():
+        if names := [entry.ref.key for entry in inputs if entry.ref.key.lower().endswith(ends)]:
+            yield f"{names[0]} is called like a table; --input-format {table} has its rows sent, not its bytes as lines"
+    packed = [entry.ref.key for entry in inputs if entry.ref.key.lower().endswith(_PACKED_ENDS)]
+    unpacked = [key for key in packed if formats.codec(key) is None]
+    if unpacked:
+        yield f"{unpacked[0]} is called like a compressed object; --input-compression auto goes by the end of each name"
 
 
 def _place_pitfalls(spec: TransformSpec, inputs: Sequence[InputObject]) -> Iterator[str]:

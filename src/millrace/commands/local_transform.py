@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -14,16 +14,18 @@ from millrace import agent
 from millrace.agents.backends import AgentBackends
 from millrace.agents.process_journal import ProcessJournals
 from millrace.agents.session import DetachedSession
-from millrace.agents.transform import DataPlane, TransformAgent
+from millrace.agents.transform import LOG_GROUP, DataPlane, TransformAgent
 from millrace.clock import Clock, SystemClock
 from millrace.commands.local_instances import LocalInstances
 from millrace.commands.local_models import find_containers
+from millrace.commands.local_places import Source, check_places, input_place, output_place
+from millrace.commands.transform_keys import by_option
 from millrace.commands.transform_request import TransformRequest
 from millrace.containers import container_runtime, runnable_images
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.run import run_transform
 from millrace.dataplane.validate import MAX_INSTANCES, validate_spec
-from millrace.errors import ImageUnavailable, UsageError
+from millrace.errors import ImageUnavailable, UsageError, ValidationError
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.transform import (
     AssembleWith,
@@ -32,12 +34,12 @@ from millrace.jobs.transform import (
     DataProcessing,
     InstanceOutcome,
     JoinSource,
-    SourceType,
     SplitType,
     TransformSpec,
 )
 from millrace.jobs.transform_options import RESUME_FROM, job_options
 from millrace.names import DEFAULT_REGION, Arn, ObjectPrefix, ObjectRef, sagemaker_arn
+from millrace.ports.logs import LogEvent, NoSuchLogStream
 from millrace.settings import Settings
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.log_files import LogFiles
@@ -45,7 +47,7 @@ from millrace.store.log_files import LogFiles
 if TYPE_CHECKING:
     from millrace.dataplane.report import JobReport
 
-__all__ = ["LocalTransform", "open_transform"]
+__all__ = ["LocalTransform", "open_transform", "without_log"]
 
 MIB = 1024 * 1024
 
@@ -128,7 +130,21 @@ class LocalTransform:
 
         report = local_report(self.spec, outcome, arn=self.arn, created_at=self.created_at, ended_at=self.clock.now())
         report = replace(report, input=self.request.input, output=self.request.output)
-        return report if failure_reason is None else replace(report, status="Failed", failure_reason=failure_reason)
+        if failure_reason is not None:
+            return replace(report, status="Failed", failure_reason=failure_reason)
+        reason = report.failure_reason
+        return report if reason is None else replace(report, failure_reason=without_log(reason))
+
+    def log_tail(self, most: int) -> list[str]:
+        """Return the last lines that the containers logged, in the order of their times."""
+        logs = self.backends.logs
+        events: list[LogEvent] = []
+        with suppress(NoSuchLogStream):  # nothing was logged
+            for stream in logs.list_streams(LOG_GROUP):
+                if not stream.name.endswith("/data-log"):
+                    events += logs.read_back(LOG_GROUP, stream.name, limit=most).events
+        events.sort(key=lambda event: event.timestamp_ms)
+        return [event.message for event in events[-most:]]
 
     def told(self, ref: ObjectRef) -> str:
         """Return an object as the person who asked knows it: a path, or an s3 address."""
@@ -149,14 +165,17 @@ async def open_transform(
         writes: Whether there will be outputs; a local folder for them is made then.
 
     Raises:
-        UsageError, ValidationError: The request makes no sense; the message names the option.
+        UsageError: The request makes no sense; the message names the option.
     """
     aliases: dict[str, Path] = {}
-    source = _input_place(request.input, aliases)
-    output = _output_place(request.output, aliases, make=writes)
+    source = input_place(request.input, aliases, scratch, is_manifest=request.manifest)
+    output = output_place(request.output, aliases, make=writes)
     containers = await find_containers(settings, request.model, request.image, aliases, scratch)
     spec = _spec(request, source, output)
-    validate_spec(spec)
+    try:
+        validate_spec(spec)
+    except ValidationError as exc:
+        raise UsageError(by_option(str(exc))) from exc
     if job_options(spec.environment).resume_from is not None:
         raise UsageError(f"--env {RESUME_FROM}: only jobs of a server can be resumed; see `millrace jobs resume`")
     images = runnable_images(settings, holds=True)
@@ -179,6 +198,8 @@ async def open_transform(
         mint_credentials=_no_credentials,
     )
     try:
+        if writes:
+            await check_places(objects, spec, told_input=request.input, told_output=request.output)
         yield LocalTransform(
             settings=settings,
             request=request,
@@ -196,60 +217,22 @@ async def open_transform(
         objects.close()
 
 
+def without_log(reason: str) -> str:
+    """Return a failure reason without the sentence that leads to a job's log: a local transform has none."""
+    return reason.replace("See job logs for more information. ", "")
+
+
 async def _no_credentials(session_name: str) -> Mapping[str, str]:
     """There is no server that keys could be for."""
     return {}
 
 
-def _input_place(text: str, aliases: dict[str, Path]) -> ObjectPrefix:
-    """Return where the input is; a local folder becomes a bucket of its own."""
-    place = _place(text, "--input")
-    if isinstance(place, ObjectPrefix):
-        return place
-    if not place.exists():
-        raise UsageError(f"--input: there is no file or folder {place}")
-    bucket = f"local{len(aliases)}"
-    aliases[bucket] = place.parent if place.is_file() else place
-    return ObjectPrefix(bucket, place.name if place.is_file() else "")
-
-
-def _output_place(text: str, aliases: dict[str, Path], *, make: bool) -> ObjectPrefix:
-    """Return where outputs go; a local folder is made if it is to be."""
-    place = _place(text, "--output")
-    if isinstance(place, ObjectPrefix):
-        return place
-    if place.is_file():
-        raise UsageError(f"--output: {place} is a file; outputs go into a folder")
-    if make:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise UsageError(f"--output: can't make folder {place}: {exc.strerror}") from exc
-        if not os.access(place, os.W_OK):
-            raise UsageError(f"--output: can't write into {place}")
-    bucket = f"local{len(aliases)}"
-    aliases[bucket] = place
-    return ObjectPrefix(bucket, "")
-
-
-def _place(text: str, option: str) -> ObjectPrefix | Path:
-    if text.startswith("s3://"):
-        try:
-            return ObjectPrefix.parse(text)
-        except ValueError as exc:
-            raise UsageError(f"{option}: {exc}") from None
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme != "file":
-        raise UsageError(f"{option}: s3:// and file:// addresses and paths are taken, got {text!r}")
-    return Path(rest if separator else text).expanduser().absolute()
-
-
-def _spec(request: TransformRequest, source: ObjectPrefix, output: ObjectPrefix) -> TransformSpec:
+def _spec(request: TransformRequest, source: Source, output: ObjectPrefix) -> TransformSpec:
     payload = request.max_payload_in_mb
     return TransformSpec(
         model=request.model,
-        source=source,
-        source_type=SourceType.MANIFEST if request.manifest else SourceType.PREFIX,
+        source=source.place,
+        source_type=source.kind,
         output=output,
         split=_one_of(SplitType, request.split_type, "--split-type"),
         compression=_one_of(Compression, request.compression, "--compression-type"),

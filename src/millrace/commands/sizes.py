@@ -1,6 +1,6 @@
-"""Word sizes for people. Pure."""
+"""Word sizes and numbers of things for people. Pure."""
 
-__all__ = ["told_part", "told_rate", "told_size"]
+__all__ = ["counted", "told_part", "told_rate", "told_size"]
 
 _UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
@@ -24,3 +24,8 @@ def told_part(part: float, whole: float) -> str:
 def told_rate(bytes_per_second: float | None) -> str:
     """Return a rate in the unit that suits it, nothing where it is not known."""
     return "" if bytes_per_second is None else f"{told_size(bytes_per_second)}/s"
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number of things: `1 object`, `2,000 objects`."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"

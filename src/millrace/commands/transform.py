@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from millrace.commands.local_instances import LocalInstances
-from millrace.commands.local_transform import LocalTransform, open_transform
+from millrace.commands.local_transform import LocalTransform, open_transform, without_log
 from millrace.commands.progress_view import ProgressMeter, ProgressView, progress_line
-from millrace.commands.sizes import told_size
+from millrace.commands.sizes import counted, told_size
 from millrace.commands.transform_request import TransformRequest
 from millrace.errors import ApiError, JobFailure, UsageError
 from millrace.jobs.transform import InstanceOutcome, transform_failure_reason
 from millrace.jobs.transform_options import job_options
 from millrace.ports.objects import ObjectStoreError
 from millrace.settings import Settings
+from millrace.told import printable
 
 if TYPE_CHECKING:
     from millrace.commands.progress_table import LiveDisplay
@@ -36,6 +37,9 @@ __all__ = ["TransformRequest", "dry_run", "explain", "transform"]
 
 LINE_SECONDS = 2.0
 """Time between two progress lines where there is no terminal."""
+
+LOG_LINES = 20
+"""Of what the containers of a transform that failed had logged last, as many lines are shown."""
 
 DRAW_SECONDS = 0.25
 """Time between two drawings where there is one: as often as the data plane tells how far it is."""
@@ -117,7 +121,7 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
                 await showing
         seconds = time.monotonic() - started
         await _report(local, outcome, report)
-    return _conclude(outcome, request, seconds)
+        return _conclude(outcome, local, seconds)
 
 
 async def _report(
@@ -178,25 +182,36 @@ def _display() -> "LiveDisplay | None":
     return display if display.moves else None
 
 
-def _conclude(outcome: InstanceOutcome, request: TransformRequest, seconds: float) -> int:
-    now = outcome.progress
+def _conclude(outcome: InstanceOutcome, local: LocalTransform, seconds: float) -> int:
+    now, output = outcome.progress, local.request.output
     rate = now.records / seconds if seconds else 0.0
     print(
-        f"{now.objects_done:,} of {now.objects_total:,} {'object' if now.objects_total == 1 else 'objects'}, "
-        f"{now.records:,} records, {told_size(now.bytes_in)} in, {told_size(now.bytes_out)} out, {seconds:.2f} s "
-        f"({rate:,.0f} records/s); output in {request.output}"
+        f"{now.objects_done:,} of {counted(now.objects_total, 'object')}, {counted(now.records, 'record')}, "
+        f"{told_size(now.bytes_in)} in, {told_size(now.bytes_out)} out, {seconds:.2f} s ({rate:,.0f} records/s); "
+        f"output in {output}"
     )
     if now.records_failed:
-        print(f"{now.records_failed:,} bad records, told in {request.output}: <name>.errors.jsonl", file=sys.stderr)
+        bad = counted(now.records_failed, "bad record")
+        print(f"{bad}; <name>.errors.jsonl beside each output in {output} tells its own", file=sys.stderr)
     if outcome.stopped:
         print("millrace transform: stopped; finished objects stay", file=sys.stderr)
         return 130
     for failure in outcome.failures:
         at = "" if failure.record is None else f", record {failure.record} at byte {failure.offset}"
         answer = f": {failure.answer}" if failure.answer else ""
-        print(f"failed: {failure.key}{at}: {failure.message}{answer}", file=sys.stderr)
-    reason = transform_failure_reason([outcome], job_options(request.environment).failures_allowed)
-    if reason is not None:
-        print(f"millrace transform: {reason}", file=sys.stderr)
-        return 1
-    return 0
+        print(printable(f"failed: {failure.key}{at}: {failure.message}{answer}"), file=sys.stderr)
+    reason = transform_failure_reason([outcome], job_options(local.spec.environment).failures_allowed)
+    if reason is None:
+        return 0
+    if outcome.failures:
+        _print_log(local)
+        reason = f"{now.objects_failed:,} of {counted(now.objects_total, 'object')} failed"
+    print(f"millrace transform: {without_log(reason)}", file=sys.stderr)
+    return 1
+
+
+def _print_log(local: LocalTransform) -> None:
+    """Print the end of what the containers logged: it is kept nowhere, and tells more than their answers."""
+    lines = local.log_tail(LOG_LINES)
+    if lines:
+        print("the containers logged last:", *(f"  {printable(line)}" for line in lines), sep="\n", file=sys.stderr)

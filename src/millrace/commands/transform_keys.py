@@ -4,6 +4,7 @@ The words that a key takes stand here once more, since a command that only print
 plane; a test compares them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -18,7 +19,7 @@ from millrace.jobs.transform_options import (
     STRICT_COUNTS,
 )
 
-__all__ = ["KEY_OPTIONS", "KeyOption", "Shape", "keyed_environment"]
+__all__ = ["KEY_OPTIONS", "KeyOption", "Shape", "by_option", "keyed_environment"]
 
 
 class Shape(Enum):
@@ -160,3 +161,14 @@ def keyed_environment(environment: Mapping[str, str], options: Mapping[str, obje
             raise UsageError(f"{option.flag} says {value!r}, but --env says {option.key}={other!r}; give one of them")
         merged[option.key] = value
     return merged
+
+
+def by_option(text: str) -> str:
+    """Return the words of a refusal with the names of options before those of the variables that mean the same."""
+    if "is no variable" in text:  # it lists all that are
+        return text
+    return _KEYS.sub(lambda found: f"{_FLAGS[found[1]]} ({found[1]})" if found[1] in _FLAGS else found[0], text)
+
+
+_FLAGS = {option.key: option.flag for option in KEY_OPTIONS}
+_KEYS = re.compile(r"(?:Environment\.)?\b(MILLRACE_[A-Z_]+)\b")

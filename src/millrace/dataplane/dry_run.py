@@ -8,6 +8,7 @@ from typing import Any
 from millrace.clock import Clock
 from millrace.dataplane.assemble import assemble
 from millrace.dataplane.bad_records import halves
+from millrace.dataplane.chain_failures import FAILURE_HEADER, failure_in_place
 from millrace.dataplane.client import Answer, Client, ClientError
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.formats.unreadable import UNREADABLE
@@ -17,6 +18,7 @@ from millrace.dataplane.plan import InputObject
 from millrace.dataplane.processing import RecordError
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.reading import ObjectReader
+from millrace.dataplane.retry import failure_of_status
 from millrace.dataplane.rules import PATH, Rules
 from millrace.errors import ClientFailure
 from millrace.jobs.transform import MIB, InstanceOutcome, Progress, TransformSpec
@@ -107,7 +109,8 @@ class DryRun:
             except ClientError as exc:
                 self.lines += ["", f"no answer: {exc}"]
                 return
-        self.lines += ["", *_answer_lines(answer)]
+        absence = _absence(answer, timeout_seconds=timeout)
+        self.lines += ["", *(_answer_lines(answer) if absence is None else [f"no answer: {absence}"])]
         if not 200 <= answer.status < 300:
             return
         try:
@@ -175,6 +178,15 @@ def _written(rules: Rules, reader: ObjectReader, payload: Payload, answer: bytes
         answer = rules.processing.complete(payload, answer)
     begin = rules.formats.output_start(reader.header)
     return begin + b"".join(bytes(part) for part in assemble([answer], rules.line_end))
+
+
+def _absence(answer: Answer, *, timeout_seconds: float) -> str | None:
+    """Return why a container of a chain has no answer, if the chain says so; None for an answer."""
+    told, why = failure_of_status(answer.status), answer.header(FAILURE_HEADER.decode())
+    if told is None or why is None:
+        return None
+    failure = failure_in_place(told, why.encode(), timeout_seconds=timeout_seconds)
+    return None if failure is told else printable(f"{failure.message}: {answer.body.decode('utf-8', 'replace')}")
 
 
 async def _once(body: bytes) -> AsyncIterator[bytes]:

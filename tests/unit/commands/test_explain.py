@@ -34,6 +34,23 @@ def _warnings(spec: TransformSpec, inputs: Sequence[InputObject] = ()) -> str:
     return "\n".join(pitfalls(spec, inputs or _inputs("in/a.csv")))
 
 
+@pytest.mark.parametrize(
+    ("key", "variables", "text"),
+    [
+        ("in/a.parquet", {}, "--input-format parquet"),
+        ("in/a.feather", {}, "--input-format arrow"),
+        ("in/a.parquet", {"MILLRACE_INPUT_FORMAT": "parquet"}, ""),
+        ("in/a.csv.GZ", {}, "--input-compression auto"),
+        ("in/a.csv.zst", {"MILLRACE_INPUT_COMPRESSION": "auto"}, ""),
+    ],
+)
+def test_names_that_tell_of_another_format_are_warned_of(key: str, variables: dict[str, str], text: str) -> None:
+    """Their bytes would be cut at line feeds, and sent."""
+    warned = _warnings(_spec(environment=variables), _inputs(key))
+    assert text in warned
+    assert bool(text) == bool(warned)
+
+
 def test_an_ordinary_request_has_no_warning() -> None:
     """Warnings that always come are read by nobody."""
     assert _warnings(_spec()) == ""

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from millrace.commands.transform_arguments import add_transform_options, request_of
-from millrace.commands.transform_keys import KEY_OPTIONS, KeyOption, Shape, keyed_environment
+from millrace.commands.transform_keys import KEY_OPTIONS, KeyOption, Shape, by_option, keyed_environment
 from millrace.dataplane.formats.options import FORMAT_VARIABLES, format_options
 from millrace.errors import UsageError, ValidationError
 from millrace.jobs.transform_options import KEYS, REPORT, RESUME_FROM, job_options
@@ -68,3 +68,19 @@ def test_a_flag_is_written_as_one() -> None:
     """Names in Python have underscores, options have hyphens."""
     flags = [option.flag for option in KEY_OPTIONS if option.shape is Shape.FLAG]
     assert flags == ["--strict-counts"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Environment.MILLRACE_ON_ERROR must be x", "--on-error (MILLRACE_ON_ERROR) must be x"),
+        ("MaxPayloadInMB must be x", "MaxPayloadInMB must be x"),
+        (
+            "Environment.MILLRACE_ONE is no variable; those are [MILLRACE_ON_ERROR]",
+            "Environment.MILLRACE_ONE is no variable; those are [MILLRACE_ON_ERROR]",
+        ),
+    ],
+)
+def test_refusals_name_the_option(text: str, told: str) -> None:
+    """Who gave it need not know the variable that it sets."""
+    assert by_option(text) == told
