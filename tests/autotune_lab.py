@@ -2,8 +2,8 @@
 
 Everything is an event on one heap, and noise comes from a seeded generator, so that a job takes exactly as long each
 time. The pump does what the data plane does: a payload that is refused backs off without a slot, goes first when its
-time has come, and nothing new is sent while many back off; one that is too large is cut in two. One that was refused
-is cut as well, if payloads have become smaller meanwhile.
+time has come, and nothing new is sent while many back off; the controller may have them hold their slots. One that is
+too large is cut in two; one that was refused is cut as well, if payloads have become smaller meanwhile.
 """
 
 import heapq
@@ -23,6 +23,7 @@ TURNAROUND_SECONDS = 0.0005
 """From an answer until the next request is at the server."""
 TICK_SECONDS = 0.025
 BACKOFF_SECONDS = 1.0
+PROVOKED_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 8.0
 SPEED_STEP_SECONDS = 0.02
 """A change of speed is noticed by requests under way so often."""
@@ -150,6 +151,14 @@ class _Fixed:
     def too_large(self, now: float, payload_bytes: int) -> None:
         """Learn nothing."""
 
+    def holds(self, now: float) -> bool:
+        """Send others meanwhile."""
+        return False
+
+    def cuts(self, payload_bytes: int) -> bool:
+        """Cut nothing."""
+        return False
+
 
 @dataclass(order=True, slots=True)
 class _Event:
@@ -204,9 +213,13 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
         numbers += 1
         heapq.heappush(events, _Event(at, numbers, kind, size, status, sent_at, attempts))
 
+    def halves(size: int) -> tuple[int, int]:
+        half = size // 2 // job.record_bytes * job.record_bytes
+        return size - half, half
+
     def pump(now: float) -> None:
         nonlocal unformed, in_object, in_flight
-        while in_flight < tuner.concurrency:
+        while in_flight < tuner.concurrency - (backing_off if tuner.holds(now) else 0):
             tried = 0
             if again:
                 size, tried = again.popleft()
@@ -246,12 +259,10 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
             )
         elif event.kind == "again":
             backing_off -= 1
-            whole = tuner.payload_bytes // job.record_bytes * job.record_bytes
-            rest = event.size
-            while not single and rest > tuner.payload_bytes >= job.record_bytes:
-                again.append((whole, 0))
-                rest -= whole
-            again.append((rest, event.attempts if rest == event.size else 0))
+            parts = [event.size]
+            while not single and tuner.cuts(parts[0]) and parts[0] >= 2 * job.record_bytes:
+                parts = [half for part in parts for half in halves(part)]
+            again.extend((part, event.attempts if len(parts) == 1 else 0) for part in parts)
         else:
             in_flight -= 1
             if event.status == 200:
@@ -262,14 +273,15 @@ def _run(job: Job, tuner: "Autotuner | _Fixed", *, give_up_at: float = float("in
                 left -= event.size
             elif event.status == 413:
                 tuner.too_large(now, event.size)
-                half = event.size // 2 // job.record_bytes * job.record_bytes
-                again.extend([(half, 0), (event.size - half, 0)])
+                again.extend((half, 0) for half in halves(event.size))
             else:
                 ended.refusals += 1
-                attempts = event.attempts + (not tuner.refused(now, event.sent_at, event.size))
+                provoked = tuner.refused(now, event.sent_at, event.size)
+                attempts = event.attempts + (not provoked)
                 ended.refusals_of_one = max(ended.refusals_of_one, attempts)
                 backing_off += 1
                 pause = min(BACKOFF_SECONDS * 2 ** max(0, attempts - 1), LONGEST_BACKOFF_SECONDS)
+                pause = PROVOKED_SECONDS if provoked else pause
                 push(now + pause, "again", event.size, attempts=attempts)
         pump(now)
     return replace(ended, seconds=now)

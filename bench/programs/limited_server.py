@@ -5,7 +5,7 @@
 A request takes a time of its own and one for each megabyte. With --burn that time is spent computing, on one core, one
 request after the other; else it is waited for. No more than --slots are worked on at a time (0: any number); others
 wait, or are refused with 503. Payloads of more than --largest bytes are refused with 413. Prints its address once it
-listens.
+listens. GET /lost tells the seconds that it lost to other programs on its core while it computed.
 """
 
 import argparse
@@ -34,6 +34,7 @@ class Model:
         self._refuse: bool = arguments.refuse
         self._largest: int = arguments.largest or sys.maxsize
         self._busy = 0
+        self.lost_seconds = 0.0
         self._waiting: deque[tuple[ModelConnection, bytes]] = deque()
 
     def ask(self, connection: "ModelConnection", body: bytes) -> None:
@@ -50,9 +51,10 @@ class Model:
     def _work(self, connection: "ModelConnection", body: bytes) -> None:
         seconds = self._request_seconds + self._byte_seconds * len(body)
         if self._burn:
-            end = time.thread_time() + seconds
+            began, end = time.perf_counter(), time.thread_time() + seconds
             while time.thread_time() < end:
                 hashlib.sha256(BLOCK)
+            self.lost_seconds += time.perf_counter() - began - seconds
             connection.answer(200, body)
             return
         self._busy += 1
@@ -94,6 +96,8 @@ class ModelConnection(asyncio.Protocol):
         self._pieces.clear()
         if self._url == b"/invocations":
             self._model.ask(self, body)
+        elif self._url == b"/lost":
+            self.answer(200, b"%f" % self._model.lost_seconds)
         else:
             self.answer(200 if self._url == b"/ping" else 404, b"")
 

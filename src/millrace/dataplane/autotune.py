@@ -158,10 +158,13 @@ class Autotuner:
             payload_bytes
         )
 
-    @property
-    def waits(self) -> bool:
-        """Whether nothing is to be sent while a payload backs off: one request at a time was refused, too."""
-        return self.concurrency == 1 and not self._refusals.provoked
+    def holds(self, now: float) -> bool:
+        """Return whether payloads that back off hold their slots: just after what is no trial was refused.
+
+        So they do as long as a single request at a time is refused.
+        """
+        refusals = self._refusals
+        return not refusals.provoked and (self.concurrency == 1 or refusals.forgives(now))
 
     # -- the base
 
@@ -180,6 +183,7 @@ class Autotuner:
                 self._judge(now, trial, measured)
         elif trial is not None and now >= trial.deadline:
             self._leave(now, trial)
+            self._base.know(())  # before anything else is tried, the server is to be done with this
         if self._trial is None and len(self._base) and not self._must_settle:
             self._choose(now)
         if self._must_settle:
@@ -210,6 +214,11 @@ class Autotuner:
         round_seconds = base.slice.latency_seconds if len(base) else 0.0
         self._refusals.forgive(now, max(round_seconds, self._settings.slice_seconds))
         slots, payload = base.setting.concurrency, base.setting.payload_bytes
+        smaller = self._climb.smaller_before(now)
+        if smaller is not None:
+            self._refusals.payload.hit(payload, now)
+            base.move(smaller)
+            return
         self._refusals.slots.hit(slots, now)
         if slots == 1 and self._refusals.again(self._answers):
             payload //= 2  # nothing was answered since the last time, so the number of requests is not what is too much
@@ -222,11 +231,13 @@ class Autotuner:
     def _choose(self, now: float) -> None:
         """Begin the next trial, if one is due."""
         base, climb = self._base, self._climb
+        if self._refusals.forgives(now):
+            return
         if self._probing.settled_rate is not None:
-            if not self._probing.is_due(now):
+            if not self._probing.is_due(now, whatever_it_costs=climb.expects_of_size(base, now)):
                 return
             self._probing.wake()
-            climb.look_again(base)
+            climb.look_again(base, now)
         for move in Move:
             setting = climb.propose(move, base, now, self._remaining)
             if setting is not None:
@@ -249,9 +260,8 @@ class Autotuner:
                 base.know(())
                 self._must_settle = True
                 return
-        self._probing.rest(
-            now, base.rate, found=climb.found, unsure=climb.unsure, held_until=self._refusals.slots.until
-        )
+        held_until = min((one for one in self._refusals.ends if one > now), default=now)
+        self._probing.rest(now, base.rate, found=climb.found, unsure=climb.unsure, held_until=held_until)
 
     def _judge(self, now: float, trial: Trial, measured: Slice) -> None:
         """Take or leave a setting, or measure on."""
@@ -278,7 +288,7 @@ class Autotuner:
         self._trial = None
         self._must_settle = trial.compares
         self._base.move(trial.setting, trial.slices)
-        self._climb.took(trial, self._base)
+        self._climb.took(trial, self._base, now)
 
     def _leave(self, now: float, trial: Trial) -> None:
         self._curve.note(now, trial.setting, Verdict.LEFT, trial.slices[-1] if trial.slices else None)

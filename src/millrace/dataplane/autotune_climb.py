@@ -25,8 +25,16 @@ LEAST_WAVES = 8
 ROUND_SHARE = 0.02
 ROUND_SECONDS = 0.5
 """A long step is one whose requests, if all had to wait, would take at most this share of the time left, or this."""
-HELD_FOR_COST = 10.0
-"""Payloads that were slower are not tried again before so many times the time that they cost."""
+HELD_FOR_COST = 3.0
+"""Payloads that were slower are not tried again before so many times the time that they cost,"""
+HELD_FOR_NOTHING = 10.0
+"""or so many times, if no answer came while there was patience: no passing trouble explains that."""
+MOST_SIZE_LOSSES = 4
+"""After so many trials of larger payloads that were left in a row, no more is expected of them."""
+PROVEN_SECONDS = 5.0
+"""A size that was taken is to blame for refusals for so long."""
+NEAR = 2
+"""A limit of fewer times the size leaves little to gain."""
 FEWER = 0.8
 """Fewer requests at a time are tried if this share of them should do."""
 
@@ -57,6 +65,11 @@ class Climb:
         self._overhead: float | None = None
         self._smallest: Slice | None = None
         """What was measured with the smallest payloads at as many requests at a time: far apart, two tell most."""
+        self._size_losses = 0
+        """Trials of larger payloads that were left since the last that was taken."""
+        self._before: Setting | None = None
+        self._proven_at = 0.0
+        """When nothing that is refused can be put down to larger payloads any more, and what they took the place of."""
         self._eases = False
         """Whether less may be more: the server has become slower."""
         self.glanced = False
@@ -87,10 +100,20 @@ class Climb:
             self._smallest = None
             self._payload_settled = not self._settings.tunes_payload
 
-    def look_again(self, base: Base) -> None:
+    def look_again(self, base: Base, now: float) -> None:
         """Climb again although nothing has changed as far as is known."""
         self.restart(payloads=False)
-        self._payload_settled = not (self._settings.tunes_payload and self._may_gain_by_size(base))
+        self._slots_settled = self.expects_of_size(base, now)  # which then comes first
+        self._payload_settled = not self._may_gain_by_size(base)
+
+    def expects_of_size(self, base: Base, now: float) -> bool:
+        """Return whether much is to be gained by larger payloads, and trials of them were left by bad luck perhaps."""
+        limit = self._refusals.payload_limit(now)
+        return (
+            0 < self._size_losses < MOST_SIZE_LOSSES
+            and self._may_gain_by_size(base)
+            and (limit is None or limit > NEAR * base.setting.payload_bytes)
+        )
 
     def propose(self, move: Move, base: Base, now: float, remaining: int | None) -> Setting | None:
         """Return the setting that a move leads to, None if there is none."""
@@ -108,14 +131,23 @@ class Climb:
         else:
             self._eases = False
 
-    def took(self, trial: Trial, base: Base) -> None:
+    def smaller_before(self, now: float) -> Setting | None:
+        """Return what the base was until just now, if larger payloads were taken since: those were too much, then."""
+        before, self._before = self._before, None
+        return before if now < self._proven_at else None
+
+    def took(self, trial: Trial, base: Base, now: float) -> None:
         """Learn from a setting that was taken and is the base now."""
+        self._before = trial.base_setting if trial.move is Move.LARGER_PAYLOADS else None
+        self._proven_at = now + PROVEN_SECONDS
         self.found = self.found or trial.move is not Move.FEWER_SLOTS
         if trial.setting.concurrency != trial.base_setting.concurrency:
             self._smallest = None
         if trial.move is Move.LARGER_PAYLOADS:
+            self._size_losses = 0
             self._smallest = self._smallest or trial.base
             self._overhead = overhead_bytes(self._smallest, base.slice)
+            self._refusals.payload.passed(trial.setting.payload_bytes)
         elif trial.move is Move.FEWER_SLOTS:
             self._knee = None
         elif trial.move is Move.MORE_SLOTS:
@@ -129,10 +161,9 @@ class Climb:
         """Learn from a setting that was not taken."""
         self.give_up(trial.move)
         if trial.move is Move.LARGER_PAYLOADS:
-            if trial.slices and self._overhead is None:
-                self._overhead = overhead_bytes(trial.base, trial.slices[-1])
+            self._size_losses += 1
             if trial.gain < 1.0 - SMALL_DOUBT:
-                hold = HELD_FOR_COST * trial.cost(now)
+                hold = (HELD_FOR_COST if trial.slices else HELD_FOR_NOTHING) * trial.cost(now)
                 self._refusals.payload.hit(trial.setting.payload_bytes, now, at_least=hold)
                 self._payload_settled = not self._may_gain_by_size(base)
         self.unsure = self.unsure or (trial.grows and trial.gain < FLAT)
@@ -148,6 +179,8 @@ class Climb:
     def _may_gain_by_size(self, base: Base) -> bool:
         """Whether a size short of the one that was worse would still be worth a trial, as far as is known."""
         overhead = self._overhead
+        if not self._settings.tunes_payload:
+            return False
         return overhead is None or base.setting.payload_bytes * STILL_LARGE_LOSS < overhead * (1.0 - STILL_LARGE_LOSS)
 
     # -- moves
@@ -192,6 +225,8 @@ class Climb:
             ceiling=ceiling,
             firm=ceiling is not None and ceiling == self._refusals.largest,
         )
+        if self._refusals.payload.value is not None:
+            wanted = min(wanted, self._refusals.payload.value)
         if remaining is not None:
             wanted = min(wanted, remaining // (LEAST_WAVES * slots))
         fitted = self._fit(slots, wanted)

@@ -58,9 +58,9 @@ class Probing:
         if until is not None:
             self._next = min(self._next, until)
 
-    def is_due(self, now: float) -> bool:
+    def is_due(self, now: float, *, whatever_it_costs: bool = False) -> bool:
         """Return whether to look again."""
-        return now >= self._next and self.affords(now)
+        return now >= self._next and (whatever_it_costs or self.affords(now))
 
     def spend(self, seconds: float) -> None:
         """Account for what a trial cost."""

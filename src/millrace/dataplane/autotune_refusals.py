@@ -34,7 +34,11 @@ class Refusals:
 
     def is_stale(self, now: float, sent_at: float) -> bool:
         """Return whether a refusal tells of an earlier setting, or of what that left behind in the server."""
-        return sent_at < self._changed_at or now < self._lenient_until
+        return sent_at < self._changed_at or self.forgives(now)
+
+    def forgives(self, now: float) -> bool:
+        """Return whether what was asked too much may still be with the server."""
+        return now < self._lenient_until
 
     def changed(self, now: float) -> None:
         """Take note that another setting holds from now on."""
@@ -52,6 +56,11 @@ class Refusals:
     def is_too_large(self, payload_bytes: int) -> bool:
         """Return whether a payload is as large as one that was too large."""
         return self.largest is not None and payload_bytes >= self.largest
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """When what was refused may be tried again."""
+        return self.slots.until, self.payload.until
 
     def payload_limit(self, now: float) -> int | None:
         """Return the size that payloads must not reach now, None if there is none."""

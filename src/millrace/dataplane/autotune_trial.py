@@ -214,7 +214,10 @@ class Trial:
         self.fell_back = True
 
     def _least(self, settings: AutotuneSettings) -> float:
-        return _LEAST_GAIN.get(self.move, settings.slots_gain + self.base_doubt / 2)
+        if self.move is Move.MORE_SLOTS:
+            return settings.slots_gain + self.base_doubt / 2
+        least = _LEAST_GAIN[self.move]
+        return least - self.base_doubt / 2 if self.move is Move.LARGER_PAYLOADS else least
 
     def _first_impression(self, settings: AutotuneSettings) -> TrialOutcome:
         gain, least = self.gain, self._least(settings)

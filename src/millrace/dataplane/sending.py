@@ -74,11 +74,13 @@ class Sending:
         counters, budget, forming, again = self._counters, self._budget, self._forming, self._isolator.again
         prepares = self._rules.processing is not None
         requests = self._requests
-        most = requests.resting + (self._slots if self._tuning is None else self._tuning.concurrency)
-        if requests.resting and self._tuning is not None and self._tuning.waits and requests.sleeping:
-            return
-        if requests.due:
-            requests.give_turns(most - counters.in_flight)
+        most = self._slots if self._tuning is None else self._tuning.concurrency
+        if requests.resting:  # of tuned jobs
+            most += requests.resting
+            if self._tuning is not None and self._tuning.holds(now or self._monotonic()):
+                most -= requests.sleeping
+            if requests.due:
+                requests.give_turns(most - counters.in_flight)
         while (forming or again) and counters.in_flight < most:
             if again:
                 self._send_part(*again.popleft())

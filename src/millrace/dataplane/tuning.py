@@ -67,10 +67,9 @@ class Tuning:
     def payload_bytes(self) -> int:
         return self._tuner.payload_bytes
 
-    @property
-    def waits(self) -> bool:
-        """Whether nothing is to be sent while a payload backs off."""
-        return self._tuner.waits
+    def holds(self, now: float) -> bool:
+        """Return whether payloads that back off hold their slots."""
+        return self._tuner.holds(now)
 
     def cuts(self, payload: Payload) -> bool:
         """Return whether a payload that is to be sent again is to be cut first."""

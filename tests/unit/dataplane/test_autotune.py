@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from tests.autotune_lab import Job, Slots, best_static, run_job
+from tests.autotune_lab import Answer, Job, Slots, best_static, run_job
 
 from millrace.dataplane.autotune import Autotuner
 from millrace.dataplane.autotune_measure import CurvePoint, Totals, Verdict
@@ -129,6 +129,57 @@ def test_a_server_that_grows_is_noticed() -> None:
     assert ended.seconds < 8 + (8000 - 8 * 100) / 400 * 1.5
     assert ended.tuner is not None
     assert ended.tuner.concurrency >= 8
+
+
+@pytest.mark.parametrize("settings", [RECORDS, PAYLOADS], ids=["records", "payloads"])
+def test_a_server_that_slows_down_half_way_is_kept_busy(settings: AutotuneSettings) -> None:
+    """When somebody takes half of the server's processors, the job goes on at half its rate and loses little else."""
+    size, server = (600 * MB, (2, 0.02, 1e-7)) if settings.tunes_payload else (2 * MB, (2, 0.02, 0.0))
+    job = Job(lambda: Slots(*server, speed=lambda now: 1.0 if now < 10 else 0.5), settings, size)
+    assert share_of_best(job) >= 0.95
+
+
+@pytest.mark.parametrize("settings", [RECORDS, PAYLOADS], ids=["records", "payloads"])
+def test_a_server_that_begins_to_refuse_is_asked_for_less(settings: AutotuneSettings) -> None:
+    """When 429 answers what is more than two at a time from now on, two are sent; what was refused comes again soon."""
+
+    class Shrinking(Slots):
+        def ask(self, now: float, size: int) -> Answer:
+            if now >= 10 and self.queue is None:
+                self._free = self._free[:2]
+                self.slots, self.queue = 2, 0
+            return super().ask(now, size)
+
+    tunes = settings.tunes_payload
+    job = Job(lambda: Shrinking(8, 0.02, 1e-7 if tunes else 0.0), settings, 1200 * MB if tunes else 5 * MB)
+    ended = run_job(job)
+    rate = 8 / 0.02 * 1000 if not tunes else 8 / (0.02 / 2**21 + 1e-7)
+    undisturbed = 10 + (job.total_bytes - 10 * rate) / (rate / 4)
+    assert undisturbed / ended.seconds >= 0.9
+    assert ended.tuner is not None
+    assert ended.tuner.concurrency == 2
+    assert ended.refusals_of_one <= 3, "of as many attempts more that a request has"
+    assert ended.refusals <= 60
+
+
+def test_a_server_that_begins_to_count_requests_is_sent_larger_payloads_or_waited_for() -> None:
+    """When only twenty requests a second are allowed from now on, no payload uses up its attempts."""
+
+    class Counting(Slots):
+        tokens, filled_at = 20.0, 10.0
+
+        def ask(self, now: float, size: int) -> Answer:
+            if now < 10:
+                return super().ask(now, size)
+            self.tokens, self.filled_at = min(20.0, self.tokens + (now - self.filled_at) * 20.0), now
+            if self.tokens < 1.0:
+                return Answer(now, 429)
+            self.tokens -= 1.0
+            return super().ask(now, size)
+
+    ended = run_job(Job(lambda: Counting(4, 0.01, 1e-8), PAYLOADS, 5000 * MB))
+    assert ended.refusals_of_one <= 3
+    assert ended.seconds < 60
 
 
 def test_a_burst_of_refusals_is_got_over() -> None:
