@@ -1,6 +1,7 @@
 """Transform jobs whose instances share one object, through boto3."""
 
 import gzip
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,37 @@ def test_an_object_that_is_not_longer_than_a_range_is_not_cut(platform: Platform
     )
     asked = (tmp_path / "whole").read_text().splitlines()
     assert len({line.split()[0] for line in asked}) == 1
+
+
+def test_the_log_tells_why_an_object_is_whole(platform: Platform) -> None:
+    """Others of the same job are cut; its output is there all the same."""
+    rows = b"".join(
+        b"%d,%s\n" % (number, random.Random(number).randbytes(300).hex().encode()) for number in range(6000)
+    )
+    platform.put("s3://shop/mixed/a.csv.gz", gzip.compress(rows))
+    platform.put("s3://shop/mixed/b.csv", rows)
+    platform.transform(
+        "mixed",
+        "echo",
+        "s3://shop/mixed/",
+        Environment={
+            "FRAMED": "1",
+            "JOURNAL": "/dev/null",
+            "MILLRACE_RANGE_SPLIT": "1",
+            "MILLRACE_INPUT_COMPRESSION": "auto",
+        },
+        MaxPayloadInMB=1,
+        BatchStrategy="SingleRecord",
+        MaxConcurrentTransforms=4,
+        TransformOutput={"S3OutputPath": "s3://shop/mixed-out"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 2},
+    )
+    ended = platform.ended_transform("mixed")
+    assert ended["TransformJobStatus"] == "Completed", ended
+    assert platform.get("s3://shop/mixed-out/a.csv.gz.out") == platform.get("s3://shop/mixed-out/b.csv.out") == rows
+    told = [line for line in platform.log("/aws/sagemaker/TransformJobs", "mixed/") if "is not cut" in line]
+    assert len(told) == 1, "the first instance tells it"
+    assert "s3://shop/mixed/a.csv.gz is not cut into ranges: its name says that it is compressed (gzip)" in told[0]
 
 
 @pytest.mark.parametrize(
