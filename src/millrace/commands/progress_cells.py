@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from millrace.commands.progress_view import ObjectView, ProgressView, duration, short_name
 from millrace.commands.sizes import told_part, told_rate
 
-__all__ = ["Column", "Layout", "ProgressRow", "fitting", "object_row", "total_row"]
+__all__ = ["USUAL", "Column", "Layout", "ProgressRow", "fitting", "object_row", "total_row"]
 
 
 class Column(Enum):
@@ -49,6 +49,16 @@ WIDTHS = ((40, 20), (32, 20), (24, 16), (24, 10))
 """Characters of a name, and of a bar, that are tried first."""
 
 NARROW = (16, 8)
+
+USUAL = {
+    Column.SIZE: 13,
+    Column.RECORDS: 7,
+    Column.BYTE_RATE: 10,
+    Column.FAILED: 9,
+    Column.LATENCY: 10,
+    Column.LEFT: 5,
+}
+"""Characters that columns have at least: else they would come and go, and move others, with each digit."""
 
 BESIDE = 3
 """Spaces beside and between columns, for each of them."""
@@ -144,7 +154,7 @@ def _width(rows: Sequence[ProgressRow], layout: Layout) -> int:
             total += layout.bar_width + BESIDE
             continue
         cells = (_text(row, column, layout) for row in rows)
-        total += max(map(cell_len, (column.value, *cells))) + BESIDE
+        total += max(USUAL.get(column, 0), *map(cell_len, (column.value, *cells))) + BESIDE
     return total
 
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from millrace.commands.progress_cells import Column, ProgressRow, fitting, object_row, total_row
+from millrace.commands.progress_cells import USUAL, Column, ProgressRow, fitting, object_row, total_row
 from millrace.commands.progress_view import ProgressView, activity, short_name
 
 __all__ = ["TRANSFORM_COLUMNS", "LiveDisplay", "ProgressTable", "transform_progress"]
@@ -77,6 +77,7 @@ class ProgressTable:
                 column.value.strip(),
                 justify=justify,  # type: ignore[arg-type]  # rich names a Literal that it does not export
                 no_wrap=True,
+                min_width=USUAL.get(column),
                 style=_STYLES.get(column),
             )
         for row in self._rows:

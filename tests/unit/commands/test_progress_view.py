@@ -94,6 +94,15 @@ def test_a_narrow_terminal_has_fewer_columns_and_no_half_numbers(width: int) -> 
     assert "0:03" in drawn
 
 
+def test_columns_stay_where_they_are_while_numbers_grow() -> None:
+    """A table that jumps can't be read."""
+    first, later = (
+        _drawn(_going(records=records, bytes_in=read), 110).splitlines()[0]
+        for records, read in ((900, 900_000), (99_000, 19_900_000))
+    )
+    assert first == later
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.9, "0:00"), (65, "1:05"), (7384, "2:03:04")])
 def test_times_are_told_as_people_read_them(seconds: float, text: str) -> None:
     """Hours only where there are some."""
