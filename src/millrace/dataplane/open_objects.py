@@ -6,11 +6,12 @@ decoded by how much text came of what was read.
 """
 
 from collections.abc import Iterable
-from heapq import nsmallest
+from itertools import islice
 
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.rules import Rules
 from millrace.jobs.transform import OpenObject
+from millrace.names import ObjectRef
 from millrace.told import shortened
 
 __all__ = ["SHOWN_OBJECTS", "bytes_done", "open_objects"]
@@ -20,18 +21,20 @@ SHOWN_OBJECTS = 8
 
 
 def open_objects(lanes: Iterable[Lane], rules: Rules) -> list[OpenObject]:
-    """Return the first objects in work, in key order."""
-    first = nsmallest(SHOWN_OBJECTS, lanes, key=lambda lane: lane.order)
+    """Return the first objects in work, in key order; ranges of one object are told of as one."""
+    by_ref: dict[ObjectRef, list[Lane]] = {}
+    for lane in sorted(lanes, key=lambda lane: lane.order):
+        by_ref.setdefault(lane.input.ref, []).append(lane)
     return [
         OpenObject(
-            key=shortened(lane.input.ref.key),
-            bytes_in=lane.reader.bytes_read,
-            bytes_done=bytes_done(lane, rules),
-            bytes_total=lane.input.size,
-            records=lane.start.ok + lane.ok,
-            records_failed=lane.start.failed + lane.failed,
+            key=shortened(ref.key),
+            bytes_in=sum(lane.reader.bytes_read for lane in parts),
+            bytes_done=sum(bytes_done(lane, rules) for lane in parts),
+            bytes_total=sum(lane.input.size for lane in parts),
+            records=sum(lane.start.ok + lane.ok for lane in parts),
+            records_failed=sum(lane.start.failed + lane.failed for lane in parts),
         )
-        for lane in first
+        for ref, parts in islice(by_ref.items(), SHOWN_OBJECTS)
     ]
 
 
