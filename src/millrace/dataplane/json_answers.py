@@ -12,6 +12,9 @@ from millrace.dataplane.rows import RowError, nonblank_lines, parse_json, serial
 
 __all__ = ["JsonAnswers"]
 
+_JOINED_AT_ONCE = 4096
+"""Pieces of rows: small ones take several times the memory of their text."""
+
 
 class JsonAnswers:
     """What is written for answers in JSON: put together from text where that can be, else from what was parsed.
@@ -86,6 +89,7 @@ class JsonAnswers:
         if len(kept or records) != len(rows):
             return None
         pieces: list[bytes] = []
+        parts: list[bytes] = []
         for i, row in enumerate(rows):
             frame = kept[i] if kept else framed(records[i])
             written = None if frame is None else answered(row)
@@ -95,7 +99,10 @@ class JsonAnswers:
                 continue
             head, tail = frame
             pieces += (head, end) if tail is None else (head, written, tail, end)
-        return b"".join(pieces)
+            if len(pieces) > _JOINED_AT_ONCE:
+                parts.append(b"".join(pieces))
+                pieces.clear()
+        return b"".join([*parts, *pieces])
 
     # -- from what was parsed
 

@@ -35,6 +35,11 @@ _Found = Any
 
 _Text = Callable[[_Found], msgspec.Raw]
 
+_Sender = Callable[[list[bytes], bool], tuple[bytes, list[Frame]] | None]
+
+STEP_RECORDS = 1024
+"""Records whose members are found before they are written: what was found takes more memory than small records."""
+
 _OUTPUT = "SageMakerOutput"
 _NOT_TOLD = (msgspec.MsgspecError, RecursionError, RowError, FilterError)
 
@@ -55,7 +60,7 @@ class JsonMembers:
         )
         """Returns what is written of an answer: in its frame, or alone if nothing is joined."""
         self.all_sent = _all_sent(input_filter, output_filter if joins else None)
-        """Returns what is sent of all records, as lines, and their frames if the same pass gives them."""
+        """Returns what is sent of records, as lines, and their frames if they are wanted and the same pass gives them."""
 
 
 # -- filters
@@ -186,32 +191,36 @@ def _answer_in_join(chosen: Filter) -> Callable[[bytes], bytes | None]:
 # -- many records at a time
 
 
-def _all_sent(
-    input_filter: Filter, output_filter: Filter | None
-) -> Callable[[list[bytes]], tuple[bytes, list[Frame] | None] | None] | None:
+def _all_sent(input_filter: Filter, output_filter: Filter | None) -> _Sender | None:
     """Return what filters many records, and gives their frames if those too are made of members by name."""
     sent = input_filter.members
     if sent is None:
         return None
     kept = output_filter.members if output_filter is not None else None
     decode, texts = _reader(list(dict.fromkeys((*sent, *(name for name in kept or () if name != _OUTPUT)))))
-    write = _lines_writer(input_filter, texts)
-    write_one = _writer(input_filter, texts)
+    write, write_one = _lines_writer(input_filter, texts), _writer(input_filter, texts)
     frames, frame_one = None, None
     if output_filter is not None and kept is not None:
         frames, frame_one = _frames_maker(output_filter, texts), _framer(output_filter, texts)
 
-    def send(records: list[bytes]) -> tuple[bytes, list[Frame] | None] | None:
+    def send(records: list[bytes], wants_frames: bool) -> tuple[bytes, list[Frame]] | None:
         if any(map(may_nest_deeply, records)):
             return None
         try:
             if len(records) == 1:
                 one = decode(records[0])
-                return write_one(one) + b"\n", None if frame_one is None else [frame_one(one)]
-            found = list(map(decode, records))
-            return write(found), None if frames is None else frames(found)
+                framed = [frame_one(one)] if frame_one is not None and wants_frames else []
+                return write_one(one) + b"\n", framed
+            lines: list[bytes] = []
+            framed = []
+            for begin in range(0, len(records), STEP_RECORDS):
+                found = list(map(decode, records[begin : begin + STEP_RECORDS]))
+                lines.append(write(found))
+                if frames is not None and wants_frames:
+                    framed += frames(found)
         except _NOT_TOLD:
             return None
+        return b"".join(lines), framed
 
     return send
 

@@ -16,7 +16,7 @@ from millrace.dataplane.csv_answers import CsvAnswers
 from millrace.dataplane.csv_records import csv_records, nonblank_csv_records
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.json_answers import JsonAnswers
-from millrace.dataplane.json_members import Frame, JsonMembers
+from millrace.dataplane.json_members import JsonMembers
 from millrace.dataplane.json_text import is_text
 from millrace.dataplane.jsonpath import FilterError, Format, format_of, parse_filter
 from millrace.dataplane.record_errors import RecordError, snippet
@@ -119,17 +119,14 @@ class Processing:
         text = self._text
         if text is None or self._input_format == Format.CSV or text.sent is None or not is_text(payload.raw):
             return b"\n".join([*(self._filtered(record, i) for i, record in enumerate(records)), b""])
-        if text.all_sent is not None and (sent := text.all_sent(records)) is not None:
+        keeps = self._joins and len(payload.raw) >= KEPT_RECORD_BYTES * len(records)
+        if text.all_sent is not None and (sent := text.all_sent(records, keeps)) is not None:
             body, frames = sent
-            if frames is not None and len(payload.raw) >= KEPT_RECORD_BYTES * len(records):
-                self._keep(payload, frames)
+            if frames and KEPT_SHARE * sum([len(head) + len(tail or b"") for head, tail in frames]) <= len(payload.raw):
+                payload.frames = frames
             return body
         rows = [text.sent(record) or self._filtered(record, i) for i, record in enumerate(records)]
         return b"\n".join([*rows, b""])
-
-    def _keep(self, payload: Payload, frames: list[Frame]) -> None:
-        if KEPT_SHARE * sum([len(head) + len(tail or b"") for head, tail in frames]) <= len(payload.raw):
-            payload.frames = frames
 
     def _filtered(self, record: bytes, position: int) -> bytes:
         selected = self._input_filter

@@ -15,6 +15,7 @@ __all__ = ["RowError", "nonblank_lines", "parse_csv", "parse_json", "rewrite_jso
 
 _WHITE_SPACE = b" \t\r\n"
 _SNIPPET = 60
+_COPIED_BELOW = 2048
 _TOO_DEEP = "nested too deeply"
 
 
@@ -131,8 +132,10 @@ def rewrite_json(text: bytes) -> bytes:
     try:
         value = orjson.loads(text)
         written = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-        if written == text or _says_the_same(orjson.dumps(value), text):
-            return written
+        if written == text:
+            return text
+        if _says_the_same(orjson.dumps(value), text):
+            return _fitted(written)
     except (ValueError, TypeError):
         pass  # numbers beyond its range, half pairs; or no document
     return serialize_json(parse_json(text))
@@ -145,9 +148,14 @@ def serialize_json(value: Any) -> bytes:
         RowError: The value is nested too deeply.
     """
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return _fitted(orjson.dumps(value, option=orjson.OPT_SORT_KEYS))
     except TypeError as exc:
         raise RowError(f"Failed to write JSON: {exc}") from exc
+
+
+def _fitted(printed: bytes) -> bytes:
+    """Return a copy of a short text: as orjson returns it, it keeps some 4 KiB of memory from others."""
+    return b"%b" % printed if len(printed) < _COPIED_BELOW else printed
 
 
 def _fragment(token: str) -> orjson.Fragment:

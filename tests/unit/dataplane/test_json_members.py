@@ -23,18 +23,18 @@ def test_one_pass_gives_what_is_sent_and_the_frames() -> None:
     """Where both filters begin with names, what is sent comes with what the answers will be joined with."""
     all_sent = members("$.x", "$['id','SageMakerOutput']").all_sent
     assert all_sent is not None
-    assert all_sent([b'{"id":1,"x":[1.0]}', b'{"x":{"b":1, "a":2},"id":"\\u0041"}']) == (
+    assert all_sent([b'{"id":1,"x":[1.0]}', b'{"x":{"b":1, "a":2},"id":"\\u0041"}'], True) == (
         b'[1.0]\n{"a":2,"b":1}\n',
         [(b'{"SageMakerOutput":', b',"id":1}'), (b'{"SageMakerOutput":', b',"id":"A"}')],
     )
-    assert all_sent([b'{"id":7,"x":1}']) == (b"1\n", [(b'{"SageMakerOutput":', b',"id":7}')])
+    assert all_sent([b'{"id":7,"x":1}'], True) == (b"1\n", [(b'{"SageMakerOutput":', b',"id":7}')])
 
 
 def test_values_may_hold_percent_signs() -> None:
     """Values stand in the text of rows as they are, whatever they hold."""
     spelled = members("$['a','b']", "$", joins=False).all_sent
     assert spelled is not None
-    assert spelled([b'{"b":"%b","a":1}'] * 2) == (b'{"a":1,"b":"%b"}\n' * 2, None)
+    assert spelled([b'{"b":"%b","a":1}'] * 2, False) == (b'{"a":1,"b":"%b"}\n' * 2, [])
 
 
 def test_frames_have_members_on_both_sides() -> None:
