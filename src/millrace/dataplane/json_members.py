@@ -60,7 +60,7 @@ class JsonMembers:
         )
         """Returns what is written of an answer: in its frame, or alone if nothing is joined."""
         self.all_sent = _all_sent(input_filter, output_filter if joins else None)
-        """Returns what is sent of records, as lines, and their frames if they are wanted and the same pass gives them."""
+        """Returns what is sent of records, as lines, and their frames if wanted and if the same pass gives them."""
 
 
 # -- filters
