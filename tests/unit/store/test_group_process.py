@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -98,3 +99,44 @@ async def test_a_store_starts_one_when_there_is_much_to_write(store: FilesystemO
         assert await small.write(outputs(30), META) == []
     for ref, body, _ in outputs(30):
         assert (tmp_path / "objects" / "shop" / ref.key).read_bytes() == body
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from millrace.names import ObjectRef
+from millrace.ports.objects import ObjectMeta, SmallOutput
+from millrace.store.filesystem import FilesystemObjects
+
+async def main():
+    store = FilesystemObjects(Path(sys.argv[1]), small_outputs_here=20)
+    await store.create_bucket("shop", region="us-east-1", owner="000000000000")
+    number = 0
+    while True:
+        outputs = [SmallOutput(ObjectRef("shop", f"a/{number + k}"), b"x" * 5000, "w") for k in range(100)]
+        assert await store.small_objects().write(outputs, ObjectMeta()) == []
+        number += 100
+        print(number, store._small._apart.is_ready, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_it_is_gone_with_its_parent_and_leaves_whole_objects(tmp_path: Path) -> None:
+    """After a kill there are whole objects only, all that were told of among them, and no process that goes on."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writer = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    assert writer.stdout is not None
+    assert writer.stderr is not None
+    told = 0
+    while (line := (await writer.stdout.readline()).split())[1] != b"True":
+        told = int(line[0])
+    told = int((await writer.stdout.readline()).split()[0])
+    writer.kill()
+    assert await writer.stderr.read() == b""  # which ends with the last process that has it
+    await writer.wait()
+    found = list((tmp_path / "shop" / "a").iterdir())
+    assert len(found) >= told
+    assert {path.stat().st_size for path in found} == {5000}
