@@ -8,6 +8,7 @@ too large is cut in two; one that was refused is cut as well, if payloads have b
 
 import heapq
 import random
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from millrace.dataplane.autotune import Autotuner
 from millrace.dataplane.autotune_measure import Totals
 from millrace.dataplane.autotune_settings import AutotuneSettings, Setting
 
-__all__ = ["Answer", "Ended", "Job", "Slots", "best_static", "run_job", "run_static"]
+__all__ = ["Answer", "Ended", "Job", "Slots", "best_static", "run_job", "run_static", "with_neighbours"]
 
 TURNAROUND_SECONDS = 0.0005
 """From an answer until the next request is at the server."""
@@ -37,6 +38,16 @@ class Answer:
 
     at: float
     status: int = 200
+
+
+def with_neighbours(seed: int) -> Callable[[float], float]:
+    """Return the speed of a server that others use as well, now and then, for 0.4 s on average."""
+    chance = random.Random(seed)
+    times, speeds = [0.0], [1.0]
+    while times[-1] < 200.0:
+        times.append(times[-1] + chance.expovariate(1 / 0.4))
+        speeds.append(chance.choice((1.0, 1.0, 0.65, 0.5, 0.35)))
+    return lambda now: speeds[bisect_right(times, now) - 1]
 
 
 def _at_full_speed(now: float) -> float:

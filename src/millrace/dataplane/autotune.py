@@ -59,7 +59,7 @@ class Autotuner:
         )
         self._probing = Probing(settings)
         self._trial: Trial | None = None
-        self._meter = SliceMeter()
+        self._meter = SliceMeter(least_answers=settings.slice_answers, least_seconds=settings.slice_seconds)
         self._must_settle = True
         self._curve = Curve(settings.curve_points)
         self._started = False
@@ -94,7 +94,7 @@ class Autotuner:
             self._started = True
             self._curve.start(now)
             self._must_settle = False
-            self._measure(totals, settle_answers=0)
+            self._meter.begin(totals, concurrency=self.concurrency, waits_rounds=0)
         if self._must_settle:
             self._begin(totals)
         elif is_near_end(self._base.setting, self._remaining, self._settings):
@@ -313,18 +313,9 @@ class Autotuner:
     def _begin(self, totals: Totals) -> None:
         """Measure what holds now, once the requests of what held before are answered."""
         self._must_settle = False
-        climbs = self._trial is not None and self._trial.glances
-        # Of requests that waited behind those of another size, or in another queue, latency tells too little; only
-        # where more slots are tried a first glance is enough, since most servers have far fewer or far more.
-        self._measure(totals, settle_answers=totals.in_flight + (0 if climbs else self._held.concurrency))
-
-    def _measure(self, totals: Totals, *, settle_answers: int) -> None:
-        self._meter.begin(
-            totals,
-            settle_answers=settle_answers,
-            answers=max(self._settings.slice_answers, self._held.concurrency),
-            seconds=self._settings.slice_seconds,
-        )
+        # Where more slots are tried a first glance is enough, since most servers have far fewer or far more.
+        glances = self._trial is not None and self._trial.glances
+        self._meter.begin(totals, concurrency=self._held.concurrency, waits_rounds=1 if glances else 2)
 
     def _publish(self) -> None:
         self.concurrency = self._held.concurrency

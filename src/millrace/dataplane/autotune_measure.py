@@ -74,26 +74,29 @@ class Slice:
 class SliceMeter:
     """Cuts a run into slices of one setting each."""
 
-    def __init__(self) -> None:
-        self._wanted_answers = 1
-        self._wanted_seconds = 0.0
+    def __init__(self, *, least_answers: int, least_seconds: float) -> None:
+        self._least_answers = least_answers
+        self._least_seconds = least_seconds
+        self._wanted_answers = least_answers
         self._settled_at = 0
         self._start: tuple[float, Totals] | None = None
         self._in_flight = 0
         self._looks = 0
 
-    def begin(self, totals: Totals, *, settle_answers: int, answers: int, seconds: float) -> None:
+    def begin(self, totals: Totals, *, concurrency: int, waits_rounds: int) -> None:
         """Forget what was measured: another setting holds from now on.
 
         Args:
             totals: As they stand.
-            settle_answers: Answers that are waited for before the first slice.
-            answers: Least answers of a slice.
-            seconds: Least length of a slice.
+            concurrency: Requests at a time from now on; a slice has an answer for each.
+            waits_rounds: What is waited for before the first slice: 1 is the answers to all requests under way. Those
+                that are sent now wait behind them, or in another queue, and their latency tells too little: 2 is these
+                too. 0 is nothing.
         """
-        self._settled_at = totals.answers + settle_answers
-        self._wanted_answers = answers
-        self._wanted_seconds = seconds
+        self._settled_at = totals.answers
+        if waits_rounds:
+            self._settled_at += totals.in_flight + (waits_rounds - 1) * concurrency
+        self._wanted_answers = max(self._least_answers, concurrency)
         self._start = None
 
     def look(self, now: float, totals: Totals) -> Slice | None:
@@ -106,7 +109,7 @@ class SliceMeter:
         self._looks += 1
         began, first = self._start
         answers = totals.answers - first.answers
-        if answers < self._wanted_answers or now - began < self._wanted_seconds:
+        if answers < self._wanted_answers or now - began < self._least_seconds:
             return None
         in_flight = self._in_flight / self._looks
         self._restart(now, totals)

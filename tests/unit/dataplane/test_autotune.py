@@ -1,13 +1,15 @@
 """Tests of the search for concurrency and payload size, over whole jobs in virtual time."""
 
+import statistics
 from collections.abc import Callable
+from functools import partial
 
 import pytest
-from tests.autotune_lab import Answer, Job, Slots, best_static, run_job
+from tests.autotune_lab import Answer, Job, Slots, best_static, run_job, run_static, with_neighbours
 
 from millrace.dataplane.autotune import Autotuner
 from millrace.dataplane.autotune_measure import CurvePoint, Totals, Verdict
-from millrace.dataplane.autotune_settings import AutotuneSettings
+from millrace.dataplane.autotune_settings import AutotuneSettings, Setting
 
 MB = 1_000_000
 JobOf = Callable[[float], Job]
@@ -129,6 +131,23 @@ def test_a_server_that_grows_is_noticed() -> None:
     assert ended.seconds < 8 + (8000 - 8 * 100) / 400 * 1.5
     assert ended.tuner is not None
     assert ended.tuner.concurrency >= 8
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        pytest.param(lambda **speed: Slots(1, 0.003, 5e-8, **speed), id="one core"),
+        pytest.param(lambda **speed: Slots(2, 0.02, 1e-7, queue=0, **speed), id="two slots"),
+        pytest.param(lambda **speed: Slots(2, 0.02, 1e-7, payload_limit=MB, **speed), id="small payloads"),
+    ],
+)
+def test_what_others_do_to_a_server_is_not_taken_for_what_a_setting_does(server: Callable[..., Slots]) -> None:
+    """On a server whose processors others use as well, jobs come near to the best setting on average, none far from it."""
+    jobs = [Job(partial(server, speed=with_neighbours(seed)), PAYLOADS, 350 * MB) for seed in range(6)]
+    known = [Setting(concurrency=2, payload_bytes=size) for size in (900_000, 2 * MB, 6 * MB)]
+    shares = [min(run_static(job, one).seconds for one in known) / run_job(job).seconds for job in jobs]
+    assert statistics.fmean(shares) >= 0.94, shares
+    assert min(shares) >= 0.85, shares
 
 
 @pytest.mark.parametrize("settings", [RECORDS, PAYLOADS], ids=["records", "payloads"])
