@@ -88,7 +88,7 @@ class FilesystemObjects:
         max_cached_facts: Files whose facts are kept, over all folders, to list them again quickly (about 1 kB each).
         max_recycled_files: Small files of replaced objects that are kept open to be written again (64 KiB each).
         small_outputs_here: Small outputs of a job that are written before another process is started to write the next
-            ones, where there is more than one core. They cost about as much as its start, which takes 0.2 s and 20 MB.
+            ones, where there is more than one core. They cost about as much as its start, which takes 0.2 s and 25 MB.
             0 starts none.
         aliases: Buckets that are folders elsewhere, such as a user's input folder. Symlinks to files are objects there.
         scratch: Private folders of aliases, by bucket, each on the file system of its alias; by default
