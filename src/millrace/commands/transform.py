@@ -23,6 +23,7 @@ from millrace.commands.local_transform import LocalTransform, open_transform, wi
 from millrace.commands.progress_view import ProgressMeter, ProgressView, progress_line
 from millrace.commands.sizes import counted, told_size
 from millrace.commands.transform_request import TransformRequest
+from millrace.dataplane.answer_lines import rows_out
 from millrace.errors import ApiError, JobFailure, UsageError
 from millrace.jobs.transform import InstanceOutcome, transform_failure_reason
 from millrace.jobs.transform_options import job_options
@@ -200,6 +201,9 @@ def _conclude(outcome: InstanceOutcome, local: LocalTransform, seconds: float) -
         at = "" if failure.record is None else f", record {failure.record} at byte {failure.offset}"
         answer = f": {failure.answer}" if failure.answer else ""
         print(printable(f"failed: {failure.key}{at}: {failure.message}{answer}"), file=sys.stderr)
+    rows = rows_out(local.spec, [(1, outcome)])
+    if rows is not None and rows != now.records:
+        print(f"the answers have {counted(rows, 'row')}, not one for each record", file=sys.stderr)
     reason = transform_failure_reason([outcome], job_options(local.spec.environment).failures_allowed)
     if reason is None:
         return 0

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from millrace.dataplane.answer_lines import LineCount
 from millrace.dataplane.bad_records import BadRecord, Isolation
 from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.counts import Counts
@@ -65,6 +66,7 @@ class Lane:
         "start",
         "start_offset",
         "starved",
+        "told_lines",
         "wake",
         "widening",
         "writing",
@@ -114,6 +116,8 @@ class Lane:
         self.wake = asyncio.Event()
         self.writing = False
         """Answers that were taken are being written."""
+        self.told_lines = LineCount()
+        """Of what was written in this attempt, where lines are rows."""
         self.failure: ObjectFailure | None = None
         self.failure_index = 0
         self.failure_log = ""

@@ -107,6 +107,7 @@ class Counters:
         "records_filtered",
         "requests",
         "retries",
+        "rows_out",
     )
 
     def __init__(self, *, objects_total: int, bytes_total: int) -> None:
@@ -121,6 +122,7 @@ class Counters:
         self.bytes_done = 0
         """Of objects that are no more in work."""
         self.bytes_out = 0
+        self.rows_out = 0
         self.in_flight = 0
         self.latency = LatencyHistogram()
 
@@ -159,6 +161,7 @@ class Counters:
             bytes_in=self.bytes_in,
             bytes_done=self.bytes_done + bytes_done,
             bytes_out=self.bytes_out,
+            rows_out=self.rows_out,
             in_flight=self.in_flight,
             latency_p50_ms=self.latency.percentile_ms(0.5),
             latency_p99_ms=self.latency.percentile_ms(0.99),

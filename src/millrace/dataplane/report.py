@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from millrace.dataplane.answer_lines import rows_out
 from millrace.dataplane.report_html import render_report
 from millrace.jobs.job import TransformJob
 from millrace.jobs.report_keys import HTML_NAME, JSON_NAME, report_key
@@ -72,6 +73,8 @@ class JobReport:
     """From its start to its end, the model's start included."""
     objects: Mapping[str, int]
     records: Mapping[str, int]
+    rows_out: int | None
+    """Lines of all outputs that are not blank; None where lines are no rows, or other attempts wrote some of them."""
     size_bytes: Mapping[str, int]
     requests: Mapping[str, int]
     rates: Mapping[str, float]
@@ -171,6 +174,7 @@ def _report(
             "not_done": max(0, total("objects_total") - total("objects_done") - total("objects_failed")),
         },
         records={"in": ok + bad + filtered, "out": ok, "failed": bad, "filtered": filtered},
+        rows_out=rows_out(spec, list(outcomes.values())),
         size_bytes={"total": total("bytes_total"), "in": total("bytes_in"), "out": total("bytes_out")},
         requests={"sent": total("requests"), "retries": total("retries")},
         rates={

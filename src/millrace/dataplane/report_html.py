@@ -47,7 +47,7 @@ def render_report(report: Mapping[str, Any]) -> str:
             f"<title>{name}</title><style>{_STYLE}</style></head><body>",
             *_head(report),
             *_cards(report),
-            *_conservation(report["records"]),
+            *_conservation(report["records"], report["rows_out"]),
             *_latency(report),
             *_tuning(report.get("tuning") or []),
             *_failures(report),
@@ -109,7 +109,7 @@ def _size(count: float) -> str:
     return f"{count:,.0f} B"
 
 
-def _conservation(records: Mapping[str, int]) -> Iterable[str]:
+def _conservation(records: Mapping[str, int], rows: int | None) -> Iterable[str]:
     yield "<h2>Records</h2><p>"
     told = ""
     if records["failed"]:
@@ -121,6 +121,8 @@ def _conservation(records: Mapping[str, int]) -> Iterable[str]:
         f"{records['in']:,} in = {records['out']:,} with a result + {records['failed']:,} bad + "
         f"{records['filtered']:,} left out (blank){told}"
     )
+    if rows is not None and rows != records["out"]:
+        yield f'. <span class="bad">The answers have {rows:,} rows</span>, not one for each record'
     yield "</p>"
 
 

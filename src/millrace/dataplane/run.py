@@ -494,6 +494,8 @@ class _Run:
             self._counters.count(lane.counts)
             over = lane.complete or lane.failure is not None  # else the run is, and leaves records without a result
             self._counters.bytes_done += lane.input.size if over else bytes_done(lane, self._rules)
+            if lane.complete and lane.failure is None:
+                self._counters.rows_out += lane.told_lines.total
         self._room.look()
         self._end_if_done()
 

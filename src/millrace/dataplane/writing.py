@@ -202,6 +202,8 @@ class Writing:
         for buffer in assemble(answers, self._rules.line_end):
             await lane.output.write(buffer)
             self._counters.bytes_out += len(buffer)
+            if self._rules.tells_rows:
+                lane.told_lines.add(buffer)
             if isinstance(buffer, memoryview):
                 self._pool.give_back(buffer)
         await lane.output.tell(bad)

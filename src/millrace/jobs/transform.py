@@ -200,6 +200,8 @@ class Progress:
     bytes_done: int = 0
     """About how many are done with: those of records with a result, and of objects that failed."""
     bytes_out: int = 0
+    rows_out: int = 0
+    """Lines of outputs of objects that are done, by this attempt, where those can be counted."""
     in_flight: int = 0
     latency_p50_ms: float = 0.0
     latency_p99_ms: float = 0.0

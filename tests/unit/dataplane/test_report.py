@@ -14,6 +14,7 @@ from millrace.jobs.transform import (
     InstanceOutcome,
     ObjectFailure,
     Progress,
+    SplitType,
     TuningOutcome,
     TuningPoint,
 )
@@ -149,6 +150,18 @@ def test_the_page_tells_where_bad_records_are() -> None:
     page = _report(_outcome()).to_html()
     assert "8 % are bad" in page
     assert ".errors.jsonl" in page
+
+
+def test_rows_that_answers_left_out_are_told() -> None:
+    """Where there are fewer, or more, than records."""
+    progress = _progress(objects_failed=0, records_failed=0, rows_out=70)
+    job = transform_job("prices")
+    spec = replace(job.spec, split=SplitType.LINE, accept="text/csv")
+    outcome = InstanceOutcome(progress=progress, effective=EffectiveSettings())
+    instance = Instance(index=0, state=InstanceState.DONE, attempt=1, outcome=outcome)
+    report = job_report(replace(job, status=JobStatus.COMPLETED, spec=spec, instances=(instance,)))
+    assert (report.records["out"], report.rows_out) == (90, 70)
+    assert "The answers have 70 rows" in report.to_html()
 
 
 class _Elements(HTMLParser):
