@@ -142,7 +142,7 @@ def test_a_server_that_grows_is_noticed() -> None:
     ],
 )
 def test_what_others_do_to_a_server_is_not_taken_for_what_a_setting_does(server: Callable[..., Slots]) -> None:
-    """On a server whose processors others use as well, jobs come near to the best setting on average, none far from it."""
+    """On a server whose processors others use as well, jobs come near the best setting on average, none far from it."""
     jobs = [Job(partial(server, speed=with_neighbours(seed)), PAYLOADS, 350 * MB) for seed in range(6)]
     known = [Setting(concurrency=2, payload_bytes=size) for size in (900_000, 2 * MB, 6 * MB)]
     shares = [min(run_static(job, one).seconds for one in known) / run_job(job).seconds for job in jobs]
