@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.ports.runtime import Address, ContainerSpec, ExitStatus, RuntimeReport
 from millrace.process_groups import ProcessGroup, end_left_over
+from millrace.runtimes.free_ports import ReservedPort, reserve_port
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.started import STARTER_VARIABLE, StartedProcess, start_process
 from millrace.runtimes.syscalls import die_with_parent, hand_on_only
@@ -46,7 +46,6 @@ class ProcessRuntime:
         """Take the environment from which PATH and its like are handed on; nothing else of it is."""
         self._drain_seconds = drain_seconds
         self._inherited = {name: environ[name] for name in _INHERITED if name in environ}
-        self._ports: set[int] = set()
         starter = environ.get(STARTER_VARIABLE)
         self._starter = None if starter is None else Path(starter)
 
@@ -74,45 +73,29 @@ class ProcessRuntime:
             **request,
             "SAGEMAKER_BASE_DIR": str(base),
         }
-        address = self._take_address(base, environment, unix=spec.image.built_in is not None) if spec.serves else None
+        address: Address | None = None
+        port: ReservedPort | None = None
+        if spec.serves:
+            address, port = _take_address(base, environment, unix=spec.image.built_in is not None)
         lines = LineProtocol(spec.on_line)
         transport: asyncio.SubprocessTransport | StartedProcess | None = None
-        if self._starter is not None and _may_be_forked(spec, request):
-            arguments = spec.command[len(spec.image.command) - 1 :]
-            transport = await start_process(self._starter, arguments, environment=environment, folder=base, lines=lines)
-        if transport is None:
-            transport = await _execute(spec, environment, base, lines)
-        container = ProcessContainer(transport, lines, address, self._drain_seconds, base)
+        try:
+            if self._starter is not None and _may_be_forked(spec, request):
+                arguments = spec.command[len(spec.image.command) - 1 :]
+                transport = await start_process(
+                    self._starter, arguments, environment=environment, folder=base, lines=lines
+                )
+            if transport is None:
+                transport = await _execute(spec, environment, base, lines)
+        except BaseException:
+            if port is not None:
+                port.release()
+            raise
+        container = ProcessContainer(transport, lines, address, self._drain_seconds, base, port)
         if lines.ended.done():  # a short program
             container.end_group()
         lines.on_exit = container.end_group
         return container
-
-    def _take_address(self, base: Path, environment: dict[str, str], *, unix: bool) -> Address:
-        """Choose where the program is to listen and tell it in the environment."""
-        path = str(base / "serve.sock")
-        if unix and len(path) < _SOCKET_PATH_LIMIT:
-            Path(path).unlink(missing_ok=True)
-            environment["MILLRACE_BIND_UNIX"] = path
-            return Address(path=path)
-        port = self._free_port()
-        environment["SAGEMAKER_BIND_TO_PORT"] = str(port)
-        environment["SAGEMAKER_BIND_ADDRESS"] = "127.0.0.1"
-        environment["SAGEMAKER_SAFE_PORT_RANGE"] = f"{port}-{port}"
-        return Address(port=port)
-
-    def _free_port(self) -> int:
-        """Return a port that was free a moment ago; a program that loses the race fails to bind and says so.
-
-        It is none that was given before: another container of the same model may not have bound its own yet.
-        """
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port: int = probe.getsockname()[1]
-            if port not in self._ports:
-                self._ports.add(port)
-                return port
 
     async def end_left_over(self, folder: Path) -> None:
         await asyncio.to_thread(end_left_over, folder)
@@ -125,6 +108,20 @@ class ProcessRuntime:
         )
 
 
+def _take_address(base: Path, environment: dict[str, str], *, unix: bool) -> tuple[Address, ReservedPort | None]:
+    """Choose where the program is to listen and tell it in the environment; the port, if it is one, is reserved."""
+    path = str(base / "serve.sock")
+    if unix and len(path) < _SOCKET_PATH_LIMIT:
+        Path(path).unlink(missing_ok=True)
+        environment["MILLRACE_BIND_UNIX"] = path
+        return Address(path=path), None
+    port = reserve_port()
+    environment["SAGEMAKER_BIND_TO_PORT"] = str(port.number)
+    environment["SAGEMAKER_BIND_ADDRESS"] = "127.0.0.1"
+    environment["SAGEMAKER_SAFE_PORT_RANGE"] = f"{port.number}-{port.number}"
+    return Address(port=port.number), port
+
+
 class ProcessContainer:
     """A child process and all that it started."""
 
@@ -135,7 +132,9 @@ class ProcessContainer:
         address: Address | None,
         drain_seconds: float,
         folder: Path,
+        port: ReservedPort | None = None,
     ) -> None:
+        self._port = port
         self._transport = transport
         self._drain_seconds = drain_seconds
         self._lines = lines
@@ -171,6 +170,8 @@ class ProcessContainer:
         At once, and once: while there is something left the group's number is taken, later it may be a stranger's.
         """
         _signal_group(self._pid, signal.SIGKILL)
+        if self._port is not None:
+            self._port.release()
         if self._group is not None:
             self._group.forget(self._folder)
 
