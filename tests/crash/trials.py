@@ -242,12 +242,20 @@ class Crashes:
 
     def _agents(self, run: Run) -> list[int]:
         agents = self._runner.run(self._jobs.list_agents(self._job(run).id))
-        return [agent.process_id for agent in agents if _is_alive(agent.process_id)]
+        return [agent.process_id for agent in agents if self._is_ours(agent.process_id)]
 
     def _containers(self, run: Run) -> list[int]:
         """Return the processes that were asked something and live."""
         asked = {int(line.split()[0]) for line in run.asked.read_bytes().splitlines()}
-        return [process for process in asked if _is_alive(process)]
+        return [process for process in asked if self._is_ours(process)]
+
+    def _is_ours(self, process: int) -> bool:
+        """Whether a process runs and belongs to the platform: the numbers of those that ended are given to others."""
+        try:
+            environment = (Path("/proc") / str(process) / "environ").read_bytes()
+        except OSError:
+            return False
+        return str(self._folder).encode() in environment and _is_alive(process)
 
     # -- what is known of a job
 
