@@ -36,21 +36,26 @@ KEPT_BYTES = 8 * 1024 * 1024
 
 
 class GroupProcess:
-    """A process that writes groups, one at a time. Making one blocks for some milliseconds."""
+    """A process that writes groups, one at a time. Making one blocks for some milliseconds, and may raise OSError."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._memory = os.memfd_create("group", 0)
         self._said_ready = False
         self._is_lost = False
-        with theirs:
-            command = [sys.executable, "-m", "millrace.store.group_process", str(theirs.fileno()), str(self._memory)]
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), self._memory),
-            )
+        command = [sys.executable, "-m", "millrace.store.group_process", str(theirs.fileno()), str(self._memory)]
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), self._memory),
+                )
+        except OSError:
+            self._socket.close()
+            os.close(self._memory)
+            raise
         self._socket.setblocking(False)
 
     @property

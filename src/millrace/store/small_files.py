@@ -10,7 +10,7 @@ import os
 import stat as stat_bits
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 
 from millrace.names import ObjectRef
 from millrace.ports.objects import NoSuchBucket, ObjectMeta, SmallOutput
@@ -100,7 +100,8 @@ class SmallFiles:
         if self._left_here > 0:
             self._left_here -= len(outputs)
             if self._left_here <= 0:
-                self._apart = await asyncio.to_thread(GroupProcess)
+                with suppress(OSError):  # no more processes, or descriptors: then all is written here
+                    self._apart = GroupProcess()
         return group.left
 
 
