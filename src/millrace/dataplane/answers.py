@@ -118,8 +118,9 @@ class StreamedAnswer:
         self._changed.set()
 
     def _lost(self, connection: Connection) -> None:
-        self._error = connection.error
-        self._changed.set()
+        if not self._ended:  # a server may close behind its answer, before all of that is read here
+            self._error = connection.error
+            self._changed.set()
 
 
 class OpenAnswer:
