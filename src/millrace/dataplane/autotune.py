@@ -103,19 +103,20 @@ class Autotuner:
             self._look(now, totals)
         self._publish()
 
-    def refused(self, now: float, sent_at: float, payload_bytes: int) -> bool:
+    def refused(self, now: float, sent_at: float, payload_bytes: int, *, under_way: int = 1) -> bool:
         """Tell at once that a request was refused (429, 503), ran out of time or lost its connection.
 
         Args:
             now: The time.
             sent_at: When the request was sent: those sent under an earlier setting tell nothing of this one.
             payload_bytes: What it carried: payloads of an abandoned, larger size come again after their back-off.
+            under_way: Requests under way with it: more than are allowed now, where connecting for it took its time.
 
         Returns:
             Whether the search brought it about, by asking more than the server can take: then it is no failed attempt.
         """
         trial, refusals, holds = self._trial, self._refusals, self._held
-        stale = refusals.is_stale(now, sent_at)
+        stale = refusals.is_stale(now, sent_at) or under_way > holds.concurrency
         if stale or (self._settings.tunes_payload and payload_bytes > holds.payload_bytes):
             return refusals.provoked
         self._trial = None

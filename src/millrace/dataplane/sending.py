@@ -76,11 +76,11 @@ class Sending:
         requests = self._requests
         most = self._slots if self._tuning is None else self._tuning.concurrency
         if requests.resting:  # of tuned jobs
-            most += requests.resting
             if self._tuning is not None and self._tuning.holds(now or self._monotonic()):
                 most -= requests.sleeping
             if requests.due:
-                requests.give_turns(most - counters.in_flight)
+                requests.give_turns(most + requests.resting - counters.in_flight)
+            most += requests.resting  # those whose turn it is hold slots by now
         while (forming or again) and counters.in_flight < most:
             if again:
                 self._send_part(*again.popleft())

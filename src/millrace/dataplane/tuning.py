@@ -129,5 +129,5 @@ class Tuning:
         if failure.status == TOO_LARGE:
             self._tuner.too_large(now, payload.size)
         elif failure.status in _REFUSALS or (failure.status is None and failure.may_retry):
-            return self._tuner.refused(now, payload.sent_at, payload.size)
+            return self._tuner.refused(now, payload.sent_at, payload.size, under_way=self._in_flight())
         return False
