@@ -12,6 +12,7 @@ from enum import Enum
 from millrace.errors import UsageError
 from millrace.jobs.transform_options import (
     AUTOTUNE,
+    FILTERS,
     MAX_FAILED_RECORDS,
     ON_ERROR,
     RANGE_SPLIT,
@@ -87,6 +88,12 @@ KEY_OPTIONS = (
         key=SCHEDULING,
         choices=("balanced", "modulo"),
         help="how objects are shared out: by their sizes, or in turn as on SageMaker (default: balanced)",
+    ),
+    KeyOption(
+        name="filters",
+        key=FILTERS,
+        choices=("sagemaker", "extended"),
+        help="what filters may be: as on SageMaker, or any names and several ranges (default: sagemaker)",
     ),
     KeyOption(
         name="input_format",

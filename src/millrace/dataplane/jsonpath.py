@@ -1,8 +1,12 @@
 """Parse and apply the JSONPath subset of InputFilter and OutputFilter. Pure.
 
+The extended syntax takes names of any characters but those that end one, and brackets of several slices and indexes.
+
+Slices are inclusive at both ends; an index, a slice bound or a member that is not there is an error; columns come in
+the order written.
+
 Source:
-    batch-transform.md 6.3. Slices are inclusive at both ends; an index, a slice bound or a member that is not there is
-    an error; columns come in the order written.
+    batch-transform.md 6.3; for the extended syntax 8, pains 5 and 6.
 """
 
 from collections.abc import Sequence
@@ -113,6 +117,20 @@ class _Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class _Union:
+    """`[n,s:e]`: an array of those elements, in the order written."""
+
+    parts: tuple[_Index | _Slice, ...]
+
+    def apply(self, value: Any) -> Any:
+        elements: list[Any] = []
+        for part in self.parts:
+            found = part.apply(value)
+            elements += found if isinstance(part, _Slice) else [found]
+        return elements
+
+
+@dataclass(frozen=True, slots=True)
 class _Wildcard:
     """`*`: an array of all values; those of an object in the order of its sorted keys."""
 
@@ -122,8 +140,8 @@ class _Wildcard:
         return list(_array(value, "*"))
 
 
-_Step = _Name | _Names | _Index | _Indexes | _Slice | _Wildcard
-_SELECTS_MANY = (_Indexes, _Slice, _Wildcard)
+_Step = _Name | _Names | _Index | _Indexes | _Slice | _Union | _Wildcard
+_SELECTS_MANY = (_Indexes, _Slice, _Union, _Wildcard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,13 +225,14 @@ def _kind(value: Any) -> str:
     return "a number"
 
 
-def parse_filter(text: str, content_type: str, *, member: str = "InputFilter") -> Filter:
+def parse_filter(text: str, content_type: str, *, member: str = "InputFilter", extended: bool = False) -> Filter:
     """Parse a filter in the syntax of a media type.
 
     Args:
         text: Such as `$[1:]` or `$['id','SageMakerOutput']`.
         content_type: text/csv, application/json or application/jsonlines; for `$` it may be anything.
         member: The request's member, for messages.
+        extended: Whether the extended syntax is taken.
 
     Raises:
         InvalidFilter: What is wrong and where.
@@ -230,8 +249,9 @@ def parse_filter(text: str, content_type: str, *, member: str = "InputFilter") -
             f'Invalid {member}: "{text}". Filters other than "$" need a content type of '
             f"[{', '.join(Format.ALL)}], got {content_type!r}"
         )
-    _check_characters(text, media_type, member)
-    return Filter(text, tuple(_Parser(text, member, csv=media_type == Format.CSV).parse()))
+    if not extended:
+        _check_characters(text, media_type, member)
+    return Filter(text, tuple(_Parser(text, member, csv=media_type == Format.CSV, extended=extended).parse()))
 
 
 def _check_characters(text: str, media_type: str, member: str) -> None:
@@ -250,10 +270,11 @@ def _check_characters(text: str, media_type: str, member: str) -> None:
 class _Parser:
     """Recursive descent over one filter text."""
 
-    def __init__(self, text: str, member: str, *, csv: bool) -> None:
+    def __init__(self, text: str, member: str, *, csv: bool, extended: bool) -> None:
         self._text = text
         self._member = member
         self._csv = csv
+        self._extended = extended
         self._at = 0
 
     def parse(self) -> list[_Step]:
@@ -263,7 +284,7 @@ class _Parser:
         steps: list[_Step] = []
         while self._at < len(self._text):
             steps.append(self._step())
-        if self._csv and len(steps) != 1:
+        if self._csv and (len(steps) != 1 or isinstance(steps[0], _Name | _Names)):
             raise self._invalid("rows of text/csv have columns only: one bracket is allowed")
         return steps
 
@@ -301,6 +322,8 @@ class _Parser:
             raise self._invalid("only names in quotes may stand in a bracket after a dot")
         if content == "*":
             return _Wildcard()
+        if ":" in content and "," in content and self._extended:
+            return _Union(tuple(self._slice(part) if ":" in part else self._index(part) for part in inner.split(",")))
         if ":" in content:
             return self._slice(inner)
         indexes = tuple(self._integer(part) for part in content.split(","))
@@ -340,7 +363,10 @@ class _Parser:
                 raise self._invalid(f"nested name '{name}' cannot stand in a bracket with several names")
         return _Names(tuple(names))
 
-    def _slice(self, inner: str) -> _Step:
+    def _index(self, text: str) -> _Index:
+        return _Index(self._integer(text))
+
+    def _slice(self, inner: str) -> _Slice:
         parts = inner.split(":")
         if len(parts) != 2 or "," in inner:
             raise InvalidFilter(

@@ -15,10 +15,11 @@ from millrace.dataplane.batch import Payload
 from millrace.dataplane.csv_answers import CsvAnswers
 from millrace.dataplane.csv_records import csv_records, nonblank_csv_records
 from millrace.dataplane.inference_ids import InferenceIds
+from millrace.dataplane.job_filters import input_filter, output_filter
 from millrace.dataplane.json_answers import JsonAnswers
 from millrace.dataplane.json_members import JsonMembers
 from millrace.dataplane.json_text import is_text
-from millrace.dataplane.jsonpath import FilterError, Format, format_of, parse_filter
+from millrace.dataplane.jsonpath import FilterError, Format, format_of
 from millrace.dataplane.record_errors import RecordError, snippet
 from millrace.dataplane.rows import RowError, nonblank_lines, parse_csv, parse_json, serialize_csv, serialize_json
 from millrace.jobs.transform import AssembleWith, JoinSource, SplitType, TransformSpec
@@ -55,19 +56,19 @@ class Processing:
         self._untouched_input = processing.is_identity
         self._input_format = format_of(spec.content_type)
         self._writes_csv = format_of(spec.accept) == Format.CSV
-        self._input_filter = parse_filter(processing.input_filter, spec.content_type or "", member="InputFilter")
-        output_filter = parse_filter(processing.output_filter, spec.accept or "", member="OutputFilter")
+        self._input_filter = input_filter(spec)
+        selected = output_filter(spec)
         self._joins = processing.join_source is JoinSource.INPUT
         self._split = spec.split
-        self.rewrites_answers = self._joins or not output_filter.is_identity or ids is not None
+        self.rewrites_answers = self._joins or not selected.is_identity or ids is not None
         whole_records = self._split is SplitType.NONE and self._input_format == Format.JSON
         self._text: JsonMembers | None = None
         if not (parses_all or whole_records or ids is not None):
-            self._text = JsonMembers(self._input_filter, output_filter, joins=self._joins)
+            self._text = JsonMembers(self._input_filter, selected, joins=self._joins)
         self._line_end = _line_end(spec.split, spec.assemble_with, format_of(spec.accept))
-        self._csv = CsvAnswers(output_filter, ids, joins=self._joins, split=self._csv_rows)
+        self._csv = CsvAnswers(selected, ids, joins=self._joins, split=self._csv_rows)
         self._json = JsonAnswers(
-            output_filter,
+            selected,
             ids,
             joins=self._joins,
             text=self._text,

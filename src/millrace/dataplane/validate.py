@@ -10,7 +10,8 @@ from difflib import get_close_matches
 
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.formats.options import FORMAT_VARIABLES
-from millrace.dataplane.jsonpath import Format, InvalidFilter, format_of, parse_filter
+from millrace.dataplane.job_filters import input_filter, output_filter
+from millrace.dataplane.jsonpath import Format, InvalidFilter, format_of
 from millrace.dataplane.range_rules import check_ranges
 from millrace.dataplane.split import FRAMINGS
 from millrace.errors import ValidationError
@@ -158,10 +159,10 @@ def _check_join(spec: TransformSpec) -> None:
 def _check_filters(spec: TransformSpec) -> None:
     """Check rules X12 to X18: a filter other than `$` is written in the syntax of the type it is applied to."""
     filters = (
-        ("InputFilter", spec.processing.input_filter, "ContentType", spec.content_type),
-        ("OutputFilter", spec.processing.output_filter, "Accept", spec.accept),
+        ("InputFilter", spec.processing.input_filter, "ContentType", spec.content_type, input_filter),
+        ("OutputFilter", spec.processing.output_filter, "Accept", spec.accept, output_filter),
     )
-    for member, text, type_member, media_type in filters:
+    for member, text, type_member, media_type, parse in filters:
         if text != "$" and spec.split in FRAMINGS:
             raise ValidationError(
                 f'{member} other than "$" requires TransformInput.SplitType to be "None" or "Line". '
@@ -173,7 +174,7 @@ def _check_filters(spec: TransformSpec) -> None:
                 f"[{', '.join(Format.ALL)}]. Got {_quoted(media_type)} instead."
             )
         try:
-            parse_filter(text, media_type or "", member=member)
+            parse(spec)
         except InvalidFilter as exc:
             raise ValidationError(str(exc)) from exc
 

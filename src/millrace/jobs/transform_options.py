@@ -11,7 +11,17 @@ from typing import TypeVar
 
 from millrace.errors import ValidationError
 
-__all__ = ["KEYS", "Autotune", "FailuresAllowed", "JobOptions", "OnError", "Scheduling", "job_options"]
+__all__ = [
+    "KEYS",
+    "Autotune",
+    "FailuresAllowed",
+    "Filters",
+    "JobOptions",
+    "OnError",
+    "Scheduling",
+    "filters_of",
+    "job_options",
+]
 
 ON_ERROR = "MILLRACE_ON_ERROR"
 MAX_FAILED_RECORDS = "MILLRACE_MAX_FAILED_RECORDS"
@@ -21,8 +31,9 @@ RANGE_SPLIT = "MILLRACE_RANGE_SPLIT"
 REPORT = "MILLRACE_REPORT"
 RESUME_FROM = "MILLRACE_RESUME_FROM"
 SCHEDULING = "MILLRACE_SCHEDULING"
+FILTERS = "MILLRACE_FILTERS"
 
-KEYS = (ON_ERROR, MAX_FAILED_RECORDS, STRICT_COUNTS, AUTOTUNE, RANGE_SPLIT, REPORT, RESUME_FROM, SCHEDULING)
+KEYS = (ON_ERROR, MAX_FAILED_RECORDS, STRICT_COUNTS, AUTOTUNE, RANGE_SPLIT, REPORT, RESUME_FROM, SCHEDULING, FILTERS)
 
 RANGE_MEGABYTES = 64
 """Longest range of an object, where the job does not say: a few seconds of work for most models."""
@@ -61,6 +72,15 @@ class Scheduling(StrEnum):
     """Object number i, in key order, to instance i mod InstanceCount."""
 
 
+class Filters(StrEnum):
+    """What InputFilter and OutputFilter may be."""
+
+    SAGEMAKER = "sagemaker"
+    """As on SageMaker: names of letters and digits, one range in a bracket."""
+    EXTENDED = "extended"
+    """Names of any characters, and several ranges and indexes in a bracket."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailuresAllowed:
     """How many records may fail before the job does: a count, or a share of all records."""
@@ -90,6 +110,7 @@ class JobOptions:
     report: bool = False
     resume_from: str | None = None
     scheduling: Scheduling = Scheduling.BALANCED
+    filters: Filters = Filters.SAGEMAKER
 
 
 def job_options(environment: Mapping[str, str]) -> JobOptions:
@@ -107,6 +128,7 @@ def job_options(environment: Mapping[str, str]) -> JobOptions:
         report=_flag(environment, REPORT),
         resume_from=_job_name(environment.get(RESUME_FROM)),
         scheduling=_one_of(Scheduling, environment, SCHEDULING, Scheduling.BALANCED),
+        filters=filters_of(environment),
     )
     if options.failures_allowed is not None and options.on_error is OnError.FAIL:
         raise ValidationError(
@@ -114,6 +136,11 @@ def job_options(environment: Mapping[str, str]) -> JobOptions:
             f"Got {_quoted(environment.get(ON_ERROR))} instead."
         )
     return options
+
+
+def filters_of(environment: Mapping[str, str]) -> Filters:
+    """Return what a job's filters may be; raises ValidationError as `job_options`."""
+    return _one_of(Filters, environment, FILTERS, Filters.SAGEMAKER)
 
 
 def _one_of(choices: type[_Choice], environment: Mapping[str, str], key: str, default: _Choice) -> _Choice:

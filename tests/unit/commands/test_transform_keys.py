@@ -51,6 +51,7 @@ def test_options_become_variables() -> None:
         "MILLRACE_RANGE_SPLIT": "true",
         "MILLRACE_SCHEDULING": "modulo",
     }
+    assert _environment("--filters", "extended") == {"MILLRACE_FILTERS": "extended"}
     assert _environment("--range-split", "16") == {"MILLRACE_RANGE_SPLIT": "16"}
     assert _environment("--autotune", "off", "--env", "A=b") == {"MILLRACE_AUTOTUNE": "off", "A": "b"}
     assert _environment() == {}

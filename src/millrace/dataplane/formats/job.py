@@ -22,7 +22,8 @@ from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, CsvHeader, FormatOptions, TableForm, format_options
 from millrace.dataplane.formats.output_names import row_names
 from millrace.dataplane.formats.writers import EncodedWriter, KeptText, KeptTextWriter, encoded
-from millrace.dataplane.jsonpath import Format, format_of, parse_filter
+from millrace.dataplane.job_filters import input_filter
+from millrace.dataplane.jsonpath import Format, format_of
 from millrace.dataplane.long_records import CsvEnd, RecordEnd
 from millrace.dataplane.payload import BEGINNING, PayloadFormer
 from millrace.dataplane.processing import Processing, processing_of
@@ -57,7 +58,7 @@ class JobFormats:
         self._joins_tables = joins_tables(spec, self.options)
         self._text_type = format_of(spec.content_type) or ""
         self._row_type = format_of(spec.accept) or ""
-        self._input_filter = parse_filter(spec.processing.input_filter, spec.content_type or "", member="InputFilter")
+        self._input_filter = input_filter(spec)
         self._writes_header = bool(self.options.output_columns) and self.options.output_format is None
 
     @property

@@ -7,7 +7,8 @@ from millrace.dataplane.formats.columns import OutputColumn
 from millrace.dataplane.formats.header import HeaderLine
 from millrace.dataplane.formats.options import FormatOptions
 from millrace.dataplane.formats.unreadable import UnfitFormat
-from millrace.dataplane.jsonpath import FilterError, parse_filter
+from millrace.dataplane.job_filters import output_filter
+from millrace.dataplane.jsonpath import FilterError
 from millrace.jobs.transform import JoinSource, TransformSpec
 
 __all__ = ["RowNames", "row_names"]
@@ -36,7 +37,7 @@ def row_names(spec: TransformSpec, options: FormatOptions, header: HeaderLine | 
     joins = spec.processing.join_source is JoinSource.INPUT and not joins_tables(spec, options)
     given = [OutputColumn(name=name) for name in header.names()] if joins and header is not None else []
     columns = (*given, *options.output_columns)
-    selected = parse_filter(spec.processing.output_filter, spec.accept or "", member="OutputFilter")
+    selected = output_filter(spec)
     if not options.output_columns:
         return RowNames(columns=columns) if selected.is_identity and not spec.tags_rows else RowNames()
     if not selected.is_identity:
