@@ -50,9 +50,10 @@ def filters(data: bytes) -> None:
     """Parse a filter, and apply it to a document and to a row."""
     source = Source(data)
     media_type = source.choice(Format.ALL)
+    extended = bool(source.number(1))
     text, document = source.parts(2)
     try:
-        chosen = parse_filter(text.decode("utf-8", "replace"), media_type)
+        chosen = parse_filter(text.decode("utf-8", "replace"), media_type, extended=extended)
     except InvalidFilter:
         return
     try:

@@ -78,7 +78,14 @@ TARGETS: Mapping[str, Target] = {
     "csv_rows": Target(rows.csv_rows, _texts(b'a,"b,""c""",,1')),
     "json_rows": Target(rows.json_rows, _texts(_JSON, b"[" * 300 + b"1.0" + b"]" * 300)),
     "filters": Target(
-        rows.filters, _texts(b"$.b[0:2]\0" + _JSON + b"\1", b"$[0,2]\0a,b,c\0", b"$['a','n']\0" + _JSON + b"\2")
+        rows.filters,
+        _texts(
+            b"$.b[0:2]\0" + _JSON + b"\0\1",
+            b"$[0,2]\0a,b,c\0\0",
+            b"$['a','n']\0" + _JSON + b"\0\2",
+            b"$[0,1:]\0a,b,c\1\0",
+            b'$.a_b\0{"a_b":1}\1\2',
+        ),
     ),
     "joins": Target(
         rows.joins,
