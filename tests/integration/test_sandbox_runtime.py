@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pyarrow
 import pytest
 
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
@@ -92,7 +93,11 @@ async def test_keys_are_not_on_the_command_line_of_any_process(rig: Rig) -> None
 
 
 async def test_processes_are_alone_and_have_ids_of_their_own(rig: Rig) -> None:
-    """Model servers refuse to start beside another; and programs of two containers differ in their ids."""
+    """Model servers refuse to start beside another; and programs of two containers differ in their ids.
+
+    Arrow is loaded, as in a notebook: it ends what is forked without its descriptors.
+    """
+    assert pyarrow.default_memory_pool().bytes_allocated() >= 0
     script = "ls -d /proc/[0-9]* | wc -l; echo $$"
     (count, first), (_, second) = await rig.run(script), await rig.run(script)
     assert int(count) <= 4  # the first process, the shell, ls, wc

@@ -279,12 +279,10 @@ def _choose_process_ids(init: int) -> bytes:
             setns(namespace, Namespace.PID)
         finally:
             os.close(namespace)
-        child = os.fork()
-        if child == 0:
-            try:
-                _write("/proc/sys/kernel/ns_last_pid", str(first))
-            finally:
-                os._exit(0)
+        # No fork: it runs what libraries of our parent have registered for it, and Arrow's ends a child that has no
+        # descriptors of Arrow any more.
+        script = f"echo {first} >/proc/sys/kernel/ns_last_pid"
+        child = os.posix_spawn("/bin/sh", ["sh", "-c", f"({script}) 2>/dev/null"], {})
         os.waitpid(child, 0)
     except OSError:
         return b"0"
