@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 __all__ = ["LocalTransform", "open_transform", "without_log"]
 
 MIB = 1024 * 1024
+_COUNTING = partial(run_transform, tells_rows=True)
+"""Who watches is told how many rows the answers have."""
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -94,7 +97,7 @@ class LocalTransform:
         *,
         spec: TransformSpec | None = None,
         journals: ProcessJournals | None = None,
-        data_plane: DataPlane = run_transform,
+        data_plane: DataPlane = _COUNTING,
         on_committed: Callable[[InputObject], None] | None = None,
     ) -> TransformAgent:
         folder = self.scratch / f"work-{session.ref.index}"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from millrace.dataplane.answer_lines import tells_rows
+from millrace.dataplane.answer_lines import may_tell_rows
 from millrace.dataplane.assemble import LineEnd
 from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.client import Headers, request_head
@@ -55,6 +55,7 @@ class Rules:
         address: Address,
         job_start: datetime,
         autotune: AutotuneSettings | None = None,
+        tells_rows: bool = False,
     ) -> None:
         self.spec = spec
         self.effective = effective
@@ -89,7 +90,7 @@ class Rules:
         """Whether bodies have no limit, and are sent chunked."""
         framing = b"Transfer-Encoding: chunked\r\n\r\n" if self.chunked else b"Content-Length: "
         self.head = request_head("POST", PATH, address, self.headers) + framing
-        self.tells_rows = tells_rows(spec)
+        self.tells_rows = (tells_rows or options.report) and may_tell_rows(spec)
         """Whether lines of outputs are counted as rows."""
         self.splits = spec.split is not SplitType.NONE
         self.streams = (

@@ -78,6 +78,7 @@ async def run_transform(
     budget: Budget | None = None,
     scratch: Path | None = None,
     autotune: AutotuneSettings | None = None,
+    tells_rows: bool = False,
 ) -> InstanceOutcome:
     """Transform `inputs` in order and return how it went; a failing object never keeps the others from their output.
 
@@ -99,6 +100,7 @@ async def run_transform(
         job_start: What rows tell as the time of their inference, if they tell one; now if None.
         on_committed: Called with each input whose output was committed, in the order of the commits.
         autotune: Bounds of the search for concurrency and payload size; if None, `options` say whether there is one.
+        tells_rows: Whether rows of answers are counted, as they are where a report is asked for; it takes 0.4 ms a MB.
         scratch: A folder for text that is converted when it is complete; needed by jobs that write other formats.
         budget: Where room is taken and given back, all of it by the end of a run that nothing broke off; one of its
             own of `limits.inflight_bytes` if None.
@@ -111,7 +113,14 @@ async def run_transform(
     options = options or JobOptions()
     start = job_start or clock.now()
     rules = Rules(
-        spec, effective=effective, options=options, limits=limits, address=address, job_start=start, autotune=autotune
+        spec,
+        effective=effective,
+        options=options,
+        limits=limits,
+        address=address,
+        job_start=start,
+        autotune=autotune,
+        tells_rows=tells_rows,
     )
     run = _Run(
         rules,

@@ -24,7 +24,8 @@ def test_lines_that_are_not_blank_are_counted_however_the_text_is_cut(pieces: li
 @pytest.mark.parametrize("assemble", list(AssembleWith))
 async def test_a_model_that_leaves_rows_out_is_noticed(strategy: BatchStrategy, assemble: AssembleWith) -> None:
     """SageMaker allows it where nothing is joined; blank lines between answers are no rows."""
-    spec = job(split=SplitType.LINE, strategy=strategy, assemble_with=assemble, accept="text/csv")
+    asked = {"MILLRACE_REPORT": "true"}
+    spec = job(split=SplitType.LINE, strategy=strategy, assemble_with=assemble, accept="text/csv", environment=asked)
     drops = model(lambda body: b"".join(line for line in body.splitlines(True) if not line.startswith(b"2")))
     result = await run_job(spec, drops, b"1\n2\n3\n2\n")
     assert (result.outcome.progress.records, result.outcome.progress.rows_out) == (4, 2)
