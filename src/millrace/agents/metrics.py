@@ -42,23 +42,28 @@ class MetricReader:
         definitions: Sequence[MetricDefinition],
         *,
         report: Callable[[str], None],
-        measure: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = time.perf_counter,
+        used: Callable[[], float] = time.thread_time,
     ) -> None:
-        """Take the definitions, whom to tell of those given up, and a clock that tells how long they take."""
+        """Take the definitions, whom to tell of those given up, a clock, and what tells this thread's processor time.
+
+        What others do on the machine while a search waits for its turn is not put down to its pattern.
+        """
         self._definitions = definitions
         self._patterns = [(definition.name, re.compile(definition.regex)) for definition in definitions]
         self._last: dict[str, MetricValue] = {}
         self._report = report
-        self._measure = measure
+        self._clock = clock
+        self._used = used
         self._deadline = Deadline(SEARCH_SECONDS)
         self._credit = CREDIT_SECONDS
-        self._credited_at = measure()
+        self._credited_at = clock()
 
     def read(self, timestamp_ms: int, line: str) -> None:
         """Look for metrics in one line, up to MAX_METRIC_LINE characters of it."""
         line = line[:MAX_METRIC_LINE]
         for name, pattern in tuple(self._patterns):
-            began = self._measure()
+            began = self._used()
             with suppress(DeadlineOver), self._deadline:
                 self._search(name, pattern, timestamp_ms, line)
             self._charge(name, pattern, began)
@@ -72,11 +77,11 @@ class MetricReader:
 
     def _charge(self, name: str, pattern: re.Pattern[str], began: float) -> None:
         """Take the time of a search from the credit; give the pattern up if it is slow and there is none left."""
-        now = self._measure()
+        took, now = self._used() - began, self._clock()
         earned = EARNED_SHARE * (now - self._credited_at)
         self._credited_at = now
-        self._credit = min(CREDIT_SECONDS, self._credit + earned) - (now - began)
-        if self._credit < 0 and now - began > SLOW_SECONDS:
+        self._credit = min(CREDIT_SECONDS, self._credit + earned) - took
+        if self._credit < 0 and took > SLOW_SECONDS:
             self._patterns.remove((name, pattern))
             self._report(f"metric {name!r} is given up: its expression {pattern.pattern!r} takes too long")
 

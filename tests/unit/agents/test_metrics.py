@@ -64,9 +64,9 @@ def test_a_pattern_that_keeps_running_away_is_given_up() -> None:
 def test_only_slow_patterns_are_given_up() -> None:
     """A quick one stays when the credit is used."""
     told: list[str] = []
-    moments = iter([0.0, 0.0, CREDIT_SECONDS + 1, CREDIT_SECONDS + 1, CREDIT_SECONDS + 1.0005])
+    used = iter([0.0, CREDIT_SECONDS + 1, CREDIT_SECONDS + 1, CREDIT_SECONDS + 1.0005])
     slow, quick = (MetricDefinition(name=name, regex=f"{name}=(.)") for name in ("slow", "quick"))
-    reader = MetricReader((slow, quick), report=told.append, measure=lambda: next(moments))
+    reader = MetricReader((slow, quick), report=told.append, clock=lambda: 0.0, used=lambda: next(used))
     reader.read(0, "slow=1 quick=1")
     assert [line.split()[1] for line in told] == ["'slow'"]
     assert [metric.name for metric in reader.values] == ["slow", "quick"]
