@@ -66,7 +66,8 @@ def test_an_answer_too_large_to_pass_on_is_not_asked_for_again(impatient: Platfo
     reason = impatient.ended_transform("t-chain-large")["FailureReason"]
     assert reason.startswith("AlgorithmError")
     assert "Answer too large: container-1: it must have at most 4096 bytes (MILLRACE_MAX_ANSWER_BYTES), got" in reason
-    assert len(journal.read_text().splitlines()) == 2  # in and out, once
+    # In and out, once; it may be ended before it notes that its answer, which nobody takes, is out.
+    assert 1 <= len(journal.read_text().splitlines()) <= 2
 
 
 def test_broken_input_is_told_by_record(impatient: Platform) -> None:
