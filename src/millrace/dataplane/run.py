@@ -385,7 +385,7 @@ class _Run:
                 self.pump()  # more may be asked for now, or what was waited for is not wanted any more
             if self._checkpoints is not None:
                 self.flush()  # what is written can be committed in a part
-            if self._small_outputs is not None:
+            elif self._small_outputs is not None:
                 self._small_outputs.flush()
             self._on_progress(self._snapshot())
 
