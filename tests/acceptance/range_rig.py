@@ -18,10 +18,22 @@ from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest
 from millrace.testing.objects import MemoryObjects
 
-__all__ = ["OUTPUT", "Rig", "lines", "refuse_bad", "totals"]
+__all__ = ["OUTPUT", "Deaths", "Rig", "lines", "refuse_bad", "totals"]
 
 SMALL = Limits(chunk_bytes=64, write_bytes=32, tick_seconds=0.001)
 OUTPUT = "s3://b/out/a.csv.out"
+
+
+class Deaths:
+    """A guard that lets commits pass until one of them is the last thing that its process does."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    async def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise LeaseLost("killed")
 
 
 class Rig:

@@ -11,16 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
-from tests.acceptance.transform_rig import ECHO, ONE, Result, job, model, run_job, status
+from tests.acceptance.transform_rig import ECHO, ONE, Result, checkpoints_of, job, model, run_job, status
 from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings, Limits
-from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.widening import HELD_BYTES
 from millrace.jobs.transform import AssembleWith, BatchStrategy, Compression, DataProcessing, JoinSource, SplitType
 from millrace.names import ObjectRef
-from millrace.ports.jobs import InstanceRef
 from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
@@ -197,8 +195,7 @@ async def test_a_whole_object_that_is_bad_is_not_asked_for_again(on_error: str) 
     journals, objects = MemoryJournals(), MemoryObjects()
     results = []
     for attempt in (1, 2):
-        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
-        checkpoints = Checkpoints(journal=journal, work="job 1", resumes=attempt > 1, found=await journal.load())
+        checkpoints = await checkpoints_of(journals, attempt)
         inputs = {"in/a.csv": b"BAD", "in/b.csv": b"good"} if attempt == 1 else {}
         results.append(await run_job(spec, REFUSES_BAD, inputs, objects=objects, checkpoints=checkpoints))
     first, second = (result.outcome.progress for result in results)
@@ -214,10 +211,7 @@ async def test_what_tells_of_bad_records_alone_finishes_no_object_of_many() -> N
     spec = job(**LINES, **QUARANTINE)
     results = []
     for attempt in (1, 2):
-        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
-        checkpoints = Checkpoints(
-            journal=journal, work="job 1", resumes=attempt > 1, found=await journal.load(), pause_seconds=1e9
-        )
+        checkpoints = await checkpoints_of(journals, attempt, pause_seconds=1e9)
         data: dict[str, bytes] = {"in/a.csv": b"BAD\n"} if attempt == 1 else {}
         results.append(await run_job(spec, REFUSES_BAD, data, objects=objects, checkpoints=checkpoints))
         await objects.delete(ObjectRef("b", "out/a.csv.out"))
@@ -309,7 +303,6 @@ async def test_parts_know_how_wide_answers_are() -> None:
         return await twice_but_bad(request)
 
     for attempt in (1, 2):
-        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
         result = await run_job(
             spec,
             dying,
@@ -318,7 +311,7 @@ async def test_parts_know_how_wide_answers_are() -> None:
                 max_concurrent_transforms=1, max_payload_bytes=20, strategy=BatchStrategy.SINGLE_RECORD
             ),
             objects=objects,
-            checkpoints=Checkpoints(journal=journal, work="job 1", resumes=attempt > 1, found=await journal.load()),
+            checkpoints=await checkpoints_of(journals, attempt),
             stop=stop if attempt == 1 else None,
         )
     assert result.output == b"1,1,y\n2,2,y\n3,3,y\nBAD1,,\nBAD2,,\n"

@@ -10,13 +10,11 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.acceptance.transform_rig import ECHO, Result, job, run_job
+from tests.acceptance.transform_rig import ECHO, Result, checkpoints_of, job, run_job
 from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings, Limits
-from millrace.dataplane.checkpoints import Checkpoints
 from millrace.jobs.transform import BatchStrategy, DataProcessing, SplitType, TransformSpec
-from millrace.ports.jobs import InstanceRef
 from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import ModelReply, ModelRequest
 from millrace.testing.objects import MemoryObjects
@@ -61,15 +59,7 @@ class Work:
         self.attempts += 1
         self.asked.clear()
         self.stop = asyncio.Event()
-        journal = self.journals.open(InstanceRef(job_id=1, index=0, attempt=self.attempts))
-        checkpoints = Checkpoints(
-            journal=journal,
-            work="job 1",
-            resumes=self.attempts > 1,
-            found=await journal.load(),
-            pause_seconds=1e9,
-            share=1e-9,
-        )
+        checkpoints = await checkpoints_of(self.journals, self.attempts, pause_seconds=1e9, share=1e-9)
         return await run_job(
             self.spec,
             self.answer,
@@ -187,7 +177,6 @@ async def test_answers_that_are_no_table_are_kept(tmp_path: Path) -> None:
     data = b"".join(b"%d,x\n" % n for n in range(100, 160))
     asked = []
     for attempt in (1, 2):
-        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
         result = await run_job(
             spec,
             ECHO,
@@ -197,14 +186,7 @@ async def test_answers_that_are_no_table_are_kept(tmp_path: Path) -> None:
                 max_concurrent_transforms=2, max_payload_bytes=60, strategy=BatchStrategy.SINGLE_RECORD
             ),
             objects=objects,
-            checkpoints=Checkpoints(
-                journal=journal,
-                work="job 1",
-                resumes=attempt > 1,
-                found=await journal.load(),
-                pause_seconds=0.0,
-                share=1e9,
-            ),
+            checkpoints=await checkpoints_of(journals, attempt, pause_seconds=0.0, share=1e9),
             scratch=tmp_path,
         )
         [told] = result.outcome.failures

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.ipc as ipc
 import pytest
 from backports import zstd
-from tests.acceptance.range_rig import OUTPUT, Rig, lines, refuse_bad, totals
+from tests.acceptance.range_rig import OUTPUT, Deaths, Rig, lines, refuse_bad, totals
 from tests.acceptance.transform_rig import Result
 from tests.framed import recordio, tfrecord
 from tests.unit.dataplane.formats.tables import parquet
@@ -162,18 +162,6 @@ async def test_a_compressed_output_of_nothing_reads_as_empty() -> None:
     for index in range(3):
         await made.run(index, refuse_bad)
     assert gzip.decompress(made.objects.data(OUTPUT)) == b""
-
-
-class Deaths:
-    """A guard that lets commits pass until one of them is the last thing that its process does."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    async def __call__(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise LeaseLost("killed")
 
 
 @pytest.mark.parametrize("commits", range(1, 10))

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.acceptance.range_rig import OUTPUT, Rig, lines, refuse_bad, totals
+from tests.acceptance.range_rig import OUTPUT, Deaths, Rig, lines, refuse_bad, totals
 from tests.acceptance.transform_rig import ECHO, Result
 
 from millrace.dataplane.checkpoints import JOINT_KEY, Checkpoints
@@ -116,18 +116,6 @@ async def test_instances_share_an_object(name: str) -> None:
 
 def _whole(chosen: dict[str, Any]) -> JobOptions:
     return JobOptions(on_error=chosen["options"].on_error) if "options" in chosen else JobOptions()
-
-
-class Deaths:
-    """A guard that lets commits pass until one of them is the last thing that its process does."""
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    async def __call__(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise LeaseLost("killed")
 
 
 @pytest.mark.parametrize("commits", range(1, 12))

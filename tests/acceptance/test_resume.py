@@ -7,11 +7,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.acceptance.transform_rig import ECHO, job, run_job
+from tests.acceptance.transform_rig import ECHO, checkpoints_of, job, run_job
 from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings, Limits
-from millrace.dataplane.checkpoints import Checkpoints
 from millrace.jobs.transform import (
     AssembleWith,
     BatchStrategy,
@@ -22,7 +21,6 @@ from millrace.jobs.transform import (
     TransformSpec,
 )
 from millrace.names import ObjectRef
-from millrace.ports.jobs import InstanceRef
 from millrace.ports.objects import ObjectMeta
 from millrace.testing.drafts import MemoryResumableWriter
 from millrace.testing.journal import MemoryJournals
@@ -112,19 +110,10 @@ async def test_a_crash_at_any_request_changes_no_byte(name: str, seed: int) -> N
         return await answer(request)
 
     for attempt in range(1, 50):
-        ref = InstanceRef(job_id=1, index=0, attempt=attempt)
-        journal = journals.open(ref)
         life.left = chance.randrange(1, max(3, undisturbed.outcome.progress.requests // 2))
 
         life.stop = asyncio.Event()
-        checkpoints = Checkpoints(
-            journal=journal,
-            work="job 1",
-            resumes=attempt > 1,
-            found=await journal.load(),
-            pause_seconds=0.0,
-            share=1e9,
-        )
+        checkpoints = await checkpoints_of(journals, attempt, pause_seconds=0.0, share=1e9)
         result = await run_job(
             spec,
             dying,
@@ -191,15 +180,7 @@ async def test_answers_that_come_while_the_output_is_opened_are_counted() -> Non
         return await ECHO(request)
 
     for attempt in (1, 2):
-        journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
-        checkpoints = Checkpoints(
-            journal=journal,
-            work="job 1",
-            resumes=attempt > 1,
-            found=await journal.load(),
-            pause_seconds=0.0,
-            share=1e9,
-        )
+        checkpoints = await checkpoints_of(journals, attempt, pause_seconds=0.0, share=1e9)
         await run_job(
             spec,
             answer,

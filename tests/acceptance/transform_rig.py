@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from millrace.clock import Clock, SystemClock
 from millrace.dataplane import (
@@ -26,6 +27,8 @@ from millrace.dataplane.range_rules import cut_inputs
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec, transform_failure_reason
 from millrace.jobs.transform_options import JobOptions, job_options
 from millrace.names import ObjectPrefix
+from millrace.ports.jobs import InstanceRef
+from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
 
@@ -135,6 +138,12 @@ class Result:
 
 async def no_guard() -> None:
     """Let every commit pass."""
+
+
+async def checkpoints_of(journals: MemoryJournals, attempt: int, **bounds: Any) -> Checkpoints:
+    """Return what an attempt at one job, from 1, commits parts by; `bounds` say how often it does."""
+    journal = journals.open(InstanceRef(job_id=1, index=0, attempt=attempt))
+    return Checkpoints(journal=journal, work="job 1", resumes=attempt > 1, found=await journal.load(), **bounds)
 
 
 async def run_job(
