@@ -122,6 +122,7 @@ class Server:
             on_saved=self.router.forget,
             is_busy=self.router.is_busy,
             on_moved=self.ends.note,
+            on_forgotten=self.ends.note_forgotten,
             before_end=JobReports(self.objects).before_end,
             on_started=lambda ref: self.metrics.count_agent_start(ref.attempt),
             on_lost=lambda loss: self.metrics.count_agent_loss(),

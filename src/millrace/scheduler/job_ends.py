@@ -1,8 +1,12 @@
-"""Let callers wait for the end of a job, whichever server moves it."""
+"""Let callers wait for the end of a job, whichever server moves it.
+
+An endpoint that is deleted has come to its end when its record is gone. Between its last move and that its files are
+removed, which may take a while: whoever is let go then is told that it is Deleting, and asks again half a minute later.
+"""
 
 import asyncio
 
-from millrace.jobs.job import EndpointJob, Job, JobStatus
+from millrace.jobs.job import Job, JobStatus
 from millrace.ports.jobs import JobStore, NoSuchJob, UnreadableJob
 
 __all__ = ["JobEnds"]
@@ -19,6 +23,10 @@ class JobEnds:
         """Wake those who wait for a job, if it has come to its end."""
         if job.id in self._waiting and _is_settled(job):
             self._wake(job.id)
+
+    def note_forgotten(self, job_id: int) -> None:
+        """Wake those who wait for a job whose record is gone."""
+        self._wake(job_id)
 
     async def look(self) -> None:
         """Read the jobs that are waited for: other servers may have moved them."""
@@ -58,7 +66,5 @@ class JobEnds:
 
 
 def _is_settled(job: Job) -> bool:
-    """Whether what a client may wait for has come: a job's end, an endpoint in service, failed or gone."""
-    if isinstance(job, EndpointJob) and job.status is JobStatus.DELETING:
-        return not job.instances
+    """Whether what a client may wait for has come: a job's end, an endpoint in service or failed."""
     return job.is_terminal or job.status is JobStatus.IN_SERVICE

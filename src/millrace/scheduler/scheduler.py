@@ -79,14 +79,16 @@ class Scheduler:
         on_started: Callable[[InstanceRef], None] = lambda ref: None,
         on_lost: Callable[[InstanceLost], None] = lambda loss: None,
         on_saved: Callable[[Job], None] = lambda job: None,
+        on_forgotten: Callable[[int], None] = lambda job_id: None,
         before_end: Callable[[Job], Awaitable[None]] = _nothing,
     ) -> None:
         """Take the ports, the bounds, the id under which jobs are owned, and whom to tell what happens.
 
         `on_moved` is told of this server's moves, of its jobs that others have moved, and of all endpoints' moves.
         `on_saved` is told of the same before anything is done about it: no request goes to an instance that is about to
-        be stopped. `before_end` is awaited before the end of a job is saved. `is_busy` tells whether the endpoint's
-        instance at an address still answers requests.
+        be stopped. `on_forgotten` is told of each endpoint whose record this server has removed. `before_end` is
+        awaited before the end of a job is saved. `is_busy` tells whether the endpoint's instance at an address still
+        answers requests.
         """
         self._jobs = jobs
         self._engine = engine
@@ -99,6 +101,7 @@ class Scheduler:
         self._on_started = on_started
         self._on_lost = on_lost
         self._on_saved = on_saved
+        self._on_forgotten = on_forgotten
         self._before_end = before_end
         self._watch = AgentWatch(engine, lease_seconds=lease_seconds)
         self._owners: dict[int, str | None] = {}
@@ -357,6 +360,7 @@ class Scheduler:
             case ForgetJob():
                 self._active.pop(job.id, None)
                 await self._jobs.forget(job.id)
+                self._on_forgotten(job.id)
 
     def _is_draining(self, job: Job, index: int) -> bool:
         """Whether an endpoint's instance still answers requests that it took before it was to stop."""

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from millrace.clock import SystemClock
-from millrace.jobs.job import JobStatus
+from millrace.jobs.endpoint import EndpointSpec
+from millrace.jobs.job import EndpointJob, JobKind, JobStatus
+from millrace.names import sagemaker_arn
 from millrace.scheduler.job_ends import JobEnds
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sqlite import SqliteDatabase
@@ -31,6 +33,13 @@ async def held(ends: JobEnds, job_id: int) -> "asyncio.Task[None]":
         await asyncio.sleep(0)
     assert not waiting.done()
     return waiting
+
+
+def endpoint() -> EndpointJob:
+    spec = EndpointSpec(config="c", variants=())
+    arn = sagemaker_arn(JobKind.ENDPOINT, "going", region="us-east-1", account="000000000000")
+    now = SystemClock().now()
+    return EndpointJob(name="going", arn=arn, status=JobStatus.CREATING, created_at=now, modified_at=now, spec=spec)
 
 
 async def test_a_move_of_our_own_ends_the_wait(jobs: SqlJobStore) -> None:
@@ -66,6 +75,20 @@ async def test_an_end_before_the_wait_is_no_wait(jobs: SqlJobStore) -> None:
     job = await added(jobs)
     await jobs.save(replace(job, status=JobStatus.COMPLETED))
     await JobEnds(jobs).wait(job.id, LONG)
+
+
+async def test_an_endpoint_that_goes_is_waited_for_until_its_record_is_gone(jobs: SqlJobStore) -> None:
+    """It has no instance any more, but its files are removed still: whoever asks would be told that it is there."""
+    ends = JobEnds(jobs)
+    job = (await jobs.add(JobKind.ENDPOINT, endpoint(), {})).id
+    going = await jobs.save(replace(await jobs.get_by_id(job), status=JobStatus.DELETING, instances=()))
+    waiting = await held(ends, job)
+    ends.note(going)
+    await ends.look()
+    assert not waiting.done()
+    await jobs.forget(job)
+    ends.note_forgotten(job)
+    await waiting
 
 
 async def test_waits_end_with_the_server_and_with_their_time(jobs: SqlJobStore) -> None:

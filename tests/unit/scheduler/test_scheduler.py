@@ -1,5 +1,6 @@
 """The scheduler's passes, over a real state file, with agents that the test plays."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -23,6 +24,7 @@ from millrace.jobs.transform import InstanceOutcome, Progress
 from millrace.names import sagemaker_arn
 from millrace.ports.jobs import InstanceRef, NoSuchJob
 from millrace.scheduler.agent_starts import MAX_UNREGISTERED_STARTS
+from millrace.scheduler.job_ends import JobEnds
 from millrace.scheduler.scheduler import Scheduler
 from millrace.store.sql_jobs import SqlJobStore
 from millrace.store.sqlite import SqliteDatabase
@@ -42,6 +44,7 @@ class Stage:
         self.jobs = SqlJobStore(self.database, clock=self.clock)
         self.engine = FakeEngine()
         self.moved: list[Job] = []
+        self.forgotten: list[int] = []
         self.before_ends: list[tuple[JobStatus, JobStatus]] = []
         self.scheduler = self.another_scheduler()
 
@@ -55,6 +58,7 @@ class Stage:
             max_attempts=3,
             lease_seconds=LEASE_SECONDS,
             on_moved=self.moved.append,
+            on_forgotten=self.forgotten.append,
             before_end=self.note_before_end,
         )
 
@@ -352,14 +356,74 @@ async def test_an_endpoint_s_instance_comes_back_after_a_pause(stage: Stage) -> 
 
 
 async def test_a_deleted_endpoint_is_forgotten(stage: Stage) -> None:
-    """Its record goes once its instances are gone."""
+    """Its record goes once its instances are gone, and only then those are told who wait for that."""
     job_id = await serving(stage)
     await stage.jobs.post(job_id, DeleteRequested(at=stage.clock.now()))
     await stage.scheduler.pump()
     await stage.finish(ref(job_id))
+    assert stage.forgotten == []
     await stage.scheduler.pump()
     with pytest.raises(NoSuchJob):
         await stage.jobs.get_by_id(job_id)
+    assert stage.forgotten == [job_id]
+
+
+async def test_an_endpoint_whose_deletion_a_crash_broke_off_is_forgotten_by_the_next_scheduler(stage: Stage) -> None:
+    """A record without instances that was left is removed, and that is told."""
+    job_id = await serving(stage)
+    job = await stage.jobs.get_by_id(job_id)
+    await stage.jobs.save(replace(job, status=JobStatus.DELETING, instances=()))
+    await stage.another_scheduler().pump()
+    with pytest.raises(NoSuchJob):
+        await stage.jobs.get_by_id(job_id)
+    assert stage.forgotten == [job_id]
+
+
+class SlowRemoval(FakeEngine):
+    """An engine that is asked to remove files, and is done with it when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.done = asyncio.Event()
+
+    async def remove_work(self, job_id: int, index: int | None) -> None:
+        await super().remove_work(job_id, index)
+        self.asked.set()
+        await self.done.wait()
+
+
+async def test_who_waits_for_an_endpoint_to_go_waits_until_its_files_are_removed(stage: Stage) -> None:
+    """Whoever begins to wait between its last move and the end of its record is not told that it is there still."""
+    stage.engine = engine = SlowRemoval()
+    ends = JobEnds(stage.jobs)
+    scheduler = Scheduler(
+        jobs=stage.jobs,
+        engine=engine,
+        clock=stage.clock,
+        max_jobs=2,
+        max_attempts=3,
+        lease_seconds=LEASE_SECONDS,
+        on_moved=ends.note,
+        on_forgotten=ends.note_forgotten,
+    )
+    job_id = await serving(stage)
+    await stage.jobs.post(job_id, DeleteRequested(at=stage.clock.now()))
+    await scheduler.pump()
+    await stage.finish(ref(job_id))
+    passing = asyncio.create_task(scheduler.pump())
+    await engine.asked.wait()
+    waiting = asyncio.create_task(ends.wait(job_id, 60.0))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        await ends.look()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    engine.done.set()
+    await waiting
+    with pytest.raises(NoSuchJob):
+        await stage.jobs.get_by_id(job_id)
+    await passing
 
 
 async def test_suspending_leaves_finite_jobs_to_their_agents(stage: Stage) -> None:
