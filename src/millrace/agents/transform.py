@@ -29,8 +29,10 @@ from millrace.dataplane.client import Client
 from millrace.dataplane.execution_parameters import container_environment, effective_settings
 from millrace.dataplane.failures import data_log_line
 from millrace.dataplane.formats.job import JobFormats
+from millrace.dataplane.inputs import Inputs, ListedInputs
 from millrace.dataplane.limits import Limits
-from millrace.dataplane.plan import InputObject, count_objects, list_inputs, share_out
+from millrace.dataplane.listing import list_ahead, list_inputs
+from millrace.dataplane.plan import InputObject, share_out
 from millrace.dataplane.range_rules import cut_inputs, tell_whole
 from millrace.dataplane.run import run_transform
 from millrace.dataplane.shares import JobShares
@@ -98,6 +100,7 @@ class TransformAgent:
         self._captured: list[InputObject] = []
         self._shares: JobShares | None = None
         self._progress = Progress()
+        self._inputs: Inputs = ListedInputs(())
         instance = instance_id(str(arn), backends.session.ref.index)
         self._stream_name = f"{arn.name}/{instance}-{int(created_at.timestamp() * 1000)}"
         self._data_log = LogStream(backends.logs, LOG_GROUP, f"{self._stream_name}/data-log")
@@ -106,7 +109,8 @@ class TransformAgent:
     @property
     def progress(self) -> Progress:
         """The live counters."""
-        return self._progress
+        inputs = self._inputs  # which are being listed while the model starts
+        return replace(self._progress, objects_total=inputs.objects, bytes_total=inputs.size, listed=inputs.is_complete)
 
     async def run(self) -> InstanceOutcome:
         """Do this instance's share.
@@ -116,24 +120,11 @@ class TransformAgent:
             LeaseLost: Another agent has taken over.
         """
         session = self._session
-        ref = session.ref
         self._job_start = session.clock.now()
-        await session.post(InstanceStarted(at=self._job_start, index=ref.index, attempt=ref.attempt))
+        await session.post(InstanceStarted(at=self._job_start, index=session.ref.index, attempt=session.ref.attempt))
         try:
-            inputs = await self._plan()
-            total = count_objects(inputs)
-            self._progress = Progress(objects_total=total, bytes_total=sum(entry.size for entry in inputs))
-            if not inputs:
-                return InstanceOutcome(progress=self._progress, stopped=session.stop.is_set())
-            async with serve_model(
-                await self._plan_containers(),
-                self._folder,
-                name=f"{self._arn.name}-{ref.index}",
-                chain=self._chain,
-                backends=self._backends,
-                grace_seconds=self._grace,
-            ) as served:
-                outcome = await self._transform(served, inputs)
+            async with await self._plan() as inputs:
+                outcome = await self._serve(inputs)
             self._progress = outcome.progress
             await self._write_manifests()
             return outcome
@@ -144,8 +135,31 @@ class TransformAgent:
             await self._forget_share()
             self._data_log.flush()
 
-    async def _plan(self) -> Sequence[InputObject]:
+    async def _serve(self, inputs: Inputs) -> InstanceOutcome:
+        """Start the model, and transform the objects, if there are any."""
+        self._inputs = inputs
+        if not await inputs.has_any():
+            return InstanceOutcome(progress=Progress(), stopped=self._session.stop.is_set())
+        async with serve_model(
+            await self._plan_containers(),
+            self._folder,
+            name=f"{self._arn.name}-{self._session.ref.index}",
+            chain=self._chain,
+            backends=self._backends,
+            grace_seconds=self._grace,
+        ) as served:
+            return await self._transform(served, inputs)
+
+    async def _plan(self) -> Inputs:
         """Return the objects of this instance, and its ranges of objects that are cut."""
+        spec = self._spec
+        is_cut = self._backends.journal is not None and job_options(spec.environment).range_bytes is not None
+        if spec.instance_count == 1 and not self._resumed and not is_cut:
+            return await list_ahead(self._backends.objects, spec, self._folder)
+        return ListedInputs(await self._take_share())
+
+    async def _take_share(self) -> Sequence[InputObject]:
+        """Return what this instance takes of an input that has to be known as a whole for it."""
         journal, session, spec = self._backends.journal, self._session, self._spec
         if journal is None or (spec.instance_count == 1 and not self._resumed):
             return (await self._decide())[session.ref.index]
@@ -205,7 +219,7 @@ class TransformAgent:
         )
         return Chain(links, limits=limits, failure_body=named_failure)
 
-    async def _transform(self, served: ServedModel, inputs: Sequence[InputObject]) -> InstanceOutcome:
+    async def _transform(self, served: ServedModel, inputs: Inputs) -> InstanceOutcome:
         """Wait for health, run the data plane; a container that ends meanwhile ends the instance."""
         ended = asyncio.create_task(served.wait())
         stop_waiting = asyncio.create_task(self._session.stop.wait())
@@ -213,7 +227,7 @@ class TransformAgent:
         work: asyncio.Task[InstanceOutcome] | None = None
         try:
             if not await self._healthy(served, ended, stop_waiting):
-                return InstanceOutcome(progress=self._progress, stopped=True)
+                return InstanceOutcome(progress=self.progress, stopped=True)
             work = asyncio.create_task(self._run_data_plane(served, inputs, halt))
             await asyncio.wait({work, ended, stop_waiting}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -222,7 +236,8 @@ class TransformAgent:
                 await asyncio.wait({work}, timeout=HALT_SECONDS)
                 if ended.done() and not stop_waiting.done():
                     done, total = self._progress.objects_done, self._progress.objects_total
-                    raise await exit_failure(ended.result(), f"after {done} of {total} objects")
+                    more = "" if self._progress.listed else " or more"
+                    raise await exit_failure(ended.result(), f"after {done} of {total}{more} objects")
             return await work
         finally:
             if work is not None and not work.done():
@@ -252,9 +267,7 @@ class TransformAgent:
         healthy.result()
         return True
 
-    async def _run_data_plane(
-        self, served: ServedModel, inputs: Sequence[InputObject], halt: asyncio.Event
-    ) -> InstanceOutcome:
+    async def _run_data_plane(self, served: ServedModel, inputs: Inputs, halt: asyncio.Event) -> InstanceOutcome:
         async with Client(served.address) as client:
             effective = await effective_settings(client, self._spec)
         if self._spec.capture is not None and self._find_start is not None:
@@ -264,7 +277,7 @@ class TransformAgent:
             self._spec,
             inputs,
             options=job_options(self._spec.environment),
-            checkpoints=await self._checkpoints(inputs),
+            checkpoints=await self._checkpoints(inputs.known),
             scratch=self._folder,
             objects=self._backends.objects,
             address=served.address,
@@ -330,4 +343,4 @@ class TransformAgent:
         self._progress = progress
 
     def _read_progress(self) -> Mapping[str, Any]:
-        return {**asdict(self._progress), "at": self._session.clock.now().timestamp()}
+        return {**asdict(self.progress), "at": self._session.clock.now().timestamp()}

@@ -7,7 +7,8 @@ from millrace.commands.local_transform import LocalTransform
 from millrace.commands.sizes import counted, told_size
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.jsonpath import Format, format_of
-from millrace.dataplane.plan import InputObject, list_inputs
+from millrace.dataplane.listing import list_inputs
+from millrace.dataplane.plan import InputObject
 from millrace.jobs.transform import (
     DEFAULT_MAX_PAYLOAD_BYTES,
     MIB,

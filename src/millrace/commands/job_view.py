@@ -115,6 +115,7 @@ def view_document(view: JobView) -> dict[str, Any]:
 def _going(view: ProgressView) -> dict[str, Any]:
     return {
         **{field: getattr(view, field) for field in COUNTS},
+        "listed": view.listed,
         "records_per_second": _rounded(view.records_per_second),
         "bytes_per_second": _rounded(view.bytes_per_second),
         "latency_p50_ms": view.latency_p50_ms,
@@ -147,7 +148,7 @@ def view_line(view: JobView) -> str:
     if sums.objects_total and view.status is JobStatus.IN_PROGRESS:
         words.append(progress_line(sums))
     elif sums.objects_total:
-        words.append(f"{sums.objects_done:,}/{sums.objects_total:,} objects")
+        words.append(f"{sums.told_objects} objects")
         words.append(f"{sums.records:,} records")
         words.append(f"{sums.objects_failed:,} failed")
         if sums.records_failed:

@@ -141,8 +141,9 @@ def _rates(agent: AgentRecord, progress: Mapping[str, Any]) -> Mapping[str, floa
     if seconds <= 0 or not done:
         return {}
     rates = {"records_per_second": progress["records"] / seconds, "bytes_per_second": done / seconds}
-    left = max(0, progress["bytes_total"] - done)
-    return {name: round(value, 3) for name, value in (*rates.items(), ("eta_seconds", left * seconds / done))}
+    if progress.get("listed", True):  # an older release tells nothing before all is listed
+        rates["eta_seconds"] = max(0, progress["bytes_total"] - done) * seconds / done
+    return {name: round(value, 3) for name, value in rates.items()}
 
 
 def show_logs(settings: Settings, name: str, *, region: str | None, follow: bool) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import orjson
 
-from millrace.dataplane.plan import has_input
+from millrace.dataplane.listing import has_input
 from millrace.errors import UsageError
 from millrace.jobs.transform import SourceType, TransformSpec
 from millrace.names import ObjectPrefix

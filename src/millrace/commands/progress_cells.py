@@ -87,7 +87,7 @@ class Layout:
 
 def total_row(view: ProgressView, *, name: str | None = None) -> ProgressRow:
     """Return the row of an instance, or of all of them."""
-    objects = f"{view.objects_done:,}/{view.objects_total:,}"
+    objects = view.told_objects
     failed = [f"{view.objects_failed:,} {_objects(view.objects_failed)}"] if view.objects_failed else []
     failed += [f"{view.records_failed:,} {_records(view.records_failed)}"] if view.records_failed else []
     return ProgressRow(
@@ -95,7 +95,7 @@ def total_row(view: ProgressView, *, name: str | None = None) -> ProgressRow:
         done=view.bytes_done,
         total=view.bytes_total,
         cells={
-            Column.SHARE: _share(view.bytes_done, view.bytes_total),
+            Column.SHARE: "" if view.percent is None else str(view.percent),
             Column.OBJECTS: objects if view.objects_total else "",
             Column.SIZE: told_part(view.bytes_done, view.bytes_total),
             Column.RECORDS: f"{view.records:,}" if view.objects_total else "",

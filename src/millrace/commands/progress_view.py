@@ -92,6 +92,8 @@ class ProgressView:
 
     objects_done: int = 0
     objects_total: int = 0
+    listed: bool = True
+    """Whether the totals are of all objects; else there are more."""
     objects_failed: int = 0
     records: int = 0
     records_failed: int = 0
@@ -108,6 +110,16 @@ class ProgressView:
     objects: tuple[ObjectView, ...] = ()
     """Those in work, the first ones."""
 
+    @property
+    def told_objects(self) -> str:
+        """How many objects are done, and of how many."""
+        return f"{self.objects_done:,}/{self.objects_total:,}{'' if self.listed else '+'}"
+
+    @property
+    def percent(self) -> int | None:
+        """How much of the bytes is done; None while nobody knows."""
+        return 100 * self.bytes_done // self.bytes_total if self.bytes_total and self.listed else None
+
     def at_rest(self) -> "ProgressView":
         """Return the counts of something that has ended."""
         return replace(self, records_per_second=None, bytes_per_second=None, eta_seconds=None, objects=())
@@ -115,10 +127,11 @@ class ProgressView:
 
 def sum_views(views: Sequence[ProgressView]) -> ProgressView:
     """Return what several instances do together: as slow as the slowest, and ready when the last one is."""
-    left = [view.eta_seconds for view in views if view.bytes_done < view.bytes_total]
+    left = [view.eta_seconds for view in views if view.bytes_done < view.bytes_total or not view.listed]
     known = [seconds for seconds in left if seconds is not None]
     return ProgressView(
         **{name: sum(getattr(view, name) for view in views) for name in COUNTS},
+        listed=all(view.listed for view in views),
         latency_p50_ms=max((view.latency_p50_ms for view in views), default=0.0),
         latency_p99_ms=max((view.latency_p99_ms for view in views), default=0.0),
         records_per_second=_sum_known([view.records_per_second for view in views]),
@@ -155,14 +168,16 @@ class ProgressMeter:
         self._total.add(at, counts["records"], counts["bytes_done"])
         rates = self._total.rates() or (None, None)
         told = counters.get("open_objects") or ()
+        listed = bool(counters.get("listed", True))
         self._objects = {str(entry["key"]): self._objects.get(str(entry["key"])) or RateWindow() for entry in told}
         return ProgressView(
             **{name: counts[name] for name in COUNTS},
+            listed=listed,
             latency_p50_ms=float(counters.get("latency_p50_ms", 0.0)),
             latency_p99_ms=float(counters.get("latency_p99_ms", 0.0)),
             records_per_second=rates[0],
             bytes_per_second=rates[1],
-            eta_seconds=_eta(counts["bytes_done"], counts["bytes_total"], rates[1]),
+            eta_seconds=_eta(counts["bytes_done"], counts["bytes_total"], rates[1]) if listed else None,
             objects=tuple(self._object(at, entry) for entry in told),
         )
 
@@ -189,10 +204,10 @@ def _counts(counters: Mapping[str, Any]) -> dict[str, int]:
 
 def progress_line(view: ProgressView) -> str:
     """Return a view as one line of text."""
-    share = f"{100 * view.bytes_done // view.bytes_total} %" if view.bytes_total else "-"
+    share = "-" if view.percent is None else f"{view.percent} %"
     words = [
-        f"{share} of {told_size(view.bytes_total)}",
-        f"{view.objects_done:,}/{view.objects_total:,} objects",
+        f"{share} of {told_size(view.bytes_total)}{'' if view.listed else '+'}",
+        f"{view.told_objects} objects",
         f"{view.records:,} records",
         f"{view.objects_failed:,} failed",
     ]

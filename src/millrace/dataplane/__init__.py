@@ -6,7 +6,8 @@ from millrace.dataplane.execution_parameters import EffectiveSettings, container
 from millrace.dataplane.failures import data_log_line
 from millrace.dataplane.jsonpath import Filter, InvalidFilter, parse_filter
 from millrace.dataplane.limits import Limits
-from millrace.dataplane.plan import InputObject, assign, has_input, list_inputs
+from millrace.dataplane.listing import has_input, list_inputs
+from millrace.dataplane.plan import InputObject, assign
 from millrace.dataplane.run import run_transform
 from millrace.dataplane.validate import parse_source_type, validate_spec
 

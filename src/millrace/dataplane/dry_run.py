@@ -1,7 +1,7 @@
 """Send one record of a job to its container and tell what was sent, what came back and what would be written."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -12,6 +12,7 @@ from millrace.dataplane.chain_failures import FAILURE_HEADER, failure_in_place
 from millrace.dataplane.client import Answer, Client, ClientError
 from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.formats.unreadable import UNREADABLE
+from millrace.dataplane.inputs import Inputs
 from millrace.dataplane.limits import Limits
 from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.plan import InputObject
@@ -54,7 +55,7 @@ class DryRun:
     async def run(
         self,
         spec: TransformSpec,
-        inputs: Sequence[InputObject],
+        inputs: Inputs,
         *,
         options: JobOptions,
         objects: ObjectStore,
@@ -71,22 +72,27 @@ class DryRun:
             ClientFailure: The first object cannot be read, or no payload can be formed of it.
         """
         rules = Rules(spec, effective=effective, options=options, limits=limits, address=address, job_start=clock.now())
-        for entry in inputs:
-            reader = ObjectReader(
-                objects,
-                entry,
-                formats=rules.formats,
-                chunk_bytes=limits.chunk_bytes,
-                counters=Counters(objects_total=1, bytes_total=entry.size),
-            )
-            try:
-                payload = await _first_record(rules, reader)
-            except (*UNREADABLE, NoSuchKey, NoSuchBucket, UnusableRecord, RecordError) as exc:
-                raise ClientFailure(f"{self._told(entry.ref)}: {exc}") from exc
-            if payload is not None:
-                await self._try(rules, entry, reader, payload, address)
-                break
-        return InstanceOutcome(progress=Progress(objects_total=len(inputs)), stopped=stop.is_set())
+        is_sent = False
+        while not is_sent and (entries := await inputs.take()):
+            for entry in entries:
+                is_sent = await self._try_object(rules, entry, objects, address)
+                if is_sent:
+                    break
+        progress = Progress(objects_total=inputs.objects, listed=inputs.is_complete)
+        return InstanceOutcome(progress=progress, stopped=stop.is_set())
+
+    async def _try_object(self, rules: Rules, entry: InputObject, objects: ObjectStore, address: Address) -> bool:
+        """Send the first record of an object; False if there is none."""
+        reader = ObjectReader(
+            objects, entry, formats=rules.formats, chunk_bytes=rules.limits.chunk_bytes, counters=Counters()
+        )
+        try:
+            payload = await _first_record(rules, reader)
+        except (*UNREADABLE, NoSuchKey, NoSuchBucket, UnusableRecord, RecordError) as exc:
+            raise ClientFailure(f"{self._told(entry.ref)}: {exc}") from exc
+        if payload is not None:
+            await self._try(rules, entry, reader, payload, address)
+        return payload is not None
 
     async def _try(
         self, rules: Rules, entry: InputObject, reader: ObjectReader, payload: Payload, address: Address

@@ -11,6 +11,7 @@ from millrace.clock import Clock
 from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.finished import find_finished
 from millrace.dataplane.formats.unreadable import UNREADABLE
+from millrace.dataplane.inputs import Inputs
 from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
@@ -89,7 +90,7 @@ class Feeding:
         rules: Rules,
         owner: FeedingOwner,
         *,
-        inputs: Sequence[InputObject],
+        inputs: Inputs,
         objects: ObjectStore,
         lanes: set[Lane],
         small_lanes: set[Lane],
@@ -133,30 +134,37 @@ class Feeding:
 
     async def run(self) -> None:
         """Feed every object that has no output yet, then be `done`."""
+        order = 0
+        while not self.over and (entries := await self._inputs.take()):
+            await self._feed_objects(entries, order)
+            order += len(entries)
+        self.done = True
+        self._owner.all_fed()
+
+    async def _feed_objects(self, entries: Sequence[InputObject], order: int) -> None:
+        """Feed objects, the first of which is the one of that number, until it is `over`."""
         window: list[tuple[int, InputObject]] = []
         """Small objects that are read together."""
         size = 0
-        for order, entry in enumerate(self._inputs):
+        for number, entry in enumerate(entries, start=order):
             if entry.refused is not None:
-                self._refuse(entry, order)
+                self._refuse(entry, number)
                 continue
             if self._checkpoints is not None and self._checkpoints.resumes and await self._is_done(entry):
                 continue
             is_small = self._small is not None and self._rules.reads_small(entry)
             if is_small:
-                window.append((order, entry))
+                window.append((number, entry))
                 size += entry.size
             if window and (not is_small or len(window) == SMALL_WINDOW or 4 * size > self._budget.limit):
                 await self._feed_small_objects(window, size)
                 window, size = [], 0
             if self.over:
-                break
+                return
             if not is_small:
-                await self._feed_object(entry, order)
+                await self._feed_object(entry, number)
         if window:
             await self._feed_small_objects(window, size)
-        self.done = True
-        self._owner.all_fed()
 
     async def _feed_object(self, entry: InputObject, order: int) -> None:
         reserved = self._reservation(entry)

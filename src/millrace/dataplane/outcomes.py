@@ -21,6 +21,7 @@ def add_progress(parts: Sequence[Progress]) -> Progress:
     added: dict[str, Any] = {
         "latency_counts": tuple(map(sum, zip_longest(*(part.latency_counts for part in parts), fillvalue=0))),
         "open_objects": _open_objects(parts),
+        "listed": all(part.listed for part in parts),
     }
     for field in fields(Progress):
         if field.name not in added:

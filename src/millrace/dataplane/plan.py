@@ -1,46 +1,29 @@
-"""Decide which objects a job transforms, what their outputs are called, and which instance takes which."""
+"""Decide what the outputs of a job's objects are called, and which instance takes which object. Pure."""
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heapreplace
 from typing import NamedTuple
 
-from millrace.dataplane.manifest import parse_manifest
 from millrace.dataplane.ranges import InputRange
 from millrace.errors import ClientFailure
-from millrace.jobs.report_keys import is_report
-from millrace.jobs.transform import SourceType, TransformSpec
 from millrace.jobs.transform_options import Scheduling
-from millrace.names import ObjectPrefix, ObjectRef, relative_key
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.names import ObjectPrefix, ObjectRef
 from millrace.told import shortened
 
 __all__ = [
     "Found",
     "InputObject",
     "assign",
-    "check_manifest",
     "count_objects",
-    "has_input",
-    "list_inputs",
     "name_outputs",
+    "named",
     "output_of",
     "share_out",
 ]
 
-LIST_PAGE = 1000
-MANIFEST_BYTES = 64 * 1024 * 1024
-"""Longest manifest that is read: about a million keys."""
-
-CHECKED_MANIFEST_BYTES = 4 * 1024 * 1024
-"""Longest manifest that the create call reads; a longer one is checked when the job runs."""
-
 OBJECT_COST_BYTES = 64 * 1024
 """What an object costs besides its bytes, told in bytes: opening and committing it, and a request that is not full."""
-
-STAT_WINDOW = 32
-"""Manifest entries whose size is asked for at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,10 +70,7 @@ def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObje
     Raises:
         ClientFailure: Two inputs share one output; the message names both.
     """
-    inputs = [
-        _input_object(entry, output_of(output, entry.relative or _last_name(entry.ref.key)))
-        for entry in sorted(found, key=lambda entry: (entry.ref.bucket, entry.ref.key.encode()))
-    ]
+    inputs = named(sorted(found, key=lambda entry: (entry.ref.bucket, entry.ref.key.encode())), output)
     by_output: dict[ObjectRef, InputObject] = {}
     for entry in inputs:
         other = by_output.setdefault(entry.output, entry)
@@ -98,6 +78,11 @@ def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObje
             names = (shortened(str(it)) for it in (other.ref, entry.ref, entry.output))
             raise ClientFailure("{} and {} would both be written to {}".format(*names))
     return inputs
+
+
+def named(found: Iterable[Found], output: ObjectPrefix) -> list[InputObject]:
+    """Return inputs in the order given, each with its output, of which two may be the same."""
+    return [_input_object(entry, output_of(output, entry.relative or _last_name(entry.ref.key))) for entry in found]
 
 
 def _last_name(key: str) -> str:
@@ -159,104 +144,3 @@ def share_out(
         heapreplace(loads, (load + inputs[number].size + OBJECT_COST_BYTES, instance))
         taken[instance].append(number)
     return [[inputs[number] for number in sorted(numbers)] for numbers in taken]
-
-
-async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputObject]:
-    """Return the objects of a job in key order, each with its output.
-
-    Folder markers (size 0, key ends with "/") are left out, and so are reports of earlier jobs below a prefix;
-    duplicates of a manifest count once.
-
-    Raises:
-        ClientFailure: The manifest is missing or malformed, or two inputs share one output.
-    """
-    if spec.source_type is SourceType.MANIFEST:
-        return name_outputs(await _manifest_entries(objects, spec.source), spec.output)
-    found = []
-    after = ""
-    try:
-        while True:
-            page = await objects.list_objects(
-                spec.source.bucket, prefix=spec.source.prefix, after=after, limit=LIST_PAGE
-            )
-            found += [
-                Found(entry.ref, entry.size, relative_key(spec.source.prefix, entry.ref.key), entry.etag)
-                for entry in page.objects
-                if not _is_marker(entry.ref.key, entry.size) and not is_report(entry.ref.key)
-            ]
-            if page.next_after is None:
-                break
-            after = page.next_after
-    except NoSuchBucket as exc:
-        raise ClientFailure(f"bucket {spec.source.bucket} of {spec.source} does not exist") from exc
-    return name_outputs(found, spec.output)
-
-
-def _is_marker(key: str, size: int) -> bool:
-    """Return whether an object only says that there is a folder.
-
-    Source:
-        batch-transform.md 2.1: "size 0 and key ends with `/`" are skipped and produce no output.
-    """
-    return not size and key.endswith("/")
-
-
-async def has_input(objects: ObjectStore, spec: TransformSpec) -> bool:
-    """Return whether anything matches the prefix, or the manifest exists: cheap, for the create call."""
-    try:
-        if spec.source_type is SourceType.MANIFEST:
-            if not spec.source.prefix:
-                return False
-            await objects.get(ObjectRef(spec.source.bucket, spec.source.prefix))
-            return True
-        page = await objects.list_objects(spec.source.bucket, prefix=spec.source.prefix, limit=1)
-    except (NoSuchBucket, NoSuchKey):
-        return False
-    return bool(page.objects)
-
-
-async def check_manifest(objects: ObjectStore, spec: TransformSpec) -> None:
-    """Look whether a job's manifest, if it has one, can be read: for the create call.
-
-    Raises:
-        ClientFailure: It is missing or malformed.
-    """
-    if spec.source_type is SourceType.MANIFEST:
-        ref = ObjectRef(spec.source.bucket, spec.source.prefix)
-        text = await _manifest_text(objects, ref, read_at_most=CHECKED_MANIFEST_BYTES)
-        if text is not None:
-            await asyncio.to_thread(parse_manifest, text, str(ref))
-
-
-async def _manifest_text(objects: ObjectStore, ref: ObjectRef, *, read_at_most: int) -> bytes | None:
-    """Return the bytes of a manifest, None if it is longer than is read."""
-    try:
-        size = (await objects.get(ref)).size
-        if size > MANIFEST_BYTES:
-            raise ClientFailure(f"manifest {ref} must have at most {MANIFEST_BYTES} bytes, got {size}")
-        if size > read_at_most:
-            return None
-        return b"".join([chunk async for chunk in objects.read(ref)])
-    except (NoSuchBucket, NoSuchKey) as exc:
-        raise ClientFailure(f"manifest {ref} does not exist") from exc
-
-
-async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[Found]:
-    ref = ObjectRef(source.bucket, source.prefix)
-    text = await _manifest_text(objects, ref, read_at_most=MANIFEST_BYTES)
-    entries = parse_manifest(text or b"", str(ref))
-    found = []
-    for start in range(0, len(entries), STAT_WINDOW):
-        window = entries[start : start + STAT_WINDOW]
-        looked_up = await asyncio.gather(*(_look_up(objects, entry.ref, entry.relative) for entry in window))
-        found += [entry for entry in looked_up if not (entry.version and _is_marker(entry.ref.key, entry.size))]
-    return found
-
-
-async def _look_up(objects: ObjectStore, ref: ObjectRef, relative: str) -> Found:
-    """Return what is known of an object; one that is missing has size 0, and fails by itself when it is read."""
-    try:
-        info = await objects.get(ref)
-    except (NoSuchBucket, NoSuchKey):
-        return Found(ref, 0, relative)
-    return Found(ref, info.size, relative, info.etag)

@@ -99,6 +99,7 @@ class Counters:
         "bytes_total",
         "in_flight",
         "latency",
+        "listed",
         "objects_done",
         "objects_failed",
         "objects_total",
@@ -110,9 +111,11 @@ class Counters:
         "rows_out",
     )
 
-    def __init__(self, *, objects_total: int, bytes_total: int) -> None:
+    def __init__(self, *, objects_total: int = 0, bytes_total: int = 0) -> None:
         self.objects_total = objects_total
         self.bytes_total = bytes_total
+        self.listed = True
+        """Whether the totals are of all objects."""
         self.objects_done = 0
         self.objects_failed = 0
         self.records = self.records_failed = self.records_filtered = 0
@@ -150,6 +153,7 @@ class Counters:
         open_objects = list(in_work)
         return Progress(
             objects_total=self.objects_total,
+            listed=self.listed,
             objects_done=self.objects_done,
             objects_failed=self.objects_failed,
             records=self.records + sum(counts.ok for counts in open_objects),

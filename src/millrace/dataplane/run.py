@@ -29,13 +29,14 @@ from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.failures import data_log_line, select_failures
 from millrace.dataplane.feeding import Feeding
 from millrace.dataplane.inner_loop import inner_loop
+from millrace.dataplane.inputs import Inputs, ListedInputs
 from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget, Limits
 from millrace.dataplane.object_failures import Told
 from millrace.dataplane.open_objects import bytes_done, open_objects
 from millrace.dataplane.payload import Payload, UnusableRecord
-from millrace.dataplane.plan import InputObject, count_objects
+from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.rare_collections import rare_collections
 from millrace.dataplane.requests import Requests
@@ -60,7 +61,7 @@ PRODUCT_LIMIT_BYTES = 100 * MIB
 
 async def run_transform(
     spec: TransformSpec,
-    inputs: Sequence[InputObject],
+    inputs: Inputs | Sequence[InputObject],
     *,
     objects: ObjectStore,
     address: Address,
@@ -84,7 +85,7 @@ async def run_transform(
 
     Args:
         spec: What the client asked for.
-        inputs: This instance's objects.
+        inputs: This instance's objects, in key order; those that are listed meanwhile are entered by the caller.
         objects: Where inputs are read and outputs written.
         address: The container, healthy.
         effective: Its settled concurrency, payload limit and strategy.
@@ -124,7 +125,7 @@ async def run_transform(
     )
     run = _Run(
         rules,
-        inputs,
+        ListedInputs(inputs) if isinstance(inputs, Sequence) else inputs,
         objects=objects,
         address=address,
         data_log=data_log,
@@ -147,7 +148,7 @@ class _Run:
     def __init__(
         self,
         rules: Rules,
-        inputs: Sequence[InputObject],
+        inputs: Inputs,
         *,
         objects: ObjectStore,
         address: Address,
@@ -170,7 +171,7 @@ class _Run:
         self._limits = rules.limits
         self._checkpoints = checkpoints
         self._budget = budget
-        self._counters = Counters(objects_total=count_objects(inputs), bytes_total=sum(entry.size for entry in inputs))
+        self._counters = Counters()
         self._lanes: set[Lane] = set()
         """Objects in work whose outputs are written each from a task of its own."""
         self._small_lanes: set[Lane] = set()
@@ -236,7 +237,7 @@ class _Run:
             counters=self._counters, guard=commit_guard, is_over=self._is_over, on_committed=on_committed
         )
         joining = Joining(
-            rules, objects=objects, checkpoints=checkpoints, commits=self._commits, clock=clock, inputs=inputs
+            rules, objects=objects, checkpoints=checkpoints, commits=self._commits, clock=clock, inputs=inputs.known
         )
         self._writing = Writing(
             rules,
@@ -393,17 +394,19 @@ class _Run:
         return self._counters.in_flight - self._requests.resting
 
     def _remaining_bytes(self) -> int | None:
-        """Return how much of the input is in no payload yet; None where stored bytes don't tell."""
-        if not all(map(self._rules.reads_as_stored, self._inputs[:1])):
+        """Return how much of the input is in no payload yet; None where stored bytes don't tell that."""
+        first = self._inputs.first
+        if not self._inputs.is_complete or first is None or not self._rules.reads_as_stored(first):
             return None
-        unread = self._counters.bytes_total - self._counters.bytes_in
+        unread = self._inputs.size - self._counters.bytes_in
         return unread + sum(lane.former.buffered for lane in self._forming)
 
     def _snapshot(self) -> Progress:
-        lanes, rules = self._lanes, self._rules
+        lanes, rules, inputs, counters = self._lanes, self._rules, self._inputs, self._counters
+        counters.objects_total, counters.bytes_total, counters.listed = inputs.objects, inputs.size, inputs.is_complete
         done = sum(bytes_done(lane, rules) for lane in lanes)  # many small ones are told when they are written
         shown = open_objects(lanes | self._small_lanes, rules)
-        return self._counters.snapshot((it.counts for it in lanes), shown, bytes_done=done)
+        return counters.snapshot((it.counts for it in lanes), shown, bytes_done=done)
 
     def _log(self, text: str) -> None:
         self._data_log(data_log_line(self._clock.now(), text))

@@ -22,15 +22,15 @@ from typing import cast
 import orjson
 
 from millrace.clock import Clock
+from millrace.dataplane.input_lines import decode_inputs, encode_inputs
 from millrace.dataplane.plan import InputObject
-from millrace.dataplane.ranges import InputRange
 from millrace.errors import ClientFailure
 from millrace.names import ObjectRef
 from millrace.ports.jobs import InstanceRef
 from millrace.ports.journal import Journal
 from millrace.ports.objects import DraftHeld, DraftLost, NoSuchBucket, ObjectMeta, ObjectStore
 
-__all__ = ["JobShares", "decode_share", "encode_share"]
+__all__ = ["JobShares"]
 
 KEY = "#shares"
 """Of the entry in the journal of the first instance; names of outputs begin with "s3:"."""
@@ -155,7 +155,7 @@ class JobShares:
         digest = hashlib.sha256()
         try:
             for start in range(0, len(share), WRITE_LINES):
-                piece = await asyncio.to_thread(encode_share, share[start : start + WRITE_LINES])
+                piece = await asyncio.to_thread(encode_inputs, share[start : start + WRITE_LINES])
                 digest.update(piece)
                 await writer.write(piece)
             size = await writer.checkpoint()
@@ -176,7 +176,7 @@ class JobShares:
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
                     whole, newline, rest = (rest + chunk).rpartition(b"\n")
-                    share += await asyncio.to_thread(decode_share, whole + newline)
+                    share += await asyncio.to_thread(decode_inputs, whole + newline)
         return share
 
 
@@ -188,47 +188,5 @@ def _draft_name(work: str, attempt: int, index: int) -> str:
 def _digest(share: Sequence[InputObject]) -> str:
     digest = hashlib.sha256()
     for start in range(0, len(share), WRITE_LINES):
-        digest.update(encode_share(share[start : start + WRITE_LINES]))
+        digest.update(encode_inputs(share[start : start + WRITE_LINES]))
     return digest.hexdigest()
-
-
-def encode_share(share: Sequence[InputObject]) -> bytes:
-    """Return a line for each object, or range of one, from which `decode_share` makes it again."""
-    lines = []
-    for entry in share:
-        part = entry.range
-        told: list[object] = [
-            entry.ref.bucket,
-            entry.ref.key,
-            entry.size,
-            entry.version,
-            entry.output.bucket,
-            entry.output.key,
-            entry.refused,
-        ]
-        if part is not None:
-            told += (part.index, part.count, part.start, part.end, part.object_size)
-        lines.append(orjson.dumps(told) + b"\n")
-    return b"".join(lines)
-
-
-def decode_share(text: bytes) -> list[InputObject]:
-    """Return the objects of whole lines."""
-    share = []
-    for line in text.splitlines():
-        bucket, key, size, version, output_bucket, output_key, refused, *part = orjson.loads(line)
-        share.append(
-            InputObject(
-                ref=ObjectRef(bucket, key),
-                size=size,
-                version=version,
-                output=ObjectRef(output_bucket, output_key),
-                refused=refused,
-                range=_range(*part) if part else None,
-            )
-        )
-    return share
-
-
-def _range(index: int, count: int, start: int, end: int, object_size: int) -> InputRange:
-    return InputRange(index=index, count=count, start=start, end=end, object_size=object_size)

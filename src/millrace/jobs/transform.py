@@ -183,6 +183,8 @@ class Progress:
     """Live counters of one instance; all only grow, save `in_flight`, percentiles (milliseconds) and `bytes_done`."""
 
     objects_total: int = 0
+    listed: bool = True
+    """Whether all objects are listed; else there are more of them, and of bytes, than the totals tell."""
     objects_done: int = 0
     objects_failed: int = 0
     records: int = 0

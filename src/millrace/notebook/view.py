@@ -12,7 +12,7 @@ __all__ = ["handle_html"]
 def handle_html(status: str, view: ProgressView, output: str) -> str:
     """Return how it goes now, as a fragment of HTML in which every text is escaped."""
     facts = [
-        f"{view.objects_done:,} of {view.objects_total:,} objects",
+        f"{view.objects_done:,} of {view.objects_total:,}{'' if view.listed else '+'} objects",
         f"{view.records:,} records",
         *_rates(view.records_per_second, view.bytes_per_second),
         f"{view.in_flight} in flight",

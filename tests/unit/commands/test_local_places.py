@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from millrace.commands.local_places import check_places, input_place, output_place
-from millrace.dataplane.plan import list_inputs
+from millrace.dataplane.listing import list_inputs
 from millrace.errors import UsageError
 from millrace.jobs.transform import SourceType, TransformSpec
 from millrace.names import ObjectPrefix

@@ -8,6 +8,7 @@ from tests.acceptance.transform_rig import ECHO, ROWSUM, job, status
 from millrace.clock import SystemClock
 from millrace.dataplane import EffectiveSettings, Limits, list_inputs
 from millrace.dataplane.dry_run import DryRun, shown
+from millrace.dataplane.inputs import ListedInputs
 from millrace.errors import ClientFailure
 from millrace.jobs.transform import AssembleWith, BatchStrategy, DataProcessing, JoinSource, SplitType, TransformSpec
 from millrace.jobs.transform_options import job_options
@@ -26,7 +27,7 @@ async def _try(
     async with ModelServer(behaviour) as server:
         await trial.run(
             spec,
-            await list_inputs(objects, spec),
+            ListedInputs(await list_inputs(objects, spec)),
             options=job_options(spec.environment),
             objects=objects,
             address=server.address,

@@ -5,13 +5,16 @@ import errno
 import gzip
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.acceptance.transform_rig import ECHO, LEN, MIB, fix, job, no_guard, run_job, status
 
-from millrace.dataplane import EffectiveSettings, Limits, list_inputs, run_transform
+from millrace.clock import SystemClock
+from millrace.dataplane import EffectiveSettings, InputObject, Limits, list_inputs, run_transform
+from millrace.dataplane.inputs import InputStream
 from millrace.errors import LeaseLost, StoreUnavailable
 from millrace.jobs.transform import (
     AssembleWith,
@@ -19,6 +22,7 @@ from millrace.jobs.transform import (
     Compression,
     DataProcessing,
     JoinSource,
+    Progress,
     SourceType,
     SplitType,
 )
@@ -607,3 +611,36 @@ async def test_a_store_that_breaks_ends_the_run(settings: dict[str, Any]) -> Non
     """Also with the last object: a run never ends well without an output for each object that did not fail."""
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         await run_job(job(**settings), ECHO, b"a\n", objects=BrokenStore())
+
+
+async def test_objects_are_transformed_while_others_are_listed() -> None:
+    """The second page is only listed once an object of the first has its output; progress tells that more come."""
+    objects = MemoryObjects()
+    for number in range(6):
+        objects.add(f"s3://b/in/{number}", b"%d" % number)
+    listed = await list_inputs(objects, job())
+    has_output, progress = asyncio.Event(), list[Progress]()
+
+    async def pages() -> AsyncIterator[Sequence[InputObject]]:
+        yield listed[:2]
+        await has_output.wait()
+        yield listed[2:]
+
+    async with ModelServer(ECHO) as server, InputStream(pages(), folder=Path()) as inputs:
+        outcome = await run_transform(
+            job(),
+            inputs,
+            objects=objects,
+            address=server.address,
+            effective=EffectiveSettings(),
+            data_log=lambda line: None,
+            on_progress=progress.append,
+            stop=asyncio.Event(),
+            commit_guard=no_guard,
+            clock=SystemClock(),
+            limits=Limits(tick_seconds=0.001),
+            on_committed=lambda entry: has_output.set(),
+        )
+    assert [objects.data(f"s3://b/out/{number}.out") for number in range(6)] == [b"%d" % n for n in range(6)]
+    assert (outcome.progress.objects_done, outcome.progress.objects_total, outcome.progress.listed) == (6, 6, True)
+    assert {(it.objects_total, it.listed) for it in progress} <= {(2, False), (6, False), (6, True)}

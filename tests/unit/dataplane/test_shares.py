@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millrace.dataplane.plan import InputObject, list_inputs, share_out
+from millrace.dataplane.input_lines import decode_inputs, encode_inputs
+from millrace.dataplane.listing import list_inputs
+from millrace.dataplane.plan import InputObject, share_out
 from millrace.dataplane.ranges import InputRange
-from millrace.dataplane.shares import JobShares, decode_share, encode_share
+from millrace.dataplane.shares import JobShares
 from millrace.errors import ClientFailure
 from millrace.jobs.transform import TransformSpec
 from millrace.names import ObjectPrefix, ObjectRef
@@ -160,7 +162,7 @@ def _input(key: str, size: int, refused: str | None, cut: int) -> InputObject:
 )
 def test_a_share_is_read_as_it_was_written(share: list[InputObject]) -> None:
     """Whatever keys hold, line feeds among it."""
-    assert decode_share(encode_share(share)) == share
+    assert decode_inputs(encode_inputs(share)) == share
 
 
 async def test_shares_that_were_never_told_are_removed() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from millrace.dataplane.plan import check_manifest, has_input
+from millrace.dataplane.listing import check_manifest, has_input
 from millrace.dataplane.validate import validate_spec
 from millrace.errors import ClientFailure, ImageUnavailable, ValidationError
 from millrace.jobs.endpoint import ExecutionMode, ModelContainer
