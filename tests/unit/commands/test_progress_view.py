@@ -6,7 +6,15 @@ import pytest
 from rich.console import Console
 
 from millrace.commands.progress_table import transform_progress
-from millrace.commands.progress_view import ProgressMeter, ProgressView, RateWindow, duration, progress_line, short_name
+from millrace.commands.progress_view import (
+    ProgressMeter,
+    ProgressView,
+    RateWindow,
+    duration,
+    progress_line,
+    short_name,
+    sum_views,
+)
 
 
 def _counters(**changes: object) -> dict[str, object]:
@@ -46,6 +54,19 @@ def test_a_view_has_rates_and_time_left_in_total_and_by_object() -> None:
         "25 % of 20.0 MB, 1/3 objects, 1,000 records, 0 failed, 100 records/s, 500.0 kB/s, 4 in flight, "
         "p50 3.25 ms, p99 12 ms, 0:30 left"
     )
+
+
+def test_while_objects_are_listed_nobody_says_how_much_is_left() -> None:
+    """Totals grow then: they are told with a plus, and no share of them; also if it is one of several instances."""
+    meter = ProgressMeter()
+    meter.view(0.0, _counters(records=0, bytes_in=0, listed=False))
+    view = meter.view(2.0, _counters(objects_total=2000, listed=False))
+    assert (view.percent, view.eta_seconds, view.told_objects) == (None, None, "1/2,000+")
+    assert progress_line(view).startswith("- of 20.0 MB+, 1/2,000+ objects, ")
+    listed = ProgressMeter().view(2.0, _counters())
+    assert (listed.percent, listed.told_objects) == (25, "1/3")
+    both = sum_views([view, listed])
+    assert (both.percent, both.eta_seconds, both.told_objects) == (None, None, "2/2,003+")
 
 
 def test_counters_of_an_older_release_are_enough() -> None:
