@@ -23,8 +23,10 @@ class Limits:
     """Objects in work at a time, each with at most one writer; small ones have none, and count for themselves."""
     small_object_bytes: int = 64 * 1024
     """Objects of up to this size that are one payload are read, and their outputs written, many at a time."""
-    small_objects_open: int = 1000
+    small_objects_open: int = 2000
     """Such objects in work at a time, where the store can do that."""
+    small_groups: int = 3
+    """Groups of their outputs that are written at a time: while one waits for the disk, another one is written."""
     read_ahead_chunks: int = 2
     """Chunks of an object that are read before a request can use them, on top of one payload."""
     write_bytes: int = 256 * 1024

@@ -3,7 +3,8 @@
 Theory. An output of its own costs a task, a wait for its turn, and a wait for the disk. Of an object that is one small
 payload nothing is written before its answer is there, so there is nothing to do for it but to be in the next group. A
 group is written when enough objects are ready, when somebody waits for the room that they hold, when nothing else is
-under way, and at each tick. Meanwhile the next one gathers. So groups are large where objects come quickly, and where
+under way, and at each tick. Meanwhile the next one gathers, and if it is large, it is written while the first one waits
+for the disk. So groups are large where objects come quickly, and where
 they come slowly an output is written in the usual way, a tick later at most than it would be alone. The usual way is
 also that of whatever the store leaves, for it knows how to tell what is wrong.
 """
@@ -25,6 +26,8 @@ LEAST_GROUP = 16
 """Fewer are not worth a sync of a whole file system, which waits for others' bytes, too."""
 FULL_GROUP = 64
 """So many are written without waiting for more."""
+NEXT_GROUP = 256
+"""So many are written while another group is: less would have the disk sync for few."""
 LARGEST_GROUP = 512
 """Larger ones would not be written quicker, and give room back later."""
 
@@ -63,7 +66,8 @@ class SmallOutputs:
         self._commits = commits
         self._counters = counters
         self._ready: list[Lane] = []
-        self._is_writing = False
+        self._writing = 0
+        """Groups that are being written."""
         self._nobody = asyncio.Event()
         """Wakes nobody up."""
 
@@ -72,10 +76,10 @@ class SmallOutputs:
         lane.wake = _Turn(self, lane)
 
     def flush(self) -> None:
-        """Write what is ready."""
-        if self._ready and not self._is_writing:
-            self._is_writing = True
-            self._owner.spawn(self._write_groups())
+        """Write what is ready, unless it is better to wait for more."""
+        if group := self._next_group():
+            self._writing += 1
+            self._owner.spawn(self._write_groups(group))
 
     def look(self, lane: Lane) -> bool:
         """Take note that something has happened to a lane; return whether nothing more need be noted."""
@@ -92,15 +96,23 @@ class SmallOutputs:
             self.flush()
         return True
 
-    async def _write_groups(self) -> None:
-        while self._ready:
-            group, self._ready = self._ready[:LARGEST_GROUP], self._ready[LARGEST_GROUP:]
+    def _next_group(self) -> list[Lane]:
+        """Take what is to be written beside what is being written; nothing if it is better to wait."""
+        if self._writing >= self._rules.limits.small_groups or len(self._ready) < (NEXT_GROUP if self._writing else 1):
+            return []
+        group, self._ready = self._ready[:LARGEST_GROUP], self._ready[LARGEST_GROUP:]
+        return group
+
+    async def _write_groups(self, group: Sequence[Lane]) -> None:
+        while group:
             if len(group) < LEAST_GROUP:
                 for lane in group:
                     self._owner.write_alone(lane)
             else:
                 await self._write(group)
-        self._is_writing = False
+            self._writing -= 1
+            group = self._next_group()
+            self._writing += bool(group)
 
     async def _write(self, lanes: Sequence[Lane]) -> None:
         outputs = [SmallOutput(lane.input.output, self._body(lane), lane.output.origin(lane.counts)) for lane in lanes]

@@ -165,6 +165,10 @@ class BucketFolder:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return descriptor, path
 
+    def open_drafts(self, count: int) -> int:
+        """Open the folder for some number of files that the caller makes, under names that nobody else can have."""
+        return self._temporaries.open(count)
+
     @contextmanager
     def lock(self, key: bytes) -> Iterator[None]:
         """Keep others from installing or removing the key, in this and in other processes."""
@@ -238,19 +242,16 @@ class BucketFolder:
             return None
         return Installed(parent, exchanged)
 
-    def open_parent(self, plain: Sequence[bytes], *, make: bool = False) -> int:
-        """Open the folder of a plain place, to `install_into`."""
-        return self._open_folder(self.folder, plain[:-1], make=make)
+    def open_parent(self, above: Sequence[bytes], *, make: bool = False) -> int:
+        """Open the folder of plain places below folders of these names, to `install_into`."""
+        return self._open_folder(self.folder, above, make=make)
 
     def install_into(
         self, parent: int, temporary: bytes, key: bytes, name: bytes, *, guard: Callable[[], None], keep: bool = False
     ) -> bool | None:
         """Do as `install_at_once` in a folder that is open; return whether the replaced file is kept, None as there."""
-        lock = self._open_lock(key)
-        try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        with self.lock_at_once(key) as is_locked:
+            if not is_locked:
                 return None
             guard()
             old = self._sidecar_owner(parent, name)
@@ -265,11 +266,48 @@ class BucketFolder:
                 return None
             if old is not None:
                 self.facts.forget(old)
-            if os.path.isdir(self.alternates):  # this key's is made only by who holds the lock
+            if self.has_alternates():
                 self._unlink(self.alternates, alternate_segments(key))
             return exchanged
+
+    def lock_group(self, key: bytes) -> int:
+        """Return which lock is a key's: whoever holds it for one key holds it for all of its group."""
+        return 0 if self._shared_lock else zlib.crc32(key) % _LOCK_GROUPS
+
+    @contextmanager
+    def lock_at_once(self, key: bytes) -> Iterator[bool]:
+        """Do as `lock` if nobody else has it; yield whether that is so."""
+        descriptor = self._open_lock(key)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
         finally:
-            os.close(lock)
+            os.close(descriptor)
+
+    def has_alternates(self) -> bool:
+        """Tell whether any key may have an alternate place; of a key that is locked nobody else makes one."""
+        return os.path.isdir(self.alternates)
+
+    def install_locked(
+        self, parent: int, drafts: int, draft: bytes, key: bytes, name: bytes, *, has_alternates: bool
+    ) -> bool:
+        """Do as `install_into` from an open folder, for a key whose lock is held; return False where that is None."""
+        old = self._sidecar_owner(parent, name)
+        if old is not None and old.st_size > _QUICKLY_FREED_BYTES:
+            return False
+        try:
+            os.rename(draft, name, src_dir_fd=drafts, dst_dir_fd=parent)
+        except OSError:
+            return False
+        if old is not None:
+            self.facts.forget(old)
+        if has_alternates:
+            self._unlink(self.alternates, alternate_segments(key))
+        return True
 
     def remove(self, key: bytes, *, guard: Callable[[], None]) -> bool:
         """Remove the object of a key, and folders that it leaves empty; return whether it was there.

@@ -34,6 +34,7 @@ _TOP_OF_HIERARCHY = 0x00020000
 """FS_TOPDIR_FL."""
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class DraftFolders:
@@ -61,6 +62,17 @@ class DraftFolders:
         except FileNotFoundError:  # its bucket was removed, and perhaps made again
             path = b"%b/%b" % (self._next(), name)
             return os.open(path, _NEW, 0o666), path
+
+    def open(self, count: int) -> int:
+        """Open the folder whose turn it is, for some number of files that the caller makes in it; return it."""
+        folder = self._folder
+        if folder is None or self._left <= 0:
+            folder = self._next()
+        self._left -= count
+        try:
+            return os.open(folder, _FOLDER)
+        except FileNotFoundError:  # as above
+            return os.open(self._next(), _FOLDER)
 
     def _next(self) -> bytes:
         """Return the folder whose turn begins."""

@@ -29,7 +29,7 @@ import orjson
 
 from millrace.ports.objects import ObjectMeta
 
-__all__ = ["ATTRIBUTE", "Facts", "FactsStore", "identity_etag"]
+__all__ = ["ATTRIBUTE", "Facts", "FactsStore", "GroupFacts", "identity_etag"]
 
 ATTRIBUTE = "user.millrace"
 
@@ -54,29 +54,13 @@ class Facts:
 
     def encode(self, stat: os.stat_result) -> bytes:
         """Return the facts as JSON, bound to the file's present size and time."""
-        document: dict[str, Any] = {"s": stat.st_size, "m": stat.st_mtime_ns, "e": self.etag}
-        for letter, value in (
-            ("h", self.meta.headers),
-            ("u", self.meta.user),
-            ("t", self.meta.tags),
-            ("c", self.meta.checksums),
-        ):
-            if value:
-                document[letter] = dict(value)
+        document: dict[str, Any] = {"s": stat.st_size, "m": stat.st_mtime_ns, "e": self.etag, **_members(self.meta)}
         if self.part_sizes:
             document["p"] = list(self.part_sizes)
         if self.part_checksums:
             document["k"] = list(self.part_checksums)
         if self.upload_id:
             document["i"] = self.upload_id
-        if self.meta.checksum_type != "FULL_OBJECT":
-            document["y"] = self.meta.checksum_type
-        if self.meta.owner:
-            document["o"] = self.meta.owner
-        if self.meta.acl:
-            document["a"] = self.meta.acl
-        if self.meta.origin:
-            document["w"] = self.meta.origin
         return orjson.dumps(document)
 
     @classmethod
@@ -113,6 +97,37 @@ class Facts:
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"expected facts about an object, got {text[:80]!r}") from error
+
+
+class GroupFacts:
+    """Facts of objects that were each put at once, and have one meta but for their origins."""
+
+    def __init__(self, meta: ObjectMeta) -> None:
+        self._members = _members(meta)
+
+    def encode(self, stat: os.stat_result, etag: str, origin: str) -> bytes:
+        """Return the facts of one of them as JSON, bound to the file's present size and time; see Facts."""
+        document = {"s": stat.st_size, "m": stat.st_mtime_ns, "e": etag, **self._members}
+        if origin:
+            document["w"] = origin
+        return orjson.dumps(document)
+
+
+def _members(meta: ObjectMeta) -> dict[str, Any]:
+    """Return what facts tell of a meta: nothing of what it has not."""
+    members: dict[str, Any] = {}
+    for letter, value in (("h", meta.headers), ("u", meta.user), ("t", meta.tags), ("c", meta.checksums)):
+        if value:
+            members[letter] = dict(value)
+    if meta.checksum_type != "FULL_OBJECT":
+        members["y"] = meta.checksum_type
+    if meta.owner:
+        members["o"] = meta.owner
+    if meta.acl:
+        members["a"] = meta.acl
+    if meta.origin:
+        members["w"] = meta.origin
+    return members
 
 
 def identity_etag(stat: os.stat_result) -> str:
@@ -153,10 +168,13 @@ class FactsStore:
         What has just been written has a size and time that no older sidecar can name.
         """
         stat = os.fstat(descriptor)
-        text = facts.encode(stat)
+        self.write_encoded(descriptor, stat, facts.encode(stat))
+        return stat
+
+    def write_encoded(self, descriptor: int, stat: os.stat_result, text: bytes) -> None:
+        """Attach facts to a file that is no object yet, encoded for its present stat."""
         if not self._set_attribute(descriptor, text):
             self._write_sidecar(descriptor, stat, text)
-        return stat
 
     def _set_attribute(self, descriptor: int, text: bytes) -> bool:
         """Tell whether the facts are in the attribute now; else an older one may still be there."""

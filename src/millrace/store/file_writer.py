@@ -9,7 +9,7 @@ from millrace.store.batched_append import BatchedAppend
 from millrace.store.draft import Draft
 from millrace.store.facts import Facts
 
-__all__ = ["FileWriter", "output_facts"]
+__all__ = ["FileWriter", "output_etags", "output_facts"]
 
 
 class FileWriter:
@@ -38,6 +38,12 @@ class FileWriter:
         self._draft.close()
 
 
+def output_etags(count: int) -> list[str]:
+    """Return random ETags, in the form of a multipart upload's."""
+    digits = os.urandom(16 * count).hex()
+    return [f"{digits[at : at + 32]}-1" for at in range(0, len(digits), 32)]
+
+
 def output_facts(meta: ObjectMeta, origin: str) -> Facts:
     """Return the facts of an output: its ETag is random, in the form of a multipart upload's."""
-    return Facts(etag=f"{os.urandom(16).hex()}-1", meta=replace(meta, origin=origin) if origin else meta)
+    return Facts(etag=output_etags(1)[0], meta=replace(meta, origin=origin) if origin else meta)

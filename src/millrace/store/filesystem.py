@@ -90,6 +90,7 @@ class FilesystemObjects:
         small_outputs_here: Small outputs of a job that are written before another process is started to write the next
             ones, where there is more than one core. They cost about as much as its start, which takes 0.2 s and 25 MB.
             0 starts none.
+        small_groups: Groups of small outputs that this process has at a time, most of them waiting for the disk.
         aliases: Buckets that are folders elsewhere, such as a user's input folder. Symlinks to files are objects there.
         scratch: Private folders of aliases, by bucket, each on the file system of its alias; by default
             `.millrace-tmp` in the folder, removed at close() if nothing is left in it.
@@ -113,6 +114,7 @@ class FilesystemObjects:
         max_cached_facts: int = 20_000,
         max_recycled_files: int = 64,
         small_outputs_here: int = 2000,
+        small_groups: int = 3,
         aliases: Mapping[str, Path] = MappingProxyType({}),
         scratch: Mapping[str, Path] = MappingProxyType({}),
         account: str = DEFAULT_ACCOUNT,
@@ -141,7 +143,11 @@ class FilesystemObjects:
         self._aliases = {name: self._alias(name, folder, scratch.get(name)) for name, folder in aliases.items()}
         self._group_syncs = GroupSync()
         self._small = SmallFiles(
-            self._existing, syncs=self._group_syncs, durable=durable, apart_after=small_outputs_here
+            self._existing,
+            syncs=self._group_syncs,
+            durable=durable,
+            apart_after=small_outputs_here,
+            apart_at_a_time=small_groups,
         )
         self._uploads = Uploads(
             batch_bytes=chunk_bytes, durable=durable, min_part_bytes=min_part_bytes, clock=self._clock

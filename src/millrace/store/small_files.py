@@ -15,7 +15,7 @@ from contextlib import closing, suppress
 from millrace.names import ObjectRef
 from millrace.ports.objects import NoSuchBucket, ObjectMeta, SmallOutput
 from millrace.store.bucket_folder import BucketFolder
-from millrace.store.file_group import FileGroup, OpenFolders
+from millrace.store.file_group import FileGroup, GroupEntry, OpenFolders
 from millrace.store.group_process import GroupProcess
 from millrace.store.group_sync import GroupSync
 from millrace.store.key_paths import plain_segments
@@ -32,16 +32,24 @@ class SmallFiles:
         syncs: Syncs what is written here.
         durable: Whether anything is synced.
         apart_after: Objects that are written before another process is started to write the next ones; 0 starts none.
+        apart_at_a_time: Groups that the other process has at a time.
     """
 
     def __init__(
-        self, find_bucket: Callable[[str], BucketFolder], *, syncs: GroupSync, durable: bool, apart_after: int
+        self,
+        find_bucket: Callable[[str], BucketFolder],
+        *,
+        syncs: GroupSync,
+        durable: bool,
+        apart_after: int,
+        apart_at_a_time: int,
     ) -> None:
         self._find_bucket = find_bucket
         self._syncs = syncs
         self._durable = durable
         has_cores = sys.platform == "linux" and len(os.sched_getaffinity(0)) > 1
         self._left_here = apart_after if has_cores else 0
+        self._apart_at_a_time = apart_at_a_time
         self._apart: GroupProcess | None = None
 
     def close(self) -> None:
@@ -57,7 +65,7 @@ class SmallFiles:
                 try:
                     bucket = self._find_bucket(ref.bucket)
                     plain = plain_segments(ref.key.encode(), reserved=bucket.reserved) if ref.key else None
-                    body = None if plain is None else _read(bucket, folders.open(bucket, plain), plain[-1], at_most)
+                    body = None if plain is None else _read(bucket, folders, plain, at_most)
                 except (OSError, NoSuchBucket):
                     body = None
                 found.append(body or None)
@@ -75,38 +83,39 @@ class SmallFiles:
             except NoSuchBucket:
                 left += indexes
                 continue
-            chosen = outputs if len(indexes) == len(outputs) else [outputs[index] for index in indexes]
-            left += [indexes[index] for index in await self._write(bucket, chosen, meta)]
+            entries = [GroupEntry(ref.key, body, origin) for ref, body, origin in map(outputs.__getitem__, indexes)]
+            left += [indexes[index] for index in await self._write(bucket, entries, meta)]
         return left
 
-    async def _write(self, bucket: BucketFolder, outputs: Sequence[SmallOutput], meta: ObjectMeta) -> Sequence[int]:
-        everything = range(len(outputs))
+    async def _write(self, bucket: BucketFolder, entries: Sequence[GroupEntry], meta: ObjectMeta) -> Sequence[int]:
+        everything = range(len(entries))
         sync = None
         if self._durable:
             sync = self._syncs.begin(bucket.folder)
             if sync is None:
                 return everything
         if self._apart is not None and self._apart.is_ready:
-            left = await self._apart.write(bucket, outputs, meta)
+            left = await self._apart.write(bucket, entries, meta)
             if left is not None:
                 return left
-        group = FileGroup(bucket, outputs, meta)
+        group = FileGroup(bucket, entries, meta)
         try:
-            with closing(group.steps(everything, sync)) as steps:
+            with closing(group.steps(sync)) as steps:
                 for step in steps:
                     await (asyncio.sleep(0) if step is None else run_uninterrupted(step))
         except OSError:
             return everything
         if self._left_here > 0:
-            self._left_here -= len(outputs)
+            self._left_here -= len(entries)
             if self._left_here <= 0:
                 with suppress(OSError):  # no more processes, or descriptors: then all is written here
-                    self._apart = GroupProcess()
+                    self._apart = GroupProcess(groups=self._apart_at_a_time)
         return group.left
 
 
-def _read(bucket: BucketFolder, folder: int, name: bytes, at_most: int) -> bytes | None:
-    descriptor = os.open(name, bucket.file_flags, dir_fd=folder)
+def _read(bucket: BucketFolder, folders: OpenFolders, plain: list[bytes], at_most: int) -> bytes | None:
+    name = plain.pop()
+    descriptor = os.open(name, bucket.file_flags, dir_fd=folders.open(bucket, plain))
     try:
         stat = os.fstat(descriptor)
         if not stat_bits.S_ISREG(stat.st_mode) or stat.st_size > at_most:

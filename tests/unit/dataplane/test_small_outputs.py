@@ -1,6 +1,7 @@
 """Small objects, read together and written in groups."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from millrace.errors import LeaseLost
 from millrace.jobs.transform import AssembleWith, Compression, SplitType
 from millrace.names import ObjectRef
 from millrace.ports.jobs import InstanceRef
+from millrace.ports.objects import ObjectMeta, SmallObjects, SmallOutput
 from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest
 from millrace.testing.objects import MemoryObjects
@@ -54,6 +56,50 @@ async def test_the_quick_way_writes_what_the_usual_one_does(assemble_with: Assem
     ]
     assert told[0] == told[1]
     assert quick.outcome.progress.bytes_in == usual.outcome.progress.bytes_in == sum(map(len, MANY.values()))
+
+
+class _InPairs:
+    """A quick way on which no group is written before a second one waits beside it."""
+
+    def __init__(self, quick: SmallObjects) -> None:
+        self.read = quick.read
+        self._quick = quick
+        self._pair = asyncio.Event()
+        self._waiting = 0
+        self.most = 0
+
+    async def write(self, outputs: Sequence[SmallOutput], meta: ObjectMeta) -> Sequence[int]:
+        self._waiting += 1
+        self.most = max(self.most, self._waiting)
+        if self._waiting == 2:
+            self._pair.set()
+        await self._pair.wait()
+        try:
+            return await self._quick.write(outputs, meta)
+        finally:
+            self._waiting -= 1
+
+
+class PairedObjects(QuickObjects):
+    """A store whose first group is only written beside the second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        quick = super().small_objects()
+        assert quick is not None
+        self.pairs = _InPairs(quick)
+
+    def small_objects(self) -> SmallObjects:
+        return self.pairs
+
+
+async def test_a_group_is_written_while_another_one_waits_for_the_disk() -> None:
+    """Where objects come quickly, groups are written side by side, up to a bound."""
+    objects = PairedObjects()
+    many = {f"in/{number:04d}.bin": b"object %d" % number for number in range(1500)}
+    result = await run_job(job(max_concurrent_transforms=4), ECHO, many, objects=objects, limits=Limits(small_groups=2))
+    assert outputs(result) == {f"out/{key[3:]}.out": body for key, body in many.items()}
+    assert objects.pairs.most == 2
 
 
 async def test_an_object_that_fails_keeps_no_other_from_its_output() -> None:

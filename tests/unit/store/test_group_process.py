@@ -12,6 +12,7 @@ import pytest
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectMeta, SmallOutput
 from millrace.store.bucket_folder import BucketFolder
+from millrace.store.file_group import GroupEntry
 from millrace.store.filesystem import FilesystemObjects
 from millrace.store.group_process import GroupProcess
 
@@ -28,7 +29,7 @@ def bucket(tmp_path: Path) -> BucketFolder:
 @pytest.fixture
 def process() -> Iterator[GroupProcess]:
     """A process that is ended afterwards."""
-    made = GroupProcess()
+    made = GroupProcess(groups=2)
     yield made
     made.close()
 
@@ -43,12 +44,16 @@ def outputs(count: int, size: int = 10) -> list[SmallOutput]:
     return [SmallOutput(ObjectRef("shop", f"a/{number}"), b"%d" % number * size, "w") for number in range(count)]
 
 
+def entries(count: int, size: int = 10, above: str = "a") -> list[GroupEntry]:
+    return [GroupEntry(f"{above}/{number}", b"%d" % number * size, "w") for number in range(count)]
+
+
 async def test_it_writes_what_the_store_reads(bucket: BucketFolder, process: GroupProcess, tmp_path: Path) -> None:
     """Objects are as if they had been written here, and what has no plain place is left."""
     await ready(process)
-    odd = [*outputs(100), SmallOutput(ObjectRef("shop", "a//b"), b"x", "")]
+    odd = [*entries(100), GroupEntry("a//b", b"x", "")]
     assert await process.write(bucket, odd, META) == [100]
-    assert await process.write(bucket, outputs(3, size=2_000_000), META) == []
+    assert await process.write(bucket, entries(3, size=5_000_000), META) == []
     store = FilesystemObjects(tmp_path)
     for ref, body, origin in outputs(100)[3:]:
         info = await store.get(ref)
@@ -61,21 +66,42 @@ async def test_one_that_is_gone_is_not_waited_for(bucket: BucketFolder, process:
     """A group of a process that was killed is the caller's to write, and so are all later ones."""
     await ready(process)
     os.kill(process.pid, signal.SIGKILL)
-    assert await process.write(bucket, outputs(10), META) is None
+    assert await process.write(bucket, entries(10), META) is None
     assert not process.is_ready
+
+
+async def test_groups_are_written_side_by_side(bucket: BucketFolder, process: GroupProcess, tmp_path: Path) -> None:
+    """More groups than it has at a time wait for their turn, and none of them has another one's objects."""
+    await ready(process)
+    names = [f"{number}" for number in range(5)]
+    groups = [entries(300, size=number + 1, above=name) for number, name in enumerate(names)]
+    assert await asyncio.gather(*(process.write(bucket, group, META) for group in groups)) == [[]] * 5
+    for group in groups:
+        for key, body, _ in group:
+            assert (tmp_path / "shop" / key).read_bytes() == body
+
+
+async def test_all_groups_of_one_that_is_gone_are_told(bucket: BucketFolder, process: GroupProcess) -> None:
+    """Whoever waits for a group when the process is killed, or for a turn, is told that it was not written."""
+    await ready(process)
+    os.kill(process.pid, signal.SIGSTOP)
+    groups = [asyncio.ensure_future(process.write(bucket, entries(10), META)) for _ in range(3)]
+    await asyncio.sleep(0)
+    os.kill(process.pid, signal.SIGKILL)
+    assert await asyncio.gather(*groups) == [None] * 3
 
 
 async def test_it_is_left_alone_with_facts_that_few_objects_have(bucket: BucketFolder, process: GroupProcess) -> None:
     """Tags, owners and the like are not told to it."""
     await ready(process)
-    assert await process.write(bucket, outputs(1), ObjectMeta(tags={"a": "b"})) is None
+    assert await process.write(bucket, entries(1), ObjectMeta(tags={"a": "b"})) is None
     assert process.is_ready
 
 
 async def test_a_cancelled_group_is_waited_for(bucket: BucketFolder, process: GroupProcess, tmp_path: Path) -> None:
     """Whoever is cancelled goes on only when the process writes no more."""
     await ready(process)
-    writing = asyncio.ensure_future(process.write(bucket, outputs(200), META))
+    writing = asyncio.ensure_future(process.write(bucket, entries(200), META))
     await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):

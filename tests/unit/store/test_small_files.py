@@ -56,7 +56,7 @@ async def test_an_older_object_is_replaced(store: FilesystemObjects) -> None:
 
 
 async def test_keys_without_a_plain_place_are_left(store: FilesystemObjects) -> None:
-    """Keys that no path is, whose place a folder has, or whose bucket is missing, are for the usual way."""
+    """Keys that no path is, whose place is below another object, or whose bucket is missing, are for the usual way."""
     odd = [
         output("a//b", b"1"),
         output("plain/x", b"2"),
@@ -66,8 +66,10 @@ async def test_keys_without_a_plain_place_are_left(store: FilesystemObjects) -> 
         output("x" * 300, b"6"),
     ]
     left = await store.small_objects().write(odd, META)
-    assert sorted(left) == [0, 2, 4, 5]
-    assert (await body_of(store, "plain/x"), await body_of(store, "fine")) == (b"2", b"4")
+    assert sorted(left) == [0, 1, 4, 5]
+    assert (await body_of(store, "plain"), await body_of(store, "fine")) == (b"3", b"4")
+    assert await store.small_objects().write([output("a/b", b"7")], META) == []
+    assert await store.small_objects().write([output("a", b"8")], META) == [0]
 
 
 async def test_a_key_that_somebody_writes_is_left(store: FilesystemObjects, tmp_path: Path) -> None:
