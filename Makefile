@@ -66,7 +66,7 @@ test: dev sdk data-clients $(VENV)/.postgresql-programs   ## all tests
 
 # Each trial kills something; TRIALS=300 takes about eight minutes. SEED=2 kills at other moments.
 crash-test: dev $(VENV)/.postgresql-programs   ## kill processes at random and hold jobs to what must not change
-	MILLRACE_CRASH_TRIALS=$(or $(TRIALS),300) MILLRACE_CRASH_SEED=$(or $(SEED),1) $(BIN)/python -m pytest tests/crash -s
+	MILLRACE_CRASH_TRIALS=$(or $(TRIALS),300) MILLRACE_CRASH_SEED=$(or $(SEED),1) $(BIN)/python -m pytest tests/crash -s --timeout 0
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --editable '.[fuzz]'
@@ -76,7 +76,7 @@ fuzz: $(VENV)/.installed-fuzz        ## all readers of strangers' bytes under a 
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 faults: dev                          ## jobs whose model and store misbehave, FAULT_EXAMPLES of each kind
-	MILLRACE_TEST_EXAMPLES=$(FAULT_EXAMPLES) $(BIN)/python -m pytest tests/property/dataplane/test_faults.py
+	MILLRACE_TEST_EXAMPLES=$(FAULT_EXAMPLES) $(BIN)/python -m pytest tests/property/dataplane/test_faults.py --timeout 0
 
 lint: dev
 	$(BIN)/ruff check src tests bench fuzz examples scripts

@@ -211,8 +211,8 @@ class Platform:
             database.close()
         return [agent.process_id for agents in found for agent in agents]
 
-    def kill_agent(self, process_id: int) -> None:
-        """SIGKILL an agent; one that ended by itself meanwhile is none the worse."""
+    def kill_process(self, process_id: int) -> None:
+        """SIGKILL an agent or a container; one that ended by itself meanwhile is none the worse."""
         with suppress(ProcessLookupError):
             os.kill(process_id, signal.SIGKILL)
 

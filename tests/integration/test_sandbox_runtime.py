@@ -403,7 +403,7 @@ async def ended(handle: int) -> None:
 async def test_a_launch_that_is_given_up_leaves_nothing(rig: Rig) -> None:
     """Cancelled at any step on the way, it leaves no process, no descriptor and no network."""
     await (await rig.launch("/bin/true", name="first")).wait()  # what is opened once stays open
-    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    open_before, running_before = len(list(Path("/proc/self/fd").iterdir())), _children()
     for steps in (*range(1, 12), 20, 40, 80):
         launching = asyncio.create_task(rig.launch("/bin/sleep", "600", name=f"given-up-{steps}"))
         for _ in range(steps):
@@ -412,19 +412,19 @@ async def test_a_launch_that_is_given_up_leaves_nothing(rig: Rig) -> None:
         outcome = (await asyncio.gather(launching, return_exceptions=True))[0]
         if not isinstance(outcome, BaseException):
             await outcome.stop(0)
-    while _children():
+    while _children() - running_before:
         await asyncio.sleep(0.005)
     assert rig.runtime._networks == {}
     assert len(list(Path("/proc/self/fd").iterdir())) <= open_before
 
 
-def _children() -> list[str]:
-    """Return our children that are sandboxes or their networks."""
-    found = []
+def _children() -> set[str]:
+    """Return our children that have not ended: sandboxes and their networks, and servers of other tests."""
+    found = set()
     for process in Path("/proc/self/task").glob("*/children"):
         for number in process.read_text().split():
             with contextlib.suppress(OSError):
                 state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
                 if state != "Z":
-                    found.append(number)
+                    found.add(number)
     return found

@@ -27,6 +27,8 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     wait_until("start", lambda: "TransformStartTime" in sagemaker.describe_transform_job(TransformJobName="blocker"))
     yield running
     assert running.stop() == 0
+    for process in (*running.agents(), *running.processes("brought_program")):
+        running.kill_process(process)  # they would go on for a next server
 
 
 def create(busy: Platform, name: str, **members: Any) -> dict[str, Any]:

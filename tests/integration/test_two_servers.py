@@ -114,7 +114,7 @@ def test_an_agent_that_dies_with_its_server_is_replaced_by_the_other(pair: Pair,
     container = wait_for_request(gate)
     first.kill()
     [agent] = second.agents()
-    second.kill_agent(agent)
+    second.kill_process(agent)
     wait_until("another attempt", lambda: wait_for_request(gate) != container)
     gate.touch()
     assert second.ended_transform("t")["TransformJobStatus"] == "Completed"
@@ -181,7 +181,7 @@ def test_an_endpoint_outlives_a_killed_server(pair: Pair) -> None:
     [agent] = second.agents()
     first.kill()
     assert invoke(second) == "old"
-    second.kill_agent(agent)
+    second.kill_process(agent)
     wait_until("an answer of another agent", lambda: answer(second) == "old" and second.agents() != [agent])
 
 
@@ -228,7 +228,7 @@ def test_work_goes_on_whatever_is_killed(
 
     def kill_agents() -> None:
         for agent in wait_until("agents", second.agents):
-            second.kill_agent(agent)
+            second.kill_process(agent)
 
     deaths = [first.kill, kill_agents, second.kill, restart_database, first.kill, kill_agents]
     for gate, die in zip(gates, deaths, strict=True):
