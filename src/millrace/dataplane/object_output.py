@@ -1,7 +1,7 @@
 """Write the output of one object, and beside it what is told of its bad records; commit it in parts, then whole."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -73,8 +73,6 @@ class ObjectOutput:
         self._draft = checkpoints.draft(entry) if checkpoints is not None and self._in_parts else ""
         self._writer: ObjectWriter | None = None
         self._errors: ObjectWriter | None = None
-        self._told = False
-        """All bad records are told already, by an attempt that ended before it made the output visible."""
         self._part: Position | None = None
         """The last part that is committed."""
         self._next_at = 0.0
@@ -107,9 +105,8 @@ class ObjectOutput:
         except DraftLost as exc:
             if isinstance(exc, DraftHeld):  # by a process that has not noticed yet that its work is another's
                 draft = f"{draft}-{secrets.token_hex(4)}"
-            if self._writer is not None:
-                await self._writer.abort()
-            self._writer, self._draft, self._part = None, draft, None
+            await self.abort()
+            self._draft, self._part = draft, None
             if position.draft != draft:
                 await self._left.discard(position.draft)
             return None
@@ -136,7 +133,7 @@ class ObjectOutput:
 
     async def tell(self, bad: Sequence[BadRecord]) -> None:
         """Append bad records to the object that tells of them."""
-        if not bad or self._told:
+        if not bad:
             return
         if self._errors is None:
             self._errors = await self._open_errors(0)
@@ -228,7 +225,7 @@ class ObjectOutput:
             if errors is not None:
                 await errors.commit(origin=self.origin(counts))
                 self._errors = None
-            elif self._tells and not self._told:  # of an earlier run of the same input, or attempt at it
+            elif self._tells:  # of an earlier run of the same input, or attempt at it
                 await self._objects.delete(self._errors_ref())
                 if self._draft:
                     await self._objects.discard_draft(self._entry.output.bucket, errors_draft(self._draft))
@@ -297,17 +294,36 @@ class ObjectOutput:
             raise
 
     async def _begin_errors(self, at: int) -> None:
-        """Go on with what tells of bad records; raises DraftLost if that is not there, nor complete."""
+        """Go on with what tells of bad records; raises DraftLost if that is not there, nor visible."""
         try:
             self._errors = await self._open_errors(at)
-        except DraftLost:
-            if not await self._has_told():
+        except DraftLost as exc:
+            if isinstance(exc, DraftHeld) or not await self._has_told():
                 raise
-            self._told = True
+            await self._begin_with_visible(at)
+
+    async def _begin_with_visible(self, at: int) -> None:
+        """Begin what tells of bad records with the first bytes of what is visible of it; raises DraftLost.
+
+        An attempt made it visible that ended before it did so with the output. What it tells of records behind the last
+        part is left out: those are transformed again, and of some another thing may be told now, or nothing.
+        """
+        ref, draft = self._errors_ref(), errors_draft(self._draft)
+        errors = self._errors = cast(ResumableWriter, await self._open_errors(0))
+        try:
+            async with aclosing(cast("AsyncGenerator[bytes, None]", self._objects.read(ref, length=at))) as chunks:
+                async for chunk in chunks:
+                    await errors.write(chunk)
+        except NoSuchKey as exc:
+            raise DraftLost(draft, f"it was made {ref}, which is gone") from exc
+        if (size := await errors.checkpoint()) != at:
+            raise DraftLost(draft, f"it was made {ref}: {at} bytes are wanted of {size}")
 
     async def _has_told(self) -> bool:
-        """Return whether the object that tells of bad records is this work's: it is made visible first."""
+        """Return whether the object that tells of bad records is this output's: it is made visible first."""
         assert self._checkpoints is not None, "asked only of work that is taken up"
+        if self._entry.range is not None:  # then it is of all ranges
+            return False
         return self._checkpoints.made_by_us(await find_origin(self._errors_ref(), self._objects), self._entry)
 
     def _errors_ref(self) -> ObjectRef:

@@ -20,12 +20,16 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """One request: what was done to it, and what its answer is, None if there is no complete one."""
+    """One request: what was done to it, and what its answer is, None if there is no complete one.
+
+    `sent_bytes` are those of all that was to be sent, head and framing with it.
+    """
 
     body: bytes
     fault: Fault
     status: int
     answer: bytes | None
+    sent_bytes: int
 
 
 class FaultyModel:
@@ -110,7 +114,8 @@ class FaultyModel:
 
     def note(self, body: bytes, fault: Fault, reply: FaultyReply) -> None:
         """Keep what was answered."""
-        self.attempts.append(Attempt(body=body, fault=fault, status=reply.status, answer=reply.answer))
+        sent = sum(map(len, reply.pieces))
+        self.attempts.append(Attempt(body=body, fault=fault, status=reply.status, answer=reply.answer, sent_bytes=sent))
 
     def joined(self, connection: "_Connection") -> None:
         """Take note of a client."""

@@ -10,6 +10,7 @@ import gzip
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 import orjson
 from tests.framed import recordio, tfrecord
@@ -73,6 +74,8 @@ class Job:
     answers_held: int = 20
     objects_open: int = 2
     checkpoints: bool = False
+    pause_seconds: float = 0.0
+    """The shortest time between two parts of an output."""
 
     def spec(self) -> TransformSpec:
         """Return the spec of the job."""
@@ -174,6 +177,7 @@ class Play:
         self._stops = list(stops)
         self._stop = asyncio.Event()
         self._requests_left = 0
+        self._store_chunk_bytes = max(chunk_sizes)
         self.store = FaultyObjects(chunk_sizes=chunk_sizes, troubles=troubles, turns=turns[0] % 4)
         for entry in self._objects:
             data = b"".join(entry.stored)
@@ -245,7 +249,12 @@ class Play:
         if job.checkpoints:
             found = await journal.load()
             checkpoints = Checkpoints(
-                journal=journal, work="job 1", resumes=ref.attempt > 1, found=found, pause_seconds=0.0, share=1e9
+                journal=journal,
+                work="job 1",
+                resumes=ref.attempt > 1,
+                found=found,
+                pause_seconds=job.pause_seconds,
+                share=1e9,
             )
         budget = WatchedBudget(job.inflight_bytes)
         effective = EffectiveSettings(
@@ -293,15 +302,23 @@ class Play:
         return outcome
 
     def _most_allowed(self) -> int:
-        """Return the bound of room: beyond the limit go one payload, and answers that come whole in one segment."""
+        """Return the bound of room: beyond the limit go one payload, and answers that come whole in one segment.
+
+        Of an answer that is not complete all that came counts, head and framing with it. Objects that are one payload
+        without a limit, and whose size is known only once they are decompressed, are read several at a time.
+        """
         job = self.job
         whole = max((sum(map(len, entry.stored)) for entry in self._objects), default=0)
         payload = job.payload_bytes or whole
-        longest = max((len(attempt.answer or b"") for attempt in self.model.attempts), default=0)
-        if job.joins:
-            longest += payload
+        if job.gzip and job.split is SplitType.NONE and not job.payload_bytes:
+            payload *= job.objects_open
+        sizes = [
+            len(attempt.answer or b"") if attempt.fault is Fault.NOTHING else attempt.sent_bytes
+            for attempt in self.model.attempts
+        ]
         answers = 1 + (16 if job.autotune else job.concurrency)
-        return job.inflight_bytes + payload + job.chunk_bytes + answers * longest
+        beyond = sum(nlargest(answers, sizes)) + (answers * payload if job.joins else 0)
+        return job.inflight_bytes + payload + max(job.chunk_bytes, self._store_chunk_bytes) + beyond
 
     async def _drive(self, clock: ManualClock) -> None:
         """Move the time on whenever nothing happens."""

@@ -44,6 +44,7 @@ def jobs(draw: st.DrawFn, *, checkpoints: bool | None = None) -> Job:
         answers_held=draw(st.integers(1, 20)),
         objects_open=draw(st.integers(1, 3)),
         checkpoints=checkpoints,
+        pause_seconds=draw(st.sampled_from([0.0, 0.0, 3600.0])) if checkpoints else 0.0,
         autotune=not checkpoints and draw(st.booleans()),
     )
 
@@ -132,6 +133,26 @@ async def test_errors_of_the_store_while_an_output_is_taken_up_lose_no_part() ->
     play.check(outcome)
     assert len(play.lives) == 3
     assert sum("going on at byte" in line for line in play.log) == 1
+
+
+async def test_bad_records_are_told_as_the_last_attempt_found_them() -> None:
+    """An attempt that ends between the two halves of a commit told of records that are transformed again."""
+    job = Job(
+        checkpoints=True,
+        pause_seconds=3600.0,
+        concurrency=1,
+        retries=0,
+        strategy=BatchStrategy.SINGLE_RECORD,
+        on_error=OnError.QUARANTINE,
+    )
+    records = [[Record(size=20, bad=at == 1) for at in range(10)]]
+    script = [Fault.NOTHING] * 9 + [Fault.BROKEN] + [Fault.NOTHING] * 2 + [Fault.BROKEN]
+    play = Play(job, records, script, stops=[5], troubles={(Step.COMMIT, 1): disk_full})
+    outcome = await play.run()
+    play.check(outcome)
+    assert len(play.lives) == 3
+    told = play.store.data("s3://shop/out/0.csv.errors.jsonl")
+    assert [line for line in told.splitlines() if b'"status":500' in line] == told.splitlines()[1:]
 
 
 @pytest.mark.parametrize("payload_bytes", [0, 100])

@@ -3,9 +3,10 @@
 import hashlib
 from pathlib import Path
 
+import orjson
 from tests.acceptance.transform_rig import job
 
-from millrace.dataplane.bad_records import BadRecord
+from millrace.dataplane.bad_records import BadRecord, error_line
 from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.formats.job import JobFormats
@@ -28,6 +29,7 @@ ENTRY = InputObject(
 )
 ERRORS = ObjectRef("b", "out/a.csv.errors.jsonl")
 BAD = BadRecord(record=1, offset=0, text=b"x\n", label="ClientError", message="no", status=400, answer="no")
+SECOND = BadRecord(record=2, offset=2, text=b"y\n", label="ClientError", message="no", status=400, answer="no")
 WHOLE = BadRecord(record=3, offset=4, text=b"z\n", label="ClientError", message="no", status=400, answer="no")
 
 
@@ -65,12 +67,17 @@ class Attempts:
             tells=True,
         )
 
-    async def commit_errors(self, output: ObjectOutput, work: str) -> None:
-        """Make what tells of bad records visible, as the first half of a commit does."""
+    async def commit_errors(self, output: ObjectOutput, work: str, *more: BadRecord) -> None:
+        """Make what tells of bad records visible, and more behind it, as the first half of a commit does."""
         draft = f"{self.checkpoints.draft(ENTRY)}-errors"
-        errors = await self.objects.open_resumable(ERRORS, draft=draft, at=1)
+        errors = await self.objects.open_resumable(ERRORS, draft=draft, at=len(error_line(BAD)))
+        await errors.write(b"".join(map(error_line, more)))
         origin = output.origin(Counts(ok=1, failed=2, filtered=0))
         await errors.commit(origin=origin.replace('"w"', f'"{work}"'))
+
+    def told(self) -> list[int]:
+        """Return the numbers of the records that are told to be bad."""
+        return [orjson.loads(line)["record"] for line in self.objects.data(str(ERRORS)).splitlines()]
 
 
 async def first_part(attempts: Attempts) -> ObjectOutput:
@@ -85,21 +92,54 @@ async def first_part(attempts: Attempts) -> ObjectOutput:
     return output
 
 
-async def test_what_was_told_before_the_end_is_not_told_again() -> None:
-    """A commit makes bad records visible first; who comes after a crash right then goes on with the output alone."""
+async def test_what_was_told_before_the_end_is_told_again_up_to_the_last_part() -> None:
+    """A commit makes bad records visible first; who comes after a crash right then tells anew of those that follow."""
     attempts = Attempts()
     output = await first_part(attempts)
-    await attempts.commit_errors(output, "w")
-    told = attempts.objects.data(str(ERRORS))
+    await attempts.commit_errors(output, "w", WHOLE)
+    assert attempts.told() == [1, 3]
     again = await attempts.output()
     position = await again.begin()
     assert position is not None
     assert position.offset == 4
-    await again.tell([WHOLE])
-    await again.write(b"")
+    await again.tell([SECOND])
+    await again.write(b"Z\n")
     await again.commit(Counts(ok=1, failed=2, filtered=0))
-    assert attempts.objects.data(str(ENTRY.output)) == b"Y\n"
-    assert attempts.objects.data(str(ERRORS)) == told
+    assert attempts.objects.data(str(ENTRY.output)) == b"Y\nZ\n"
+    assert attempts.told() == [1, 2]
+
+
+async def test_a_crash_while_that_is_begun_again_loses_nothing() -> None:
+    """What is visible stays until it is replaced, so that the next attempt finds it too."""
+    attempts = Attempts()
+    output = await first_part(attempts)
+    await attempts.commit_errors(output, "w", WHOLE)
+    for _ in range(2):
+        again = await attempts.output()
+        assert await again.begin() is not None
+        attempts.objects.drafts.kill_writers()
+    again = await attempts.output()
+    assert await again.begin() is not None
+    await again.write(b"Z\n")
+    await again.commit(Counts(ok=2, failed=1, filtered=0))
+    assert attempts.told() == [1]
+
+
+async def test_an_object_is_begun_anew_whose_bad_records_are_told_in_part_only() -> None:
+    """What is visible may have been made shorter by somebody else."""
+    attempts = Attempts()
+    output = await first_part(attempts)
+    draft = f"{attempts.checkpoints.draft(ENTRY)}-errors"
+    errors = await attempts.objects.open_resumable(ERRORS, draft=draft, at=1)
+    await errors.commit(origin=output.origin(Counts(ok=1, failed=2, filtered=0)))
+    again = await attempts.output()
+    assert await again.begin() is None
+    await again.open()
+    await again.write(b"X\n")
+    await again.commit(Counts(ok=3, failed=0, filtered=0))
+    assert attempts.objects.data(str(ENTRY.output)) == b"X\n"
+    assert not attempts.objects.drafts.kept
+    assert attempts.objects.keys("b", "out/") == [ENTRY.output.key]
 
 
 async def test_an_input_that_has_changed_since_it_was_listed_is_begun_anew() -> None:
