@@ -3,19 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.property.dataplane.processing_jobs import processing_job
 
 from millrace.dataplane.jsonpath import Format
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.processing import Processing, RecordError
-from millrace.jobs.transform import (
-    AssembleWith,
-    BatchStrategy,
-    DataProcessing,
-    JoinSource,
-    SplitType,
-    TransformSpec,
-)
-from millrace.names import ObjectPrefix
+from millrace.jobs.transform import SplitType
 
 INPUT_FILTERS = ["$", "$.features", "$['id','features']", "$['id','id']", "$.features[0]", "$.a.b", "$.*", "$.é"]
 OUTPUT_FILTERS = [
@@ -108,24 +101,6 @@ any_pairs = st.lists(
 )
 
 
-def spec(input_filter: str, output_filter: str, join: bool, content_type: str, split: SplitType) -> TransformSpec:
-    return TransformSpec(
-        model="m",
-        source=ObjectPrefix("b", ""),
-        output=ObjectPrefix("b", "o"),
-        split=split,
-        assemble_with=AssembleWith.LINE,
-        strategy=BatchStrategy.MULTI_RECORD,
-        content_type=content_type,
-        accept=content_type,
-        processing=DataProcessing(
-            input_filter=input_filter,
-            output_filter=output_filter,
-            join_source=JoinSource.INPUT if join else JoinSource.NONE,
-        ),
-    )
-
-
 def outcome(processing: Processing, body: bytes, answer_text: bytes) -> list[object]:
     """Return all that becomes of a payload and its answer."""
     payload = Payload(body, len(body), 1, 0, body.count(b"\n"))
@@ -161,7 +136,7 @@ def test_rows_come_out_as_if_each_was_parsed(
     too_many: int,
 ) -> None:
     """What is sent, what is written and what is told of a bad row are the same, whether records are parsed or not."""
-    job = spec(input_filter, output_filter, join, content_type, split)
+    job = processing_job(content_type, split=split, input_filter=input_filter, output_filter=output_filter, join=join)
     body = b"".join(one + end for one, _ in pairs)
     answers = [row for _, row in pairs] + [b"1"] * (too_many > 0)
     answer_text = b"\n".join(answers[: len(answers) - (too_many < 0)])
@@ -174,7 +149,7 @@ def test_rows_come_out_as_if_each_was_parsed(
 def test_records_nest_as_deeply_as_if_they_were_parsed(opening: bytes, depth: int, output_filter: str) -> None:
     """A record that is nested too deeply to be written is refused even where a filter leaves that part out."""
     deep = opening * depth + b"1" + {b"[": b"]", b'{"a":': b"}"}[opening] * depth
-    job = spec("$.id", output_filter, True, Format.JSON_LINES, SplitType.LINE)
+    job = processing_job(Format.JSON_LINES, input_filter="$.id", output_filter=output_filter)
     for body, answer_text in (
         (b'{"id":1,"deep":%b}\n' % deep, b"2"),
         (b'{"id":1}\n', b'{"deep":%b}' % deep),

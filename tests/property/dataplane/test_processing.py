@@ -6,20 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.property.dataplane.processing_jobs import processing_job
 
 from millrace.dataplane.batch import Payload
 from millrace.dataplane.jsonpath import Filter, FilterError, Format, InvalidFilter, parse_filter
 from millrace.dataplane.processing import Processing, locate
 from millrace.dataplane.rows import RowError, parse_csv, parse_json, serialize_csv, serialize_json
-from millrace.jobs.transform import (
-    AssembleWith,
-    BatchStrategy,
-    DataProcessing,
-    JoinSource,
-    SplitType,
-    TransformSpec,
-)
-from millrace.names import ObjectPrefix
 
 cell = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
     ['"', ",", '""', '","', " a "]
@@ -61,24 +53,6 @@ def naive(text: str) -> bytes:
     return write(json.loads(text, parse_float=Token, parse_int=Token)).encode()
 
 
-def spec(content_type: str, *, input_filter: str = "$", output_filter: str = "$", join: bool = True) -> TransformSpec:
-    return TransformSpec(
-        model="m",
-        source=ObjectPrefix("b", ""),
-        output=ObjectPrefix("b", "o"),
-        split=SplitType.LINE,
-        assemble_with=AssembleWith.LINE,
-        strategy=BatchStrategy.MULTI_RECORD,
-        content_type=content_type,
-        accept=content_type,
-        processing=DataProcessing(
-            input_filter=input_filter,
-            output_filter=output_filter,
-            join_source=JoinSource.INPUT if join else JoinSource.NONE,
-        ),
-    )
-
-
 def payload(body: bytes) -> Payload:
     return Payload(body, len(body), 1, 0, body.count(b"\n"))
 
@@ -107,7 +81,7 @@ def test_a_csv_join_is_the_rows_side_by_side(pairs: list[tuple[list[str], list[s
     body = "".join(serialize_csv(one).decode() + end for one, _ in pairs).encode()
     answer = "\n".join(serialize_csv(other).decode() for _, other in pairs).encode()
     one_payload = payload(body)
-    processing = Processing(spec(Format.CSV))
+    processing = Processing(processing_job(Format.CSV))
     assert processing.prepare(one_payload)
     assert one_payload.joined() == body
     expected = b"".join(serialize_csv(one + other) + b"\n" for one, other in pairs)
@@ -144,7 +118,7 @@ def test_a_json_join_adds_a_member(pairs: list[tuple[Any, Any]]) -> None:
     body = b"".join(json.dumps(record).encode() + b"\n" for record, _ in pairs)
     answer = b"\n".join(json.dumps(row).encode() for _, row in pairs)
     one_payload = payload(body)
-    processing = Processing(spec(Format.JSON_LINES))
+    processing = Processing(processing_job(Format.JSON_LINES))
     assert processing.prepare(one_payload)
     expected = []
     for record, row in pairs:
