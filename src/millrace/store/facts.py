@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import orjson
@@ -34,6 +35,8 @@ __all__ = ["ATTRIBUTE", "Facts", "FactsStore", "GroupFacts", "identity_etag"]
 ATTRIBUTE = "user.millrace"
 
 _NO_ROOM_OR_NO_SUPPORT = frozenset({errno.ENOTSUP, errno.ENOSPC, errno.E2BIG, errno.ERANGE, errno.EPERM, errno.EACCES})
+_TICK_NS = 50_000_000
+"""Longer than the coarsest tick of a file system's clock in use (10 ms), several times over."""
 _NO_META = ObjectMeta()
 """That of files without facts, one for all: a listing of them takes 4 us less for each."""
 _ABSENT = frozenset({errno.ENODATA, errno.ENOTSUP, errno.EACCES, errno.EPERM})
@@ -143,10 +146,31 @@ class FactsStore:
         self._sidecars = str(sidecars)
         self._use_attributes = use_attributes
 
-    def read(self, target: int | bytes, stat: os.stat_result) -> Facts:
-        """Return the facts of a file given by descriptor or path (a symlink is not followed), and its stat."""
+    def beside_since(self) -> int:
+        """Return a time in ns: of files whose inodes have not changed since then none has a sidecar.
+
+        A sidecar is there before its file's inode changes for the last time. So where there is none now, only those
+        have one that change from now on.
+        """
+        now = time_ns()
+        try:
+            with os.scandir(self._sidecars) as entries:
+                return 0 if next(entries, None) is not None else now - _TICK_NS
+        except FileNotFoundError:
+            return now - _TICK_NS
+        except OSError:
+            return 0
+
+    def read(self, target: int | bytes, stat: os.stat_result, *, look_beside: bool = True) -> Facts:
+        """Return the facts of a file given by descriptor or path (a symlink is not followed), and its stat.
+
+        Args:
+            target: The file.
+            stat: What it is.
+            look_beside: Look for a sidecar if it has no attribute; see `beside_since`.
+        """
         text = self._attribute(target)
-        if text is None:
+        if text is None and look_beside:
             text = self._sidecar(stat)
         if text is not None:
             with suppress(ValueError):  # damaged, or another program's: the file counts as put there by hand

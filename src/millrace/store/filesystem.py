@@ -577,6 +577,7 @@ class FilesystemObjects:
     def _page(self, bucket: BucketFolder, prefix: str, after: str, delimiter: str, limit: int) -> ListPage:
         if limit <= 0:
             return ListPage(objects=())
+        beside_since = bucket.facts.beside_since()
         prefix_bytes, mark, floor = prefix.encode(), delimiter.encode(), after.encode()
         if mark and floor.startswith(prefix_bytes):
             cut = floor.find(mark, len(prefix_bytes))
@@ -618,7 +619,7 @@ class FilesystemObjects:
                 stat = os.stat(path, follow_symlinks=follow)
                 info = find(bucket.name, path, stat)
                 if info is None:
-                    facts = bucket.facts.read(path, stat)
+                    facts = bucket.facts.read(path, stat, look_beside=stat.st_ctime_ns >= beside_since)
                     info = _info(ObjectRef(bucket.name, key.decode()), stat, facts)
                     self._listed.keep(path, stat, info)
             except FileNotFoundError:

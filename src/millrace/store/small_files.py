@@ -60,10 +60,12 @@ class SmallFiles:
     def read(self, refs: Sequence[ObjectRef], *, at_most: int) -> list[bytes | None]:
         """Return the bytes of objects that lie at their plain places; see the port."""
         found: list[bytes | None] = []
+        bucket: BucketFolder | None = None
         with OpenFolders(most=1) as folders:
             for ref in refs:
                 try:
-                    bucket = self._find_bucket(ref.bucket)
+                    if bucket is None or bucket.name != ref.bucket:
+                        bucket = self._find_bucket(ref.bucket)
                     plain = plain_segments(ref.key.encode(), reserved=bucket.reserved) if ref.key else None
                     body = None if plain is None else _read(bucket, folders, plain, at_most)
                 except (OSError, NoSuchBucket):
@@ -120,7 +122,7 @@ def _read(bucket: BucketFolder, folders: OpenFolders, plain: list[bytes], at_mos
         stat = os.fstat(descriptor)
         if not stat_bits.S_ISREG(stat.st_mode) or stat.st_size > at_most:
             return None
-        body = os.read(descriptor, at_most + 1)
+        body = os.read(descriptor, stat.st_size + 1)
         return body if len(body) == stat.st_size else None
     finally:
         os.close(descriptor)

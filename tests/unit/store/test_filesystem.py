@@ -344,6 +344,21 @@ async def test_another_process_sees_changes_at_once(store: FilesystemObjects, tm
         assert len(await listed(store)) == 19 - n
 
 
+async def test_the_first_sidecar_is_seen_at_once(tmp_path: Path) -> None:
+    """Where no file had facts beside it, one that just got some is listed with them, and so are all later ones."""
+    writing = FilesystemObjects(tmp_path, use_attributes=False)
+    await writing.create_bucket("box", region="us-east-1", owner="1")
+    for number in range(3):
+        (tmp_path / f"box/by-hand-{number}").write_bytes(b"x")
+    reading = FilesystemObjects(tmp_path)
+    before = (await reading.list_objects("box")).objects
+    assert len(before) == 3
+    stored = [await writing.put(ObjectRef("box", key), chunks_of(b"x")) for key in ("put-1", "put-2")]
+    for _ in range(2):
+        page = (await reading.list_objects("box")).objects
+        assert [info.etag for info in page] == [info.etag for info in (*before, *stored)]
+
+
 async def test_sidecars_of_removed_files_are_swept(tmp_path: Path) -> None:
     """Facts about a file that somebody removed by hand do not stay for ever."""
     store = FilesystemObjects(tmp_path, use_attributes=False, clock=LaterClock(timedelta(days=2)))
