@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from enum import Enum, auto
 
 from millrace.names import ObjectRef
-from millrace.ports.objects import NoSuchKey, ObjectInfo, ObjectMeta, ObjectWriter, ResumableWriter
+from millrace.ports.objects import ListPage, NoSuchKey, ObjectInfo, ObjectMeta, ObjectWriter, ResumableWriter
 from millrace.testing.objects import MemoryObjects
 
 __all__ = ["FaultyObjects", "Step", "Trouble", "disk_full", "input_output_error"]
@@ -16,6 +16,8 @@ __all__ = ["FaultyObjects", "Step", "Trouble", "disk_full", "input_output_error"
 class Step(Enum):
     """Something that a store does, and that may go wrong."""
 
+    LIST = auto()
+    """A page of keys."""
     READ = auto()
     """The next chunk of an object."""
     OPEN = auto()
@@ -71,6 +73,12 @@ class FaultyObjects(MemoryObjects):
         trouble = self._troubles.get((step, number))
         if trouble is not None:
             raise trouble(ref)
+
+    async def list_objects(
+        self, bucket: str, *, prefix: str = "", after: str = "", delimiter: str = "", limit: int = 1000
+    ) -> ListPage:
+        await self.take_step(Step.LIST, ObjectRef(bucket, prefix))
+        return await super().list_objects(bucket, prefix=prefix, after=after, delimiter=delimiter, limit=limit)
 
     async def read(self, ref: ObjectRef, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         info, data = self._find(ref)

@@ -11,13 +11,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
+from pathlib import Path
 
 import orjson
 from tests.framed import recordio, tfrecord
 
-from millrace.dataplane import EffectiveSettings, InputObject, Limits, list_inputs, run_transform
+from millrace.dataplane import EffectiveSettings, InputObject, Limits, run_transform
 from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.limits import Budget
+from millrace.dataplane.listing import list_ahead
 from millrace.dataplane.rows import nonblank_lines
 from millrace.jobs.transform import (
     AssembleWith,
@@ -267,31 +269,32 @@ class Play:
         )
         driving = asyncio.create_task(self._drive(clock))
         try:
-            outcome = await run_transform(
-                self._spec,
-                await list_inputs(self.store, self._spec),
-                objects=self.store,
-                address=self.model.address,
-                effective=effective,
-                data_log=self.log.append,
-                on_progress=lambda _: None,
-                stop=self._stop,
-                commit_guard=_no_guard,
-                clock=clock,
-                limits=Limits(
-                    chunk_bytes=job.chunk_bytes,
-                    inflight_bytes=job.inflight_bytes,
-                    answer_bytes=ANSWER_BYTES,
-                    answers_held=job.answers_held,
-                    objects_open=job.objects_open,
-                    write_bytes=50,
-                    tick_seconds=5,
-                ),
-                options=options,
-                checkpoints=checkpoints,
-                on_committed=self.committed.append,
-                budget=budget,
-            )
+            async with await list_ahead(self.store, self._spec, Path(), page_objects=1) as inputs:
+                outcome = await run_transform(
+                    self._spec,
+                    inputs,
+                    objects=self.store,
+                    address=self.model.address,
+                    effective=effective,
+                    data_log=self.log.append,
+                    on_progress=lambda _: None,
+                    stop=self._stop,
+                    commit_guard=_no_guard,
+                    clock=clock,
+                    limits=Limits(
+                        chunk_bytes=job.chunk_bytes,
+                        inflight_bytes=job.inflight_bytes,
+                        answer_bytes=ANSWER_BYTES,
+                        answers_held=job.answers_held,
+                        objects_open=job.objects_open,
+                        write_bytes=50,
+                        tick_seconds=5,
+                    ),
+                    options=options,
+                    checkpoints=checkpoints,
+                    on_committed=self.committed.append,
+                    budget=budget,
+                )
         finally:
             driving.cancel()
             self._check_nothing_is_left()
@@ -336,7 +339,11 @@ class Play:
         assert self.store.open_writers == 0, "every writer is committed or aborted"
         assert self.store.drafts.open_writers == 0, "every writer of a draft is committed, suspended or aborted"
         tasks = [str(task.get_coro()) for task in asyncio.all_tasks()]
-        assert not [task for task in tasks if "_Run." in task or "Requests." in task or "Writing." in task], tasks
+        assert not [
+            task
+            for task in tasks
+            if "_Run." in task or "Requests." in task or "Writing." in task or "InputStream." in task
+        ], tasks
 
     async def _check_nobody_is_connected(self) -> None:
         try:

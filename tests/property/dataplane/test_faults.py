@@ -96,7 +96,7 @@ async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
     """Whatever step of the store fails, and wherever the job is stopped, whoever takes it up completes each output."""
     troubles: dict[tuple[Step, int], Trouble] = {}
     for step, number in data.draw(st.lists(steps, max_size=5)):
-        kinds = [input_output_error] if step is Step.READ else [disk_full, input_output_error]
+        kinds = [input_output_error] if step in (Step.LIST, Step.READ) else [disk_full, input_output_error]
         troubles[step, number] = data.draw(st.sampled_from(kinds))
     script = data.draw(scripts(job, Fault.DROPPED_UNREAD))
     play = Play(job, objects, script, chunk_sizes=chunk_sizes, turns=turns, stops=stops, troubles=troubles)
