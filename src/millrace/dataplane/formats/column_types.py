@@ -1,13 +1,23 @@
 """Name the types that columns of an output may be given, and cast text to them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace.dataplane.formats.unreadable import UnfitFormat
+from millrace.told import shortened
 
-__all__ = ["ANSWER_COLUMN", "arrow_type", "cast_column", "check_count", "plain_rows", "read_as", "rows_told"]
+__all__ = [
+    "ANSWER_COLUMN",
+    "arrow_type",
+    "cast_table",
+    "check_count",
+    "plain_rows",
+    "read_as",
+    "rows_told",
+]
 
 ANSWER_COLUMN = "SageMakerOutput"
 """Name of an answer's column that has none, as of the member that a join of JSON adds."""
@@ -43,11 +53,53 @@ def read_as(kind: Any) -> Any:
     return pa.string() if pa.types.is_temporal(kind) else kind
 
 
-def cast_column(column: Any, kind: Any) -> Any:
+def cast_table(columns: Iterable[Any], schema: Any, first_row: int) -> Any:
+    """Return a table of a schema, made of columns that were parsed as `read_as` says.
+
+    Raises:
+        UnfitFormat: A value has not its column's type; rows are counted from `first_row`.
+    """
+    cast = []
+    for column, field in zip(columns, schema, strict=True):
+        try:
+            chunks = [_cast_column(chunk, field.type) for chunk in column.chunks]
+        except pa.ArrowInvalid as exc:
+            at = _first_unfit(column, field.type)
+            raise UnfitFormat(
+                f'row {first_row + at} of the output: column "{field.name}" must be of type {_type_name(field.type)}, '
+                f"got {shortened(repr(column[at].as_py()))}"
+            ) from exc
+        cast.append(pa.chunked_array(chunks, field.type))
+    return pa.table(cast, schema=schema)
+
+
+def _first_unfit(column: Any, kind: Any) -> int:
+    """Return the place of the first value of a column, one of which cannot be cast."""
+    begin, end = 0, len(column)
+    while end - begin > 1:
+        middle = (begin + end) // 2
+        try:
+            for chunk in column.slice(begin, middle - begin).chunks:
+                _cast_column(chunk, kind)
+        except pa.ArrowInvalid:
+            end = middle
+        else:
+            begin = middle
+    return begin
+
+
+def _type_name(kind: Any) -> str:
+    """Return the name by which a column of the output is given a type."""
+    if pa.types.is_list(kind):
+        return f"list<{_type_name(kind.value_type)}>"
+    return next((name for name, known in _TYPES.items() if known == kind), str(kind))
+
+
+def _cast_column(column: Any, kind: Any) -> Any:
     if column.type == kind:
         return column
     if pa.types.is_list(kind):
-        values = cast_column(column.flatten(), kind.value_type)
+        values = _cast_column(column.flatten(), kind.value_type)
         lengths = pc.fill_null(pc.list_value_length(column), 0)
         edges = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
         return pa.ListArray.from_arrays(edges, values, mask=column.is_null()).cast(kind)

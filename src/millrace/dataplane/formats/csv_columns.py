@@ -15,7 +15,7 @@ from millrace.dataplane.formats.arrow_errors import arrow_errors
 from millrace.dataplane.formats.column_types import (
     ANSWER_COLUMN,
     arrow_type,
-    cast_column,
+    cast_table,
     check_count,
     plain_rows,
     read_as,
@@ -54,7 +54,7 @@ class CsvColumns:
         if not rows:
             return 0
         stated = {column.name: pa.string() for column in self._columns if column.type}
-        with arrow_errors(rows_told(first_row, rows)):
+        with arrow_errors(rows_told(first_row, rows), columns=self._names(), first_row=first_row):
             table = self._read(block, stated)
         check_count(table.num_rows, rows, first_row)
         kinds = [_simple(field.type, field.name) for field in table.schema]
@@ -78,14 +78,13 @@ class CsvColumns:
         block, rows = self._whole_rows(block, first_row)
         if not rows:
             return self.schema.empty_table()
-        with arrow_errors(rows_told(first_row, rows)):
+        with arrow_errors(rows_told(first_row, rows), columns=self._names(), first_row=first_row):
             found = self._read(block, {field.name: read_as(field.type) for field in self.schema})
-            cast = [
-                pa.chunked_array([cast_column(chunk, field.type) for chunk in column.chunks], field.type)
-                for column, field in zip(found.columns, self.schema, strict=True)
-            ]
-        check_count(found.num_rows, rows, first_row)
-        return pa.table(cast, schema=self.schema)
+            check_count(found.num_rows, rows, first_row)
+            return cast_table(found.columns, self.schema, first_row)
+
+    def _names(self) -> list[str]:
+        return [column.name for column in self._columns]
 
     def _whole_rows(self, block: bytes, first_row: int) -> tuple[bytes, int]:
         """Return a block whose rows have all columns, and how many rows that are."""
@@ -120,7 +119,7 @@ class CsvColumns:
             names = [ANSWER_COLUMN] if further == 1 else [f"{ANSWER_COLUMN}_{at}" for at in range(1, further + 1)]
             self._columns += [OutputColumn(name=name) for name in names]
         if width != len(self._columns):
-            named = ", ".join(column.name for column in self._columns)
+            named = ", ".join(self._names())
             raise UnfitFormat(
                 f"row {first_row} of the output must have a column for each of [{named}], got {width} columns"
             )
@@ -131,7 +130,7 @@ class CsvColumns:
             arrow_csv.ReadOptions(
                 use_threads=False,
                 block_size=len(block) + 1,
-                column_names=[column.name for column in self._columns],
+                column_names=self._names(),
             ),
             arrow_csv.ParseOptions(newlines_in_values=True),
             arrow_csv.ConvertOptions(

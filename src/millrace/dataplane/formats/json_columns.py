@@ -11,7 +11,7 @@ from millrace.dataplane.formats.arrow_errors import arrow_errors
 from millrace.dataplane.formats.column_types import (
     ANSWER_COLUMN,
     arrow_type,
-    cast_column,
+    cast_table,
     check_count,
     plain_rows,
     read_as,
@@ -25,6 +25,9 @@ __all__ = ["JsonColumns"]
 
 NOTHING = b"null"
 """The row that stands for one whose columns are all null, among objects too."""
+
+_UNNAMED = "Failed to convert JSON"
+"""What the reader begins with when a number does not fit the type of its column."""
 
 
 class JsonColumns:
@@ -46,7 +49,7 @@ class JsonColumns:
         text, rows = self._objects(block, first_row)
         if not rows:
             return 0
-        with arrow_errors(rows_told(first_row, rows)):
+        with arrow_errors(rows_told(first_row, rows), first_row=first_row):
             found = _read_json(text, None)
             schema = pa.schema([(field.name, _untimed(field.type)) for field in found.schema])
             known = [schema] if self._seen is None else [self._seen, schema]
@@ -73,16 +76,10 @@ class JsonColumns:
             return self.schema.empty_table()
         if not self.schema.names:
             raise UnfitFormat("rows of the output must have members to become columns, got none in all of them")
-        with arrow_errors(rows_told(first_row, rows)):
-            found = _read_json(text, pa.schema([(field.name, read_as(field.type)) for field in self.schema]))
-            cast = [
-                pa.chunked_array(
-                    [cast_column(chunk, field.type) for chunk in found.column(field.name).chunks], field.type
-                )
-                for field in self.schema
-            ]
-        check_count(found.num_rows if found.num_columns else rows, rows, first_row)
-        return pa.table(cast, schema=self.schema)
+        with arrow_errors(rows_told(first_row, rows), first_row=first_row):
+            found = _read_typed(text, pa.schema([(field.name, read_as(field.type)) for field in self.schema]))
+            check_count(found.num_rows if found.num_columns else rows, rows, first_row)
+            return cast_table([found.column(field.name) for field in self.schema], self.schema, first_row)
 
     def _objects(self, block: bytes, first_row: int) -> tuple[bytes, int]:
         """Return the rows as lines of objects, and how many: one of another kind is the only member of its object."""
@@ -125,6 +122,21 @@ def _read_json(text: bytes, schema: Any) -> Any:
             unexpected_field_behavior="infer" if schema is None else "ignore",
         ),
     )
+
+
+def _read_typed(text: bytes, schema: Any) -> Any:
+    """Read rows whose columns have types; a value that has not its column's type is told with the column's name."""
+    try:
+        return _read_json(text, schema)
+    except pa.ArrowInvalid as exc:
+        if not str(exc).startswith(_UNNAMED):
+            raise
+    for field in schema:  # one by one, for the reader does not tell which it is
+        try:
+            _read_json(text, pa.schema([field]))
+        except pa.ArrowInvalid as exc:
+            raise ValueError(f'column "{field.name}": {exc}') from exc
+    return _read_json(text, schema)
 
 
 def _untimed(kind: Any) -> Any:

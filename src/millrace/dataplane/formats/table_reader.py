@@ -98,7 +98,8 @@ def _arrow_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen: S
     seen(opened.schema)
     _check_columns(opened.schema, columns)
     for batch in _selected(batches, columns):
-        batch.validate(full=True)  # the reader trusts offsets and lengths, and what follows them would read anywhere
+        with arrow_errors(f"Failed to read {TableForm.ARROW}", columns=batch.schema.names):
+            batch.validate(full=True)  # the reader trusts offsets and lengths, and what follows would read anywhere
         for start in range(0, batch.num_rows, BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS)
 

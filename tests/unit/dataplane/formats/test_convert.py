@@ -10,6 +10,7 @@ from millrace.dataplane.formats.answer_columns import answer_columns
 from millrace.dataplane.formats.columns import parse_output_columns
 from millrace.dataplane.formats.convert import TableOutput, joined_table, table_of_rows
 from millrace.dataplane.formats.options import Codec, TableForm
+from millrace.dataplane.formats.row_blocks import BLOCK_BYTES
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.testing.objects import MemoryObjects
 
@@ -99,14 +100,26 @@ async def test_members_of_json_become_columns(text: bytes, columns: str, expecte
 @pytest.mark.parametrize(
     ("media_type", "text", "columns", "told"),
     [
-        (CSV, b"1\n2,3\n", "", "Failed to read rows 1 to 2 of the output: "),
+        (CSV, b"1\n2,3\n", "", "Failed to read rows 1 to 2 of the output: CSV parse error: row 2: Expected 1 columns"),
         (CSV, b"1,2\n", "a", "row 1 of the output must have a column for each of [a], got 2 columns"),
-        (CSV, b"x\n", "a:int8", "invalid value 'x'"),
+        (CSV, b"x\n", "a:int8", "column \"a\", row 1: CSV conversion error to int8: invalid value 'x'"),
+        (CSV, b"1,2\n\n3,x\n", "a,b:double", "column \"b\", row 2: CSV conversion error to double: invalid value 'x'"),
+        (
+            CSV,
+            b"1,2020-01-01\n2,soon\n",
+            "a,b:date",
+            'row 2 of the output: column "b" must be of type date, got \'soon',
+        ),
+        (CSV, b"x,\xff\n", "a,b:string", 'column "b", row 1: CSV conversion error to string: invalid UTF8 data'),
         (CSV, b'"x\n', "", "the rows of CSV end between quotes"),
         (CSV, b"\xff\n", "", 'column "SageMakerOutput" of the output has bytes that are not UTF-8'),
         (CSV, b'a"b\n"\n', "", "as CSV: bare"),
         (JSON, b'{"a":1}\n2\n', "", "row 2 is no object, earlier ones are an object"),
-        (JSON, b'{"a":1}\n{"a":"x"}\n', "", "Failed to read rows 1 to 2 of the output: "),
+        (JSON, b'{"a":1}\n{"a":"x"}\n', "", 'JSON parse error: column "a", row 2: changed from number to string'),
+        (JSON, b'{"o":{"a":1}}\n{"o":{"a":"x"}}\n', "", 'column "o.a", row 2: changed from number to string'),
+        (JSON, b'{"a":1}\n{"a":}\n', "", "JSON parse error: Invalid value in row 2"),
+        (JSON, b'{"a":1,"b":1000}\n', "a:int8,b:int8", 'of the output: column "b": Failed to convert JSON to int8'),
+        (JSON, b'{"a":["1999-12-31"]}\n{"a":["soon"]}\n', "a:list<date>", 'row 2 of the output: column "a" must be of'),
         (JSON, b'{"a":1}{"a":2}\n', "", "each line must be one row"),
         (JSON, b"{}\n", "", "must have members to become columns"),
         (JSON, b"1\n", "a,b", "must be JSON objects with the members [a, b]"),
@@ -117,6 +130,28 @@ async def test_rows_that_are_no_table_are_told(media_type: str, text: bytes, col
     with pytest.raises(UnfitFormat) as caught:
         await table(text, media_type, columns)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "columns", "row", "bad"),
+    [
+        (CSV, "a,b:double", b"%d,0.5\n", b"1,x\n"),
+        (CSV, "a,b:date", b"%d,2020-01-01\n", b"1,x\n"),
+        (JSON, "a:int64,b:date", b'{"a":%d,"b":"2020-01-01"}\n', b'{"a":1,"b":"x"}\n'),
+        (JSON, "a,b", b'{"a":%d,"b":1}\n', b'{"a":1,"b":"x"}\n'),
+    ],
+)
+async def test_a_value_far_behind_is_told_with_its_column_and_row(
+    media_type: str, columns: str, row: bytes, bad: bytes
+) -> None:
+    """Rows are counted from the first of the output, not from that of the block they are parsed in."""
+    count = 1 + BLOCK_BYTES // (len(row) - 2)
+    text = b"".join([row % n for n in range(count)]) + bad
+    with pytest.raises(UnfitFormat) as caught:
+        await table(text, media_type, columns)
+    told = str(caught.value)
+    assert 'column "b"' in told
+    assert f"row {count + 1}" in told
 
 
 @pytest.mark.parametrize("form", TableForm)

@@ -59,6 +59,15 @@ async def test_a_column_that_is_not_there_is_told() -> None:
     )
 
 
+async def test_a_column_whose_values_are_broken_is_told_by_its_name() -> None:
+    """An Arrow file may claim that bytes are text which they are not."""
+    offsets, data = pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff")
+    table = pa.table({"id": [1], "words": pa.StringArray.from_buffers(1, offsets, data)})
+    with pytest.raises(UnfitFormat) as caught:
+        await text_of(arrow(table), TableForm.ARROW)
+    assert str(caught.value) == 'Failed to read arrow: column "words": Invalid UTF8 sequence at string index 0'
+
+
 @pytest.mark.parametrize("form", TableForm)
 @pytest.mark.parametrize("data", [b"", b"id,x\n1,2\n", parquet(TABLE)[:-9], arrow(TABLE, stream=True)[:50]])
 async def test_what_is_no_table_is_told(form: TableForm, data: bytes) -> None:
