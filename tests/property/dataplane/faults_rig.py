@@ -354,7 +354,25 @@ class Play:
     # -- checking
 
     def check(self, outcome: InstanceOutcome) -> None:
-        """Hold outputs, failures and counts of a finished run to what the model answered."""
+        """Hold outputs, failures and counts of a finished run to what the model answered; what breaks a law is told."""
+        try:
+            self._check(outcome)
+        except AssertionError as exc:
+            exc.add_note(self._story())
+            raise
+
+    def _story(self) -> str:
+        """Return what happened in all lives: some failures come once in thousands of plays, and not again."""
+        lives = [repr(life) if isinstance(life, OSError) else str(life.progress) for life in self.lives]
+        attempts = [
+            f"{one.fault.name} {one.status} {one.body[:40]!r} of {len(one.body)} bytes: {(one.answer or b'')[:80]!r}"
+            for one in self.model.attempts
+        ]
+        told = [f"{key}: {self.store.data(f's3://shop/{key}')[:2000]!r}" for key in self.store.keys("shop", "out/")]
+        parts = {"lives": lives, "data log": self.log, "requests": attempts, "outputs": told}
+        return "\n".join(f"-- {title}\n" + "\n".join(lines) for title, lines in parts.items())
+
+    def _check(self, outcome: InstanceOutcome) -> None:
         assert not outcome.stopped
         answers = self._accepted()
         failures = {told.key: told for told in outcome.failures}
