@@ -11,8 +11,10 @@ so that all of them cost at most a given share of the job, however slow the disk
 """
 
 import hashlib
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import orjson
 
@@ -62,7 +64,9 @@ class RangesDone:
 class Origin:
     """What a finished output tells of itself: which work made it, of which version of the input.
 
-    `joined_by` is the instance that put it together, where it is of ranges; see `Checkpoints.me`.
+    It tells both by digests where it can, for what is told of a small object may take more room than the object: so of
+    an origin that was found, `work` and `input_version` are for `Checkpoints.made_by_us` only. `joined_by` is the
+    instance that put it together, where it is of ranges; see `Checkpoints.me`.
     """
 
     work: str
@@ -71,16 +75,35 @@ class Origin:
     joined_by: str = ""
 
     def encode(self) -> str:
-        return orjson.dumps(self).decode()  # it knows dataclasses; `asdict` copies deeply, a tenth of a small object
+        if self.joined_by:
+            return orjson.dumps(self).decode()  # it knows dataclasses; `asdict` copies deeply
+        counts = self.counts
+        more = f" {counts.failed} {counts.filtered}" if counts.failed or counts.filtered else ""
+        return f"{_told_work(self.work)} {_told(self.input_version)} {counts.ok}{more}"
 
     @classmethod
     def decode(cls, text: str) -> "Origin | None":
         """Return what an output tells of itself; None if it tells nothing that can be read."""
         try:
+            if not text.startswith("{"):
+                work, version, *numbers = text.split(" ")
+                return cls(work=work, input_version=version, counts=_counts(*map(int, numbers)))
             members = orjson.loads(text)
             return cls(**{**members, "counts": Counts(**members["counts"])})
         except (ValueError, TypeError, KeyError):
             return None
+
+
+def _counts(ok: int, failed: int = 0, filtered: int = 0) -> Counts:
+    return Counts(ok=ok, failed=failed, filtered=filtered)
+
+
+def _told(name: str) -> str:
+    """Return a digest of 8 bytes, in 11 characters."""
+    return b2a_base64(hashlib.blake2b(name.encode(), digest_size=8).digest(), newline=False)[:11].decode()
+
+
+_told_work = lru_cache(maxsize=16)(_told)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -190,7 +213,10 @@ class Checkpoints:
 
     def made_by_us(self, origin: Origin | None, entry: InputObject) -> bool:
         """Return whether an output is that of this object as it is, made by this work."""
-        return origin is not None and origin.work == self.family and origin.input_version == entry.version != ""
+        if origin is None or not entry.version:
+            return False
+        family, version = self.family, entry.version
+        return origin.work in (_told_work(family), family) and origin.input_version in (_told(version), version)
 
 
 def _decoded(text: bytes | None) -> Position | None:

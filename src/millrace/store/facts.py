@@ -1,10 +1,11 @@
 """Keep what is known about a stored file beside its bytes.
 
 The facts of an object (ETag, headers, user metadata, tags, checksums, owner, origin) are compact JSON in the extended
-attribute `user.millrace` of its file. It is set on the temporary file before the rename that makes the object visible,
-so bytes and facts change together. Where a file system has no such attributes, or they do not fit (ext4 has one block
-of 4 kB for all of a file's), the JSON is a *sidecar* file instead, named by the inode, size and time of the file it
-describes: it too is complete before the rename, and can never be taken for the facts of another file.
+attribute `user.millrace` of its file; of most outputs of jobs they are shorter still (short_facts). The attribute is
+set on the temporary file before the rename that makes the object visible, so bytes and facts change together. Where a
+file system has no such attributes, or they do not fit (ext4 has one block of 4 kB for all of a file's), the same bytes
+are in a *sidecar* file instead, named by the inode, size and time of the file it describes: it too is complete before
+the rename, and can never be taken for the facts of another file.
 
 Facts name the size and time of the bytes that they were made for. A file that somebody edited in place keeps its
 headers, user metadata and tags, but loses its ETag, its checksums and its origin.
@@ -29,6 +30,7 @@ from typing import Any
 import orjson
 
 from millrace.ports.objects import ObjectMeta
+from millrace.store.short_facts import pack, packed_headers, unpack
 
 __all__ = ["ATTRIBUTE", "Facts", "FactsStore", "GroupFacts", "identity_etag"]
 
@@ -56,7 +58,10 @@ class Facts:
     """The multipart upload that made the object, so that its completion can be asked for twice."""
 
     def encode(self, stat: os.stat_result) -> bytes:
-        """Return the facts as JSON, bound to the file's present size and time."""
+        """Return the facts as bytes, bound to the file's present size and time."""
+        short = self._pack(stat)
+        if short is not None:
+            return short
         document: dict[str, Any] = {"s": stat.st_size, "m": stat.st_mtime_ns, "e": self.etag, **_members(self.meta)}
         if self.part_sizes:
             document["p"] = list(self.part_sizes)
@@ -66,6 +71,16 @@ class Facts:
             document["i"] = self.upload_id
         return orjson.dumps(document)
 
+    def _pack(self, stat: os.stat_result) -> bytes | None:
+        """Return short facts, None if there is more to tell."""
+        meta = self.meta
+        if self.part_sizes or self.part_checksums or self.upload_id:
+            return None
+        headers = packed_headers(meta.headers)
+        if headers is None or meta != ObjectMeta(headers=meta.headers, origin=meta.origin):
+            return None
+        return pack(stat.st_size, stat.st_mtime_ns, self.etag, headers, meta.origin)
+
     @classmethod
     def decode(cls, text: bytes, stat: os.stat_result) -> "Facts":
         """Read facts for a file; those about its bytes only hold if size and time are still the same.
@@ -73,6 +88,11 @@ class Facts:
         Raises:
             ValueError: The text is not what encode() writes.
         """
+        if (short := unpack(text)) is not None:
+            size, time_ns, etag, headers, origin = short
+            if size != stat.st_size or time_ns != stat.st_mtime_ns:
+                return cls(etag=identity_etag(stat), meta=ObjectMeta(headers=headers))
+            return cls(etag=etag, meta=ObjectMeta(headers=headers, origin=origin))
         document = orjson.loads(text)
         try:
             headers, user = document.get("h") or {}, document.get("u") or {}
@@ -107,9 +127,14 @@ class GroupFacts:
 
     def __init__(self, meta: ObjectMeta) -> None:
         self._members = _members(meta)
+        self._headers = packed_headers(meta.headers) if meta == ObjectMeta(headers=meta.headers) else None
 
     def encode(self, stat: os.stat_result, etag: str, origin: str) -> bytes:
-        """Return the facts of one of them as JSON, bound to the file's present size and time; see Facts."""
+        """Return the facts of one of them as bytes, bound to the file's present size and time; see Facts."""
+        if self._headers is not None:
+            short = pack(stat.st_size, stat.st_mtime_ns, etag, self._headers, origin)
+            if short is not None:
+                return short
         document = {"s": stat.st_size, "m": stat.st_mtime_ns, "e": etag, **self._members}
         if origin:
             document["w"] = origin

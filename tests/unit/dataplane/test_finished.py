@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from millrace.clock import SystemClock
@@ -71,6 +72,23 @@ async def test_an_output_tells_whose_it_is(origin: Origin, found: Counts | None)
     """An object is done if its output was made by this work, of the object as it is."""
     objects = await store({"a.out": origin})
     assert await find_finished(ENTRY, rules=rules(SplitType.LINE), objects=objects, checkpoints=checkpoints()) == found
+
+
+async def test_an_output_of_an_earlier_release_tells_whose_it_is() -> None:
+    """What outputs tell was longer once, and is understood as it was."""
+    objects = await store({})
+    writer = await objects.open_writer(ObjectRef("shop", "out/a.out"))
+    await writer.commit(origin=orjson.dumps(ORIGIN).decode())
+    assert await find_finished(ENTRY, rules=rules(SplitType.LINE), objects=objects, checkpoints=checkpoints()) == COUNTS
+
+
+def test_an_origin_is_short() -> None:
+    """What an output tells of itself has room in its inode, however long the job's name; who joined it is told."""
+    origin = Origin(work="w" * 100, input_version=f"{'0' * 32}-1", counts=Counts(ok=1))
+    assert len(origin.encode()) <= 30
+    joined = replace(origin, joined_by="1 of w", counts=Counts(ok=3, failed=2, filtered=1))
+    assert Origin.decode(joined.encode()) == joined
+    assert Origin.decode("what nobody wrote") is None
 
 
 @pytest.mark.parametrize(

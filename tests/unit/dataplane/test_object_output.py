@@ -7,7 +7,7 @@ import orjson
 from tests.acceptance.transform_rig import job
 
 from millrace.dataplane.bad_records import BadRecord, error_line
-from millrace.dataplane.checkpoints import Checkpoints
+from millrace.dataplane.checkpoints import Checkpoints, Origin
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.object_output import ObjectOutput
@@ -67,13 +67,13 @@ class Attempts:
             tells=True,
         )
 
-    async def commit_errors(self, output: ObjectOutput, work: str, *more: BadRecord) -> None:
+    async def commit_errors(self, work: str, *more: BadRecord) -> None:
         """Make what tells of bad records visible, and more behind it, as the first half of a commit does."""
         draft = f"{self.checkpoints.draft(ENTRY)}-errors"
         errors = await self.objects.open_resumable(ERRORS, draft=draft, at=len(error_line(BAD)))
         await errors.write(b"".join(map(error_line, more)))
-        origin = output.origin(Counts(ok=1, failed=2, filtered=0))
-        await errors.commit(origin=origin.replace('"w"', f'"{work}"'))
+        origin = Origin(work=work, input_version=ENTRY.version, counts=Counts(ok=1, failed=2))
+        await errors.commit(origin=origin.encode())
 
     def told(self) -> list[int]:
         """Return the numbers of the records that are told to be bad."""
@@ -95,8 +95,8 @@ async def first_part(attempts: Attempts) -> ObjectOutput:
 async def test_what_was_told_before_the_end_is_told_again_up_to_the_last_part() -> None:
     """A commit makes bad records visible first; who comes after a crash right then tells anew of those that follow."""
     attempts = Attempts()
-    output = await first_part(attempts)
-    await attempts.commit_errors(output, "w", WHOLE)
+    await first_part(attempts)
+    await attempts.commit_errors("w", WHOLE)
     assert attempts.told() == [1, 3]
     again = await attempts.output()
     position = await again.begin()
@@ -112,8 +112,8 @@ async def test_what_was_told_before_the_end_is_told_again_up_to_the_last_part() 
 async def test_a_crash_while_that_is_begun_again_loses_nothing() -> None:
     """What is visible stays until it is replaced, so that the next attempt finds it too."""
     attempts = Attempts()
-    output = await first_part(attempts)
-    await attempts.commit_errors(output, "w", WHOLE)
+    await first_part(attempts)
+    await attempts.commit_errors("w", WHOLE)
     for _ in range(2):
         again = await attempts.output()
         assert await again.begin() is not None
@@ -159,8 +159,8 @@ async def test_an_input_that_has_changed_since_it_was_listed_is_begun_anew() -> 
 async def test_what_another_job_told_does_not_stand_for_ours() -> None:
     """Where our own draft of it is lost, the object is begun anew."""
     attempts = Attempts()
-    output = await first_part(attempts)
-    await attempts.commit_errors(output, "another")
+    await first_part(attempts)
+    await attempts.commit_errors("another")
     again = await attempts.output()
     assert await again.begin() is None
     await again.open()
