@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from millrace.dataplane.csv_text import columns_in_text, select_all
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.payload import Payload
@@ -9,6 +10,8 @@ from millrace.dataplane.record_errors import RecordError, check_counts, output_f
 from millrace.dataplane.rows import RowError, parse_csv, serialize_csv
 
 __all__ = ["CsvAnswers"]
+
+_ANSWER = "output from the algorithm"
 
 
 class CsvAnswers:
@@ -19,15 +22,23 @@ class CsvAnswers:
         ids: What tags rows, if they are tagged.
         joins: Whether the columns of a record stand before those of its answer.
         split: Returns the rows of a body that are not blank.
+        parses_all: Whether every row is parsed, which is what working on text is held to.
     """
 
     def __init__(
-        self, chosen: Filter, ids: InferenceIds | None, *, joins: bool, split: Callable[[bytes], list[bytes]]
+        self,
+        chosen: Filter,
+        ids: InferenceIds | None,
+        *,
+        joins: bool,
+        split: Callable[[bytes], list[bytes]],
+        parses_all: bool = False,
     ) -> None:
         self._filter = chosen
         self._ids = ids
         self._split = split
         self._joins = joins
+        self._select = None if parses_all else columns_in_text(chosen)
 
     def complete(self, payload: Payload, answer: bytes) -> bytes:
         """Return what is written for an answer. Raises RecordError."""
@@ -49,22 +60,37 @@ class CsvAnswers:
 
     def _join(self, raw: bytes, answer: bytes) -> bytes:
         records, rows = self._split(raw), self._split(answer)
-        plain = b'"' not in raw and b'"' not in answer and b"\r" not in raw and b"\r" not in answer
-        if plain and self._filter.is_identity and len(records) == len(rows):
-            if len(rows) == 1 and self._ids is None:
+        if self._select is not None and len(records) == len(rows):
+            are_plain = _is_plain(raw) and _is_plain(answer)
+            if len(rows) == 1 and are_plain and self._filter.is_identity and self._ids is None:
                 return b"%b,%b\n" % (records[0], rows[0])
-            return self._body([b"%b,%b" % pair for pair in zip(records, rows, strict=True)])
+            pairs = [b"%b,%b" % pair for pair in zip(records, rows, strict=True)]
+            if are_plain and self._filter.is_identity:
+                return self._body(pairs)
+            written = select_all(self._select, pairs, lambda i: self._joined(records, rows, i), are_plain=are_plain)
+            if written is not None:
+                return self._body(written)
         parsed = [_parsed(record, i, "input") for i, record in enumerate(records)]
-        answered = [_parsed(row, i, "output from the algorithm") for i, row in enumerate(rows)]
+        answered = [_parsed(row, i, _ANSWER) for i, row in enumerate(rows)]
         check_counts(len(parsed), len(answered))
-        pairs = enumerate(zip(parsed, answered, strict=True))
-        return self._body([self._row(one + other, i) for i, (one, other) in pairs])
+        both = enumerate(zip(parsed, answered, strict=True))
+        return self._body([self._row(one + other, i) for i, (one, other) in both])
+
+    def _joined(self, records: list[bytes], rows: list[bytes], position: int) -> bytes:
+        one, other = _parsed(records[position], position, "input"), _parsed(rows[position], position, _ANSWER)
+        return self._row(one + other, position)
 
     def _filtered(self, answer: bytes) -> bytes:
         rows = self._split(answer)
-        if self._filter.is_identity and b'"' not in answer and b"\r" not in answer:
-            return self._body(rows)
-        return self._body([self._row(_parsed(row, i, "output from the algorithm"), 0) for i, row in enumerate(rows)])
+        if self._select is not None:
+            if (are_plain := _is_plain(answer)) and self._filter.is_identity:
+                return self._body(rows)
+            selected = select_all(
+                self._select, rows, lambda i: self._row(_parsed(rows[i], i, _ANSWER), 0), are_plain=are_plain
+            )
+            if selected is not None:
+                return self._body(selected)
+        return self._body([self._row(_parsed(row, i, _ANSWER), 0) for i, row in enumerate(rows)])
 
     def _body(self, rows: list[bytes]) -> bytes:
         if self._ids is not None:
@@ -78,6 +104,11 @@ class CsvAnswers:
             except FilterError as exc:
                 raise output_filter_error(self._filter, exc, serialize_csv(fields), position) from exc
         return serialize_csv(fields)
+
+
+def _is_plain(text: bytes) -> bool:
+    """Return whether a row may be cut at its commas, and is written as it was read."""
+    return b'"' not in text and b"\r" not in text
 
 
 def _parsed(row: bytes, position: int, what: str) -> list[str]:

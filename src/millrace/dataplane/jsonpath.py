@@ -174,6 +174,28 @@ class Filter:
         """What it does to that value."""
         return Filter(self.text, self.steps[1:])
 
+    @property
+    def column_ranges(self) -> tuple[tuple[int, int], ...]:
+        """The first and last column of each range that it takes of a row of CSV; those below 0 count from the end.
+
+        A row that hasn't both, or has the first behind the last, is an error.
+        """
+        if self.is_identity:
+            return ((0, -1),)
+        match self.steps[0]:
+            case _Index(index):
+                return ((index, index),)
+            case _Indexes(indexes):
+                return tuple((index, index) for index in indexes)
+            case _Slice(start, end):
+                return ((start or 0, -1 if end is None else end),)
+            case _Union(parts):
+                return tuple(it for part in parts for it in Filter(self.text, (part,)).column_ranges)
+            case _Wildcard():
+                return ((0, -1),)
+            case _:
+                return ()
+
     def select(self, value: Any) -> Any:
         """Return what the filter selects of a JSON value; raises FilterError."""
         return _select(value, self.steps)

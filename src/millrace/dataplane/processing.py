@@ -14,6 +14,7 @@ from datetime import datetime
 from millrace.dataplane.batch import Payload
 from millrace.dataplane.csv_answers import CsvAnswers
 from millrace.dataplane.csv_records import csv_records, nonblank_csv_records
+from millrace.dataplane.csv_text import columns_in_text, select_all
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.job_filters import input_filter, output_filter
 from millrace.dataplane.json_answers import JsonAnswers
@@ -36,7 +37,7 @@ _BLANK = (b"\n", b"\r\n", b"\r")
 class Processing:
     """What DataProcessing and GenerateInferenceId ask for, decided once per job; `ids` is None without the latter.
 
-    `no_row` stands for a row of CSV that there is not. With `parses_all`, every record of JSON is parsed, which is what
+    `no_row` stands for a row of CSV that there is not. With `parses_all`, every record is parsed, which is what
     working on its text is held to.
     """
 
@@ -66,7 +67,8 @@ class Processing:
         if not (parses_all or whole_records or ids is not None):
             self._text = JsonMembers(self._input_filter, selected, joins=self._joins)
         self._line_end = _line_end(spec.split, spec.assemble_with, format_of(spec.accept))
-        self._csv = CsvAnswers(selected, ids, joins=self._joins, split=self._csv_rows)
+        self._columns = None if parses_all else columns_in_text(self._input_filter)
+        self._csv = CsvAnswers(selected, ids, joins=self._joins, split=self._csv_rows, parses_all=parses_all)
         self._json = JsonAnswers(
             selected,
             ids,
@@ -118,7 +120,9 @@ class Processing:
 
     def _filtered_rows(self, payload: Payload, records: list[bytes]) -> bytes:
         text = self._text
-        if text is None or self._input_format == Format.CSV or text.sent is None or not is_text(payload.raw):
+        if self._input_format == Format.CSV:
+            return b"\n".join([*self._selected_columns(payload.raw, records), b""])
+        if text is None or text.sent is None or not is_text(payload.raw):
             return b"\n".join([*(self._filtered(record, i) for i, record in enumerate(records)), b""])
         keeps = self._joins and len(payload.raw) >= KEPT_RECORD_BYTES * len(records)
         if text.all_sent is not None and (sent := text.all_sent(records, keeps)) is not None:
@@ -128,6 +132,13 @@ class Processing:
             return body
         rows = [text.sent(record) or self._filtered(record, i) for i, record in enumerate(records)]
         return b"\n".join([*rows, b""])
+
+    def _selected_columns(self, raw: bytes, records: list[bytes]) -> list[bytes]:
+        rows = None
+        if self._columns is not None:
+            are_plain = b'"' not in raw and b"\r" not in raw
+            rows = select_all(self._columns, records, lambda i: self._filtered(records[i], i), are_plain=are_plain)
+        return [self._filtered(record, i) for i, record in enumerate(records)] if rows is None else rows
 
     def _filtered(self, record: bytes, position: int) -> bytes:
         selected = self._input_filter

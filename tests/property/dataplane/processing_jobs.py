@@ -1,9 +1,13 @@
-"""Make jobs whose records are filtered and joined."""
+"""Make jobs whose records are filtered and joined, and see what becomes of payloads."""
 
+from collections.abc import Mapping
+
+from millrace.dataplane.payload import Payload
+from millrace.dataplane.processing import Processing, RecordError
 from millrace.jobs.transform import AssembleWith, BatchStrategy, DataProcessing, JoinSource, SplitType, TransformSpec
 from millrace.names import ObjectPrefix
 
-__all__ = ["processing_job"]
+__all__ = ["outcome", "processing_job"]
 
 
 def processing_job(
@@ -13,6 +17,7 @@ def processing_job(
     input_filter: str = "$",
     output_filter: str = "$",
     join: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> TransformSpec:
     """Return a job whose input and answers are of one media type."""
     return TransformSpec(
@@ -29,4 +34,19 @@ def processing_job(
             output_filter=output_filter,
             join_source=JoinSource.INPUT if join else JoinSource.NONE,
         ),
+        environment=environment or {},
     )
+
+
+def outcome(processing: Processing, body: bytes, answer_text: bytes) -> list[object]:
+    """Return all that becomes of a payload and its answer."""
+    payload = Payload(body, len(body), 1, 0, body.count(b"\n"))
+    told: list[object] = []
+    try:
+        told.append(processing.prepare(payload))
+        told += (payload.joined(), payload.sent_size, payload.dropped)
+        if processing.rewrites_answers:
+            told.append(processing.complete(payload, answer_text))
+    except RecordError as exc:
+        told += (str(exc), exc.position)
+    return told

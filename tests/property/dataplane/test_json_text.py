@@ -3,11 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.property.dataplane.processing_jobs import processing_job
+from tests.property.dataplane.processing_jobs import outcome, processing_job
 
 from millrace.dataplane.jsonpath import Format
-from millrace.dataplane.payload import Payload
-from millrace.dataplane.processing import Processing, RecordError
+from millrace.dataplane.processing import Processing
 from millrace.jobs.transform import SplitType
 
 INPUT_FILTERS = ["$", "$.features", "$['id','features']", "$['id','id']", "$.features[0]", "$.a.b", "$.*", "$.é"]
@@ -99,20 +98,6 @@ good_pairs = st.lists(st.tuples(good_record(), good_answer), min_size=1, max_siz
 any_pairs = st.lists(
     st.tuples(good_record() | bad_record(), good_answer | text | object_of(text)), min_size=1, max_size=4
 )
-
-
-def outcome(processing: Processing, body: bytes, answer_text: bytes) -> list[object]:
-    """Return all that becomes of a payload and its answer."""
-    payload = Payload(body, len(body), 1, 0, body.count(b"\n"))
-    told: list[object] = []
-    try:
-        told.append(processing.prepare(payload))
-        told += (payload.joined(), payload.sent_size, payload.dropped)
-        if processing.rewrites_answers:
-            told.append(processing.complete(payload, answer_text))
-    except RecordError as exc:
-        told += (str(exc), exc.position)
-    return told
 
 
 @given(
