@@ -1,8 +1,7 @@
 """Select columns of rows of CSV in their text, where no field is in quotes: nothing is parsed. Pure.
 
 A row that has no quotes and no carriage return is split at its commas, and comes out of a filter as it went in. Only as
-many commas are looked for, from either end, as the filter needs: `$[1:]` makes two pieces of a row, however many columns
-it has.
+many commas are looked for, from either end, as the filter needs: `$[1:]` makes two pieces of a row of any width.
 """
 
 from collections.abc import Callable, Sequence
