@@ -5,9 +5,11 @@ gives one plain callback per answer: no future, no task, no timer per request.
 """
 
 import asyncio
+import ipaddress
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -70,6 +72,9 @@ KNOWN_HEAD_BYTES = 1024
 """Longest head that is remembered."""
 
 _QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", 0)
+"""0 where the system knows nothing like it."""
+
+_CONGESTION_CONTROL = getattr(socket, "TCP_CONGESTION", 0)
 """0 where the system knows nothing like it."""
 
 SERVING_HOST = "model.aws.local:8080"
@@ -297,6 +302,11 @@ class Connection(LongBodyReceiver):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if _CONGESTION_CONTROL and _is_here(sock):
+                # Many hosts use BBR by default, which sets a timer for each piece that it sends: a tenth of the
+                # processor time of large payloads, for a network that is not there. Any process may choose Reno.
+                with suppress(OSError):  # a kernel that has it not uses what it has
+                    sock.setsockopt(socket.IPPROTO_TCP, _CONGESTION_CONTROL, b"reno")
             self._tcp = sock if _QUICK_ACKNOWLEDGEMENT else None
 
     def data_received(self, data: bytes) -> None:
@@ -491,6 +501,14 @@ class Connection(LongBodyReceiver):
             self.status = 0
             return
         self._complete = True
+
+
+def _is_here(sock: socket.socket) -> bool:
+    """Return whether the other end of a connection is on this machine."""
+    try:
+        return ipaddress.ip_address(sock.getpeername()[0]).is_loopback
+    except (OSError, ValueError):  # it is closed already; or an address with a zone
+        return False
 
 
 async def open_connection(address: Address) -> Connection:

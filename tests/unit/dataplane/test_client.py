@@ -1,13 +1,21 @@
 """Tests of the HTTP client against real sockets."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from millrace.dataplane.client import AnswerTooLarge, Client, ConnectionFailed, InvocationTimeout, request_head
+from millrace.dataplane.client import (
+    AnswerTooLarge,
+    Client,
+    ConnectionFailed,
+    InvocationTimeout,
+    open_connection,
+    request_head,
+)
 from millrace.ports.runtime import Address
 from millrace.testing.model_server import CLOSE, ModelReply, ModelRequest, ModelServer
 
@@ -379,3 +387,14 @@ async def test_a_server_that_dies_of_a_request_is_not_taken_for_one_that_was_abs
                 await client.invoke("POST", "/", body=b"x")
         assert not raised.value.absent
         client.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CONGESTION"), reason="the system has one congestion control")
+async def test_requests_to_this_machine_are_sent_as_fast_as_they_are_taken() -> None:
+    """Whatever the host uses for networks, such as BBR with its timers, does not hold local payloads up."""
+    async with ModelServer(echo) as server:
+        connection = await open_connection(server.address)
+        local = connection.transport.get_extra_info("socket")
+        assert local.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"reno"
+        assert local.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.abort()
