@@ -4,11 +4,11 @@ from typing import Any
 
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.json_members import JsonMembers
-from millrace.dataplane.json_text import is_text
+from millrace.dataplane.json_text import is_text, is_worth_searching
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.record_errors import RecordError, check_counts, output_filter_error, snippet
-from millrace.dataplane.rows import RowError, nonblank_lines, parse_json, serialize_json
+from millrace.dataplane.rows import RowError, nonblank_lines, parse_json, serialize_json, with_member
 
 __all__ = ["JsonAnswers"]
 
@@ -44,12 +44,18 @@ class JsonAnswers:
         self._ids = ids
         self._joins = joins
         self._text = text
+        self._adds_member = joins and text is not None and chosen.is_identity
+        """Whether a row is a record with all of its answer in it."""
         self._line_end = line_end
         self._whole_records = whole_records
         self._whole_answers = whole_answers
 
     def complete(self, payload: Payload, answer: bytes) -> bytes:
         """Return what is written for an answer. Raises RecordError."""
+        if self._adds_member and payload.records == 1 and not is_worth_searching(payload.raw):
+            row = with_member(payload.raw.removesuffix(b"\n"), "SageMakerOutput", answer.removesuffix(b"\n"))
+            if row is not None:
+                return b"%b%b" % (row, self._line_end)  # a copy, without the memory that orjson keeps behind it
         if self._text is not None and is_text(answer):
             try:
                 rows = nonblank_lines(answer)

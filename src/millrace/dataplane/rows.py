@@ -11,7 +11,16 @@ from typing import Any, NoReturn
 
 import orjson
 
-__all__ = ["RowError", "nonblank_lines", "parse_csv", "parse_json", "rewrite_json", "serialize_csv", "serialize_json"]
+__all__ = [
+    "RowError",
+    "nonblank_lines",
+    "parse_csv",
+    "parse_json",
+    "rewrite_json",
+    "serialize_csv",
+    "serialize_json",
+    "with_member",
+]
 
 _WHITE_SPACE = b" \t\r\n"
 _SNIPPET = 60
@@ -139,6 +148,28 @@ def rewrite_json(text: bytes) -> bytes:
     except (ValueError, TypeError):
         pass  # numbers beyond its range, half pairs; or no document
     return serialize_json(parse_json(text))
+
+
+def with_member(record: bytes, name: str, document: bytes) -> bytes | None:
+    """Return an object with a document as one more member, as `serialize_json` writes it.
+
+    Both are parsed once, and their tokens are looked at once, together. None is returned where those would be printed in
+    another way, where either is no JSON or has line feeds, and where the object has such a member already.
+    """
+    try:
+        value = orjson.loads(record)
+        if type(value) is not dict or name in value:
+            return None
+        value[name] = orjson.loads(document)  # the last member, so that it is printed behind all that the record has
+        spelled = b'%b,"%b":%b}' % (record[:-1], name.encode(), document)
+        written = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        if written == spelled or (printed := orjson.dumps(value)) == spelled:
+            return written
+        if b"\n" not in spelled and _says_the_same(printed, spelled):
+            return written
+    except (ValueError, TypeError):
+        pass
+    return None
 
 
 def serialize_json(value: Any) -> bytes:

@@ -40,7 +40,7 @@ def processing_job(
 
 def outcome(processing: Processing, body: bytes, answer_text: bytes) -> list[object]:
     """Return all that becomes of a payload and its answer."""
-    payload = Payload(body, len(body), 1, 0, body.count(b"\n"))
+    payload = Payload(body, len(body), 1, 0, body.count(b"\n") or 1)
     told: list[object] = []
     try:
         told.append(processing.prepare(payload))

@@ -128,6 +128,25 @@ def test_rows_come_out_as_if_each_was_parsed(
     assert outcome(Processing(job), body, answer_text) == outcome(Processing(job, parses_all=True), body, answer_text)
 
 
+@given(
+    good_record() | bad_record() | object_of(text),
+    good_answer | text | object_of(text) | st.sampled_from([b'{"a":\n1}', b"1 2", b"1\n2", b"", b" "]),
+    st.sampled_from([Format.JSON, Format.JSON_LINES]),
+    st.sampled_from([b"\n", b"\n", b"\r\n", b"\n\n", b" \n", b""]),
+    st.sampled_from([b"\n", b"", b"\r\n", b" ", b"\n\n"]),
+)
+def test_a_record_takes_its_answer_in_as_if_both_were_parsed(
+    record: bytes, answer: bytes, content_type: str, end: bytes, answer_end: bytes
+) -> None:
+    """A job of one record a request that joins, and filters nothing, writes what it would write of parsed values."""
+    job = processing_job(content_type, join=True)
+    found = [
+        outcome(Processing(job, parses_all=parses_all), record + end, answer + answer_end)
+        for parses_all in (False, True)
+    ]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 @pytest.mark.parametrize("depth", [100, 199, 200, 253, 254, 255, 600, 1100])
 @pytest.mark.parametrize("output_filter", ["$", "$['id','SageMakerOutput']", "$.SageMakerOutput"])
