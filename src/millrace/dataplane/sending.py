@@ -92,7 +92,7 @@ class Sending:
                 return
             lane = forming[0]
             ready = lane.former.ready
-            payload = ready.pop() if ready and not prepares else self._next_payload(lane)
+            payload = ready.pop() if len(ready) > 1 and not prepares else self._next_payload(lane)
             if payload is not None:
                 payload.index = lane.next_index
                 lane.next_index += 1
