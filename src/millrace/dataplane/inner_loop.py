@@ -1,8 +1,9 @@
 """Take a plain answer and send what comes next: the few steps that every request of a large job takes.
 
 The general way is `take_answer`, then `pump`. What is here does the same where nothing stands in the
-way, with fewer calls and questions: an answer that is written as it came, of an object that has not failed, whose
-connection stays open, and after it a payload that the former has ready. Such a request takes the other's place.
+way, with fewer calls and questions: an answer that is written as it came, or as the job's filters and join rewrite it,
+of an object that has not failed, whose connection stays open, and after it a payload that the former has ready. Such a
+request takes the other's place. A record or an answer that filters or join refuse is left as it was to the general way.
 """
 
 from collections import deque
@@ -14,6 +15,7 @@ from millrace.dataplane.connection import AnswerBody, Connection
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.payload import Payload
+from millrace.dataplane.processing import RecordError
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.rules import Rules
 
@@ -51,11 +53,27 @@ def inner_loop(
         idle: Where a connection goes that has nothing to send.
         arriving: Answers that are not complete.
     """
-    tuned = rules.autotune is not None
-    plain_answer_bytes = -1 if tuned else rules.plain_answer_bytes
-    sends_ready = rules.processing is None and not rules.chunked and not tuned
+    tuned, processing = rules.autotune is not None, rules.processing
+    plain_answer_bytes = -1 if tuned or rules.counts_rows is not None else rules.limits.answer_bytes
+    complete = processing.complete if processing is not None and rules.rewrites else None
+    prepare = processing.prepare if processing is not None else None
+    sends_ready = not (rules.chunked or tuned)
+    if processing is not None and (rules.isolates or rules.formats.header() is not None):
+        sends_ready = False  # more is done to payloads of such jobs
     write_bytes, answers_held, head = rules.limits.write_bytes, rules.limits.answers_held, rules.head
     measured = counters.latency.recent.append
+
+    def rewritten(lane: Lane, payload: Payload, answer: bytes) -> bytes | None:
+        try:
+            return None if complete is None or lane.widening is not None else complete(payload, answer)
+        except RecordError:
+            return None
+
+    def is_prepared(payload: Payload) -> bool:
+        try:
+            return prepare is None or prepare(payload)
+        except RecordError:
+            return False
 
     def on_answer(connection: Connection) -> None:
         try:
@@ -65,26 +83,29 @@ def inner_loop(
             if (
                 connection.status != 200
                 or type(answer) is not bytes
-                or (size := len(answer)) > plain_answer_bytes
+                or len(answer) > plain_answer_bytes
                 or not connection.keep_alive
                 or connection.received
                 or lane.failure is not None
                 or payload.isolation is not None
+                or (row := answer if complete is None else rewritten(lane, payload, answer)) is None
             ):
                 take_answer(connection, lane, payload, answer, now)
                 pump(now)
             else:
+                size = len(row)
                 budget.held += size
-                lane.finish(payload, answer, payload.size + size)
+                lane.finish(payload, row, payload.size + size)
                 if lane.room >= write_bytes or lane.exhausted or budget.awaited or arriving.paused:
                     lane.wake.set()
                 if (
                     sends_ready
                     and forming
-                    and (ready := (lane := forming[0]).former.ready)
+                    and len(ready := (lane := forming[0]).former.ready) > 1  # `pump` tells the feeder of the last
                     and not again
                     and budget.held <= budget.limit
                     and budget.results < answers_held
+                    and (prepare is None or is_prepared(ready[-1]))
                 ):
                     payload = ready.pop()
                     payload.index = lane.next_index

@@ -153,8 +153,8 @@ def rewrite_json(text: bytes) -> bytes:
 def with_member(record: bytes, name: str, document: bytes) -> bytes | None:
     """Return an object with a document as one more member, as `serialize_json` writes it.
 
-    Both are parsed once, and their tokens are looked at once, together. None is returned where those would be printed in
-    another way, where either is no JSON or has line feeds, and where the object has such a member already.
+    Both are parsed once, and their tokens are looked at once, together. None is returned where those would be printed
+    in another way, where either is no JSON or has line feeds, and where the object has such a member already.
     """
     try:
         value = orjson.loads(record)

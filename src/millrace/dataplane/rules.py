@@ -75,9 +75,6 @@ class Rules:
         """Raises RecordError if an answer has not a row for each record, where somebody wants that."""
         if options.strict_counts and not self.rewrites:
             self.counts_rows = counts_rows(spec, quoted_newlines=self.formats.keeps_quoted_newlines)
-        looks = self.rewrites or self.counts_rows is not None
-        self.plain_answer_bytes = -1 if looks else limits.answer_bytes
-        """Good answers of up to this size are written as they are, with nothing looked at."""
         self.line_end = LineEnd.NOTHING
         if spec.assemble_with is AssembleWith.LINE and not self.rewrites:
             self.line_end = LineEnd.WHERE_MISSING if options.on_error is OnError.SKIP else LineEnd.ALWAYS

@@ -5,12 +5,12 @@ import errno
 import gzip
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.transform_rig import ECHO, LEN, MIB, fix, job, no_guard, run_job, status
+from tests.acceptance.transform_rig import ECHO, LEN, MIB, Result, fix, job, no_guard, run_job, status
 
 from millrace.clock import SystemClock
 from millrace.dataplane import EffectiveSettings, InputObject, Limits, list_inputs, run_transform
@@ -644,3 +644,89 @@ async def test_objects_are_transformed_while_others_are_listed() -> None:
     assert [objects.data(f"s3://b/out/{number}.out") for number in range(6)] == [b"%d" % n for n in range(6)]
     assert (outcome.progress.objects_done, outcome.progress.objects_total, outcome.progress.listed) == (6, 6, True)
     assert {(it.objects_total, it.listed) for it in progress} <= {(2, False), (6, False), (6, True)}
+
+
+@pytest.mark.parametrize("join", [JoinSource.NONE, JoinSource.INPUT])
+async def test_small_records_are_read_ahead_of_what_is_sent(join: JoinSource) -> None:
+    """The next chunk is read while there are records to send, not when the last one went out."""
+    chunk, in_chunk, count = 256 * 1024, 32, 256
+    begun: list[int] = []
+    asked = 0
+
+    class WatchedObjects(MemoryObjects):
+        async def read(self, ref: ObjectRef, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+            async for piece in super().read(ref, start=start, length=length):
+                begun.append(asked)
+                yield piece
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        nonlocal asked
+        asked += request.path == "/invocations"
+        return ModelReply(b"1", status=200 if request.path == "/invocations" else 404)
+
+    record = b"x" * (chunk // in_chunk - 1) + b"\n"
+    result = await run_job(
+        job(
+            **SINGLE,
+            max_concurrent_transforms=1,
+            content_type="text/csv",
+            accept="text/csv",
+            assemble_with=AssembleWith.LINE,
+            processing=DataProcessing(join_source=join),
+        ),
+        behave,
+        record * count,
+        limits=Limits(chunk_bytes=chunk),
+        objects=WatchedObjects(chunk_bytes=chunk),
+    )
+    assert result.outcome.progress.requests == count
+    assert len(begun) == count // in_chunk
+    assert all(in_chunk * number - sent >= in_chunk for number, sent in enumerate(begun) if number)
+
+
+async def joined_one_by_one(lines: Sequence[bytes], answers: Mapping[bytes, bytes]) -> Result:
+    """Join JSON Lines one a request, and take other answers than 1 for some."""
+
+    async def behave(request: ModelRequest) -> ModelReply:
+        return ModelReply(answers.get(request.body, b"1"), status=200 if request.path == "/invocations" else 404)
+
+    json_lines = "application/jsonlines"
+    processing = DataProcessing(join_source=JoinSource.INPUT, input_filter="$.a")
+    spec = job(
+        **SINGLE,
+        max_concurrent_transforms=1,
+        content_type=json_lines,
+        accept=json_lines,
+        assemble_with=AssembleWith.LINE,
+        processing=processing,
+    )
+    return await run_job(spec, behave, b"".join(lines))
+
+
+async def test_blank_lines_among_records_joined_one_by_one_are_not_sent() -> None:
+    """Neither is there a row for them."""
+    lines = [b'{"a":%d}\n' % number for number in range(6)]
+    result = await joined_one_by_one([*lines[:3], b"\n", b"\n", *lines[3:]], {b"4\n": b'{"b": 1.50}'})
+    answers = [b"1"] * 4 + [b'{"b":1.50}', b"1"]
+    rows = [b'{"SageMakerOutput":%b,"a":%d}\n' % (answer, number) for number, answer in enumerate(answers)]
+    assert result.output == b"".join(rows)
+    assert result.outcome.progress.requests == 6
+
+
+@pytest.mark.parametrize(
+    ("line", "answer", "told"),
+    [
+        (b'{"a":4}\n', b'{"b":', "Failed to parse output from the algorithm as JSON"),
+        (b'{"b":4}\n', b"1", "Failed to apply InputFilter"),
+        (b"nothing\n", b"1", "Failed to parse line"),
+    ],
+)
+async def test_a_record_that_cannot_be_joined_is_told_of_in_the_midst_of_others(
+    line: bytes, answer: bytes, told: str
+) -> None:
+    """It is named by its number and place, whether it or its answer is at fault."""
+    lines = [b'{"a":%d}\n' % number for number in range(8)]
+    result = await joined_one_by_one([*lines[:4], line, *lines[5:]], {b"4\n": answer})
+    [failure] = result.outcome.failures
+    assert told in failure.message
+    assert (failure.record, failure.offset) == (5, len(b"".join(lines[:4])))
