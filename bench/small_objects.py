@@ -23,8 +23,9 @@ from bench.peer_jobs import SECOND, run_script
 from bench.post_from_memory import post_all
 from bench.turns import Comparison, Outcome, OutputDiffers, Sample, run
 from millrace.clock import SystemClock
-from millrace.dataplane import EffectiveSettings, list_inputs, run_transform
+from millrace.dataplane import EffectiveSettings, run_transform
 from millrace.dataplane.checkpoints import Checkpoints
+from millrace.dataplane.listing import list_ahead
 from millrace.jobs.transform import InstanceOutcome, TransformSpec
 from millrace.names import ObjectPrefix
 from millrace.ports.jobs import InstanceRef
@@ -121,19 +122,22 @@ async def _transform(folder: Path, output: str, address: Address) -> InstanceOut
 
     objects = FilesystemObjects(folder)
     spec = TransformSpec(model="echo", source=ObjectPrefix("bench", "in/"), output=ObjectPrefix("bench", output))
-    outcome = await run_transform(
-        spec,
-        await list_inputs(objects, spec),
-        objects=objects,
-        address=address,
-        effective=EffectiveSettings(max_concurrent_transforms=CONNECTIONS),
-        data_log=lambda line: None,
-        on_progress=lambda progress: None,
-        stop=asyncio.Event(),
-        commit_guard=guard,
-        clock=SystemClock(),
-        checkpoints=Checkpoints(journal=MemoryJournals().open(InstanceRef(job_id=1, index=0, attempt=1)), work="bench"),
-    )
+    async with await list_ahead(objects, spec, folder) as inputs:
+        outcome = await run_transform(
+            spec,
+            inputs,
+            objects=objects,
+            address=address,
+            effective=EffectiveSettings(max_concurrent_transforms=CONNECTIONS),
+            data_log=lambda line: None,
+            on_progress=lambda progress: None,
+            stop=asyncio.Event(),
+            commit_guard=guard,
+            clock=SystemClock(),
+            checkpoints=Checkpoints(
+                journal=MemoryJournals().open(InstanceRef(job_id=1, index=0, attempt=1)), work="bench"
+            ),
+        )
     objects.close()
     if outcome.failure_count or outcome.stopped:
         raise OutputDiffers(f"{FILES}: {outcome}")
