@@ -17,7 +17,16 @@ from tests.framed import recordio, tfrecord
 from millrace.dataplane import EffectiveSettings, Limits
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.widening import HELD_BYTES
-from millrace.jobs.transform import AssembleWith, BatchStrategy, Compression, DataProcessing, JoinSource, SplitType
+from millrace.jobs.transform import (
+    AssembleWith,
+    BatchStrategy,
+    Compression,
+    DataProcessing,
+    JoinSource,
+    SplitType,
+    transform_failure_reason,
+)
+from millrace.jobs.transform_options import job_options
 from millrace.names import ObjectRef
 from millrace.testing.journal import MemoryJournals
 from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
@@ -177,6 +186,19 @@ async def test_more_bad_records_than_allowed_fail_the_object() -> None:
     result = await run_job(spec, REFUSES_BAD, inputs, limits=Limits(objects_open=1))
     assert "More than 2 records failed (MILLRACE_MAX_FAILED_RECORDS)" in result.reason
     assert result.objects.keys("b", "out/") == []
+
+
+@pytest.mark.parametrize(("code", "label"), [(400, "ClientError"), (500, "AlgorithmError")])
+async def test_too_large_a_share_of_bad_records_is_told_as_they_are(code: int, label: str) -> None:
+    """Records that the container refuses are the client's fault, those that it breaks down at are not."""
+    kind = {"MILLRACE_ON_ERROR": "quarantine", "MILLRACE_MAX_FAILED_RECORDS": "5%"}
+    spec = job(**LINES, environment=kind, strategy=BatchStrategy.SINGLE_RECORD)
+    behaviour = status(code, "no", only=b"BAD")
+    result = await run_job(spec, behaviour, b"".join(rows(1, 2, 3)))
+    allowed = job_options(kind).failures_allowed
+    told = f"{label}: See job logs for more information. 3 of 40 records failed, more than 5%"
+    assert (transform_failure_reason([result.outcome], allowed) or "").startswith(told)
+    assert transform_failure_reason([result.outcome]) is None
 
 
 async def test_a_whole_object_that_is_bad_has_no_output() -> None:

@@ -14,7 +14,7 @@ from millrace.dataplane.csv_records import middle_record
 from millrace.dataplane.frames import FrameReader
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.split import FRAMINGS
-from millrace.jobs.transform import SplitType
+from millrace.jobs.transform import ALGORITHM_ERROR, SplitType
 
 __all__ = ["BadRecord", "Isolation", "error_line", "halves", "quarantine_key"]
 
@@ -41,6 +41,11 @@ class BadRecord:
     def size(self) -> int:
         """The record's bytes."""
         return len(self.text) if self.length is None else self.length
+
+    @property
+    def is_by_algorithm(self) -> bool:
+        """Whether the container is at fault for it, and not the client."""
+        return self.label == ALGORITHM_ERROR
 
 
 class Isolation:

@@ -12,6 +12,8 @@ class Counts:
     ok: int = 0
     failed: int = 0
     filtered: int = 0
+    failed_by_algorithm: int = 0
+    """Of those that failed, how many the container is at fault for (AlgorithmError), and not the client."""
 
     @property
     def records(self) -> int:

@@ -61,7 +61,7 @@ class Isolator:
             answer=answer,
             length=payload.length or None,
         )
-        lane.failed += 1
+        lane.count_bad(bad)
         self._found += 1
         if self._found <= self._rules.limits.failures_kept:
             self._log(f"{lane.input.ref.bucket}/{lane.input.ref.key}: record {record} at byte {offset}: {message}")

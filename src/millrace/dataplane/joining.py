@@ -220,6 +220,7 @@ class Joining:
                 ok=sum(part.counts.ok for part in parts),
                 failed=sum(part.counts.failed for part in parts),
                 filtered=sum(part.counts.filtered for part in parts),
+                failed_by_algorithm=sum(part.counts.failed_by_algorithm for part in parts),
             ),
             joined_by=checkpoints.me,
         ).encode()

@@ -41,12 +41,15 @@ class Lane:
         "_dropped",
         "_dropped_before",
         "_held",
+        "_told",
+        "_told_by_algorithm",
         "answers",
         "bad",
         "closing",
         "ended",
         "exhausted",
         "failed",
+        "failed_by_algorithm",
         "failure",
         "failure_index",
         "failure_log",
@@ -99,6 +102,10 @@ class Lane:
         """Payloads whose bad records are being found, by index."""
         self.ok = self.failed = self.filtered = 0
         """Records with a result, bad ones, and those that are not sent, of this attempt."""
+        self.failed_by_algorithm = 0
+        """Of the bad ones, those that the container is at fault for."""
+        self._told = self._told_by_algorithm = 0
+        """Bad ones that were taken to be told, and of them those that the container is at fault for."""
         self._dropped: list[tuple[int, int]] = []
         """Records that are not sent: before the end of which payload how many stand."""
         self._dropped_before = 0
@@ -156,6 +163,11 @@ class Lane:
         else:
             self.place_result(index, answer, room)
 
+    def count_bad(self, bad: BadRecord) -> None:
+        """Count a record that is found to be bad."""
+        self.failed += 1
+        self.failed_by_algorithm += bad.is_by_algorithm
+
     def finish_part(self, part: Payload) -> None:
         """Count the records of a part of a payload, which has an answer."""
         self.ok += part.records - part.dropped
@@ -184,16 +196,17 @@ class Lane:
     def take_results(self) -> Results:
         """Return what may be written and forget it."""
         taken = Results(self.answers, self.room, self.bad)
+        self._told += len(self.bad)
+        self._told_by_algorithm += sum(bad.is_by_algorithm for bad in self.bad)
         self.answers, self.room, self.bad = [], 0, []
         return taken
 
-    def counts_until(self, records: int, told: int) -> Counts:
+    def counts_until(self, records: int) -> Counts:
         """Return what became of the first `records` of this attempt, all before the first payload without a result.
 
-        Args:
-            records: How many stand before that payload.
-            told: How many of those were bad.
+        The bad ones among them are those that were taken to be told, or may be now.
         """
+        told = self._told + len(self.bad)
         later = []
         for index, count in self._dropped:
             if index < self.next_result:
@@ -206,13 +219,21 @@ class Lane:
             ok=start.ok + records - told - filtered,
             failed=start.failed + told,
             filtered=start.filtered + filtered,
+            failed_by_algorithm=start.failed_by_algorithm
+            + self._told_by_algorithm
+            + sum(bad.is_by_algorithm for bad in self.bad),
         )
 
     @property
     def counts(self) -> Counts:
         """What became of all records so far, in whatever order."""
         start = self.start
-        return Counts(ok=start.ok + self.ok, failed=start.failed + self.failed, filtered=start.filtered + self.filtered)
+        return Counts(
+            ok=start.ok + self.ok,
+            failed=start.failed + self.failed,
+            filtered=start.filtered + self.filtered,
+            failed_by_algorithm=start.failed_by_algorithm + self.failed_by_algorithm,
+        )
 
     @property
     def header(self) -> HeaderLine | None:

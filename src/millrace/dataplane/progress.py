@@ -105,6 +105,7 @@ class Counters:
         "objects_total",
         "records",
         "records_failed",
+        "records_failed_by_algorithm",
         "records_filtered",
         "requests",
         "retries",
@@ -119,6 +120,7 @@ class Counters:
         self.objects_done = 0
         self.objects_failed = 0
         self.records = self.records_failed = self.records_filtered = 0
+        self.records_failed_by_algorithm = 0
         self.requests = 0
         self.retries = 0
         self.bytes_in = 0
@@ -134,6 +136,7 @@ class Counters:
         self.records += counts.ok
         self.records_failed += counts.failed
         self.records_filtered += counts.filtered
+        self.records_failed_by_algorithm += counts.failed_by_algorithm
 
     def count_bytes(self, size: int) -> None:
         """Add an object, or a range of one, that needs not be read."""
@@ -159,6 +162,8 @@ class Counters:
             records=self.records + sum(counts.ok for counts in open_objects),
             records_failed=self.records_failed + sum(counts.failed for counts in open_objects),
             records_filtered=self.records_filtered + sum(counts.filtered for counts in open_objects),
+            records_failed_by_algorithm=self.records_failed_by_algorithm
+            + sum(counts.failed_by_algorithm for counts in open_objects),
             requests=self.requests,
             retries=self.retries,
             bytes_total=self.bytes_total,

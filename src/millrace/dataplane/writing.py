@@ -142,7 +142,6 @@ class Writing:
 
     async def _write_object(self, lane: Lane) -> None:
         output = lane.output
-        told = 0
         written: tuple[int, Counts] | None = None
         """What is written and in no part yet: up to which byte, and what became of the records before it."""
         try:
@@ -153,8 +152,7 @@ class Writing:
                     await output.open()  # takes long: what is ready is told, and taken, with nothing waited for between
                 if lane.answers:
                     records, offset = self._done_until(lane)
-                    told += len(lane.bad)
-                    counts = lane.counts_until(records, told)
+                    counts = lane.counts_until(records)
                     if await self._write_results(lane):
                         written = lane.start_offset + offset, counts
                     if written is not None and output.checkpoint_due:

@@ -34,7 +34,8 @@ __all__ = [
 MIB = 1024 * 1024
 DEFAULT_MAX_PAYLOAD_BYTES = 6 * MIB
 
-FAILURE_PRECEDENCE = ("InternalServerError", "AlgorithmError", "ClientError")
+ALGORITHM_ERROR, CLIENT_ERROR = "AlgorithmError", "ClientError"
+FAILURE_PRECEDENCE = ("InternalServerError", ALGORITHM_ERROR, CLIENT_ERROR)
 """Which class of failure names a job whose objects failed for different reasons."""
 
 
@@ -193,6 +194,8 @@ class Progress:
     """Bad records, where those do not fail their object."""
     records_filtered: int = 0
     """Records that are not sent, since they are blank."""
+    records_failed_by_algorithm: int = 0
+    """Of the bad ones, those that the container is at fault for: it answered 5xx, too much, or not at all."""
     requests: int = 0
     retries: int = 0
     bytes_total: int = 0
@@ -278,7 +281,8 @@ class InstanceOutcome:
 def transform_failure_reason(outcomes: Sequence[InstanceOutcome], allowed: FailuresAllowed | None = None) -> str | None:
     """Return a job's FailureReason out of its instances' outcomes, or None if no object failed.
 
-    No more records than `allowed` may be bad, in all instances together.
+    No more records than `allowed` may be bad, in all instances together; of those, too, any that the container is at
+    fault for decides whose fault the job's failure is.
 
     SageMaker's own text stands first, for clients that match it; what it leaves to the log follows: how many objects
     failed, and where and why the first one did.
@@ -310,7 +314,8 @@ def _too_many_bad_records(outcomes: Sequence[InstanceOutcome], allowed: Failures
     records = failed + sum(outcome.progress.records for outcome in outcomes)
     if allowed is None or not allowed.exceeded(failed, records):
         return None
+    by_algorithm = any(outcome.progress.records_failed_by_algorithm for outcome in outcomes)
     return (
-        f"AlgorithmError: See job logs for more information. {failed} of {records} records failed, more than "
-        f"{allowed.text} (MILLRACE_MAX_FAILED_RECORDS)"
+        f"{ALGORITHM_ERROR if by_algorithm else CLIENT_ERROR}: See job logs for more information. "
+        f"{failed} of {records} records failed, more than {allowed.text} (MILLRACE_MAX_FAILED_RECORDS)"
     )

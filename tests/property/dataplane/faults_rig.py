@@ -377,7 +377,7 @@ class Play:
         answers = self._accepted()
         failures = {told.key: told for told in outcome.failures}
         assert len(failures) == outcome.failure_count
-        ok = failed = 0
+        ok = failed = by_algorithm = 0
         for entry in self._objects:
             key = f"in/{entry.key}"
             output, bad = self._expected(entry, answers)
@@ -391,10 +391,11 @@ class Play:
             if self.job.split is not SplitType.NONE or not bad or self.job.on_error is OnError.SKIP:
                 assert self.store.data(f"s3://shop/out/{entry.key}.out") == output
             if self.job.on_error is not OnError.FAIL:
-                self._check_told(entry, bad)
+                by_algorithm += self._check_told(entry, bad)
         progress = outcome.progress
         if not failures:
             assert (progress.records, progress.records_failed) == (ok, failed), "each record is told of once"
+            assert progress.records_failed_by_algorithm == by_algorithm, "each is told with whose fault it is"
             assert progress.records_filtered == 0
             assert progress.objects_done == len(self._objects)
             assert not self.store.drafts.kept, "no draft is left"
@@ -464,8 +465,11 @@ class Play:
             statuses = [one.status for one in self.model.attempts if one.body.startswith(entry.sent[bad[0]])]
             assert statuses[-1] == told.status, "the status is that of the last attempt"
 
-    def _check_told(self, entry: _Object, bad: Sequence[int]) -> None:
-        """Beside an output stands what was bad of it, in order, and nothing else."""
+    def _check_told(self, entry: _Object, bad: Sequence[int]) -> int:
+        """Beside an output stands what was bad of it, in order, and nothing else; return how much the model failed at.
+
+        Records that are longer than a payload are not, nor those that it calls bad.
+        """
         lines: list[bytes] = []
         name = f"out/{entry.key}.errors.jsonl"
         if name in self.store.keys("shop"):
@@ -474,6 +478,7 @@ class Play:
         assert [(one["record"], one["offset"]) for one in told] == [(at + 1, entry.offsets[at]) for at in bad]
         if self.job.split is SplitType.LINE:
             assert [one["input"].encode() for one in told] == [entry.stored[at] for at in bad]
+        return sum(one["error"].startswith("AlgorithmError: ") for one in told)
 
 
 async def _no_guard() -> None:

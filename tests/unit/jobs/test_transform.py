@@ -1,7 +1,10 @@
 """A transform job's FailureReason."""
 
+import pytest
+
 from millrace.errors import FAILURE_REASON_LIMIT
 from millrace.jobs.transform import InstanceOutcome, ObjectFailure, Progress, transform_failure_reason
+from millrace.jobs.transform_options import FailuresAllowed
 
 
 def failure(key: str, label: str = "ClientError", **more: object) -> ObjectFailure:
@@ -37,6 +40,21 @@ def test_a_reason_is_cut_at_the_limit() -> None:
     reason = transform_failure_reason([outcome(1, failure("a", answer="x" * 5000))])
     assert reason is not None
     assert len(reason) == FAILURE_REASON_LIMIT
+
+
+@pytest.mark.parametrize(("by_algorithm", "label"), [((0, 0), "ClientError"), ((0, 1), "AlgorithmError")])
+def test_too_many_bad_records_are_the_fault_of_whoever_made_them(by_algorithm: tuple[int, int], label: str) -> None:
+    """A share of all records is known at the end only; of bad records, too, AlgorithmError wins over ClientError."""
+    outcomes = [
+        InstanceOutcome(progress=Progress(records=40, records_failed=5, records_failed_by_algorithm=count))
+        for count in by_algorithm
+    ]
+    allowed = FailuresAllowed(share=0.1, text="10%")
+    assert transform_failure_reason(outcomes, allowed) == (
+        f"{label}: See job logs for more information. 10 of 90 records failed, more than 10% "
+        "(MILLRACE_MAX_FAILED_RECORDS)"
+    )
+    assert transform_failure_reason(outcomes, FailuresAllowed(share=0.2, text="20%")) is None
 
 
 def test_without_failures_there_is_no_reason() -> None:
