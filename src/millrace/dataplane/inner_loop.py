@@ -77,25 +77,27 @@ def inner_loop(
 
     def on_answer(connection: Connection) -> None:
         try:
-            lane, payload, answer = connection.lane, connection.payload, connection.body
+            lane, payload = connection.lane, connection.payload
+            answer: AnswerBody | None = connection.body
             now = monotonic()
             measured(now - connection.started)
             if (
                 connection.status != 200
                 or type(answer) is not bytes
-                or len(answer) > plain_answer_bytes
+                or (size := len(answer)) > plain_answer_bytes
                 or not connection.keep_alive
                 or connection.received
                 or lane.failure is not None
                 or payload.isolation is not None
-                or (row := answer if complete is None else rewritten(lane, payload, answer)) is None
+                or (complete is not None and (answer := rewritten(lane, payload, answer)) is None)
             ):
-                take_answer(connection, lane, payload, answer, now)
+                take_answer(connection, lane, payload, connection.body, now)
                 pump(now)
             else:
-                size = len(row)
+                if complete is not None:
+                    size = len(answer)
                 budget.held += size
-                lane.finish(payload, row, payload.size + size)
+                lane.finish(payload, answer, payload.size + size)
                 if lane.room >= write_bytes or lane.exhausted or budget.awaited or arriving.paused:
                     lane.wake.set()
                 if (
