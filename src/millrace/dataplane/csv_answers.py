@@ -1,13 +1,14 @@
 """Join, filter and tag the rows of answers in CSV. Pure."""
 
 from collections.abc import Callable
+from functools import partial
 
-from millrace.dataplane.csv_text import columns_in_text, select_all
+from millrace.dataplane.csv_text import Select, columns_in_text, select_all
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.record_errors import RecordError, check_counts, output_filter_error
-from millrace.dataplane.rows import RowError, parse_csv, serialize_csv
+from millrace.dataplane.rows import RowError, line_pieces, nonblank_lines, parse_csv, serialize_csv
 
 __all__ = ["CsvAnswers"]
 
@@ -59,22 +60,37 @@ class CsvAnswers:
         return b"".join([self._body([self._row(parse_csv(row) + nothing, 0)]) for row in self._split(record)])
 
     def _join(self, raw: bytes, answer: bytes) -> bytes:
-        records, rows = self._split(raw), self._split(answer)
-        if self._select is not None and len(records) == len(rows):
-            are_plain = _is_plain(raw) and _is_plain(answer)
-            if len(rows) == 1 and are_plain and self._filter.is_identity and self._ids is None:
-                return b"%b,%b\n" % (records[0], rows[0])
-            pairs = [b"%b,%b" % pair for pair in zip(records, rows, strict=True)]
-            if are_plain and self._filter.is_identity:
-                return self._body(pairs)
-            written = select_all(self._select, pairs, lambda i: self._joined(records, rows, i), are_plain=are_plain)
-            if written is not None:
-                return self._body(written)
+        rows = self._split(answer)
+        if self._select is not None and (written := self._joined_text(self._select, raw, rows, _is_plain(answer))):
+            return written
+        records = self._split(raw)
         parsed = [_parsed(record, i, "input") for i, record in enumerate(records)]
         answered = [_parsed(row, i, _ANSWER) for i, row in enumerate(rows)]
         check_counts(len(parsed), len(answered))
         both = enumerate(zip(parsed, answered, strict=True))
         return self._body([self._row(one + other, i) for i, (one, other) in both])
+
+    def _joined_text(self, select: Select, raw: bytes, rows: list[bytes], are_plain: bool) -> bytes | None:
+        """Return the rows of all records with those of their answers; None if one can't be joined, or is missing."""
+        if are_plain and len(rows) == 1 and self._filter.is_identity and self._ids is None and _is_plain(raw):
+            records = self._split(raw)
+            return b"%b,%b\n" % (records[0], rows[0]) if len(records) == 1 else None
+        written, done = list[bytes](), 0
+        for piece in line_pieces(raw) if self._split is nonblank_lines else (raw,):
+            records = self._split(piece)
+            answered = rows[done : done + len(records)]
+            if len(answered) < len(records):
+                return None
+            pairs = [b"%b,%b" % pair for pair in zip(records, answered, strict=True)]
+            is_plain = are_plain and _is_plain(piece)
+            if not (is_plain and self._filter.is_identity):
+                selected = select_all(select, pairs, partial(self._joined, records, answered), are_plain=is_plain)
+                if selected is None:
+                    return None
+                pairs = selected
+            written.append(self._body(pairs))
+            done += len(records)
+        return b"".join(written) if done == len(rows) else None
 
     def _joined(self, records: list[bytes], rows: list[bytes], position: int) -> bytes:
         one, other = _parsed(records[position], position, "input"), _parsed(rows[position], position, _ANSWER)

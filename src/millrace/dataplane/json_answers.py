@@ -1,5 +1,6 @@
 """Join, filter and tag the rows of answers in JSON. Pure."""
 
+from itertools import chain
 from typing import Any
 
 from millrace.dataplane.inference_ids import InferenceIds
@@ -8,7 +9,7 @@ from millrace.dataplane.json_text import is_text, is_worth_searching
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.record_errors import RecordError, check_counts, output_filter_error, snippet
-from millrace.dataplane.rows import RowError, nonblank_lines, parse_json, serialize_json, with_member
+from millrace.dataplane.rows import RowError, line_pieces, nonblank_lines, parse_json, serialize_json, with_member
 
 __all__ = ["JsonAnswers"]
 
@@ -61,7 +62,7 @@ class JsonAnswers:
                 rows = nonblank_lines(answer)
                 put_together = self._joined_text if self._joins else self._filtered_text
                 written = put_together(self._text, payload, rows)
-            except (RecordError, RowError):  # of a row; another one may be the first at fault
+            except (RecordError, ValueError):  # of a row, but another one may be the first at fault; or of their number
                 written = None
             if written is not None:
                 return written
@@ -91,13 +92,11 @@ class JsonAnswers:
         kept, framed, answered, end = payload.frames, text.framed, text.answered, self._line_end
         if framed is None or answered is None or not (kept or is_text(payload.raw)):
             return None
-        records = nonblank_lines(payload.raw) if kept is None else []
-        if len(kept or records) != len(rows):
-            return None
+        frames = kept or map(framed, chain.from_iterable(map(nonblank_lines, line_pieces(payload.raw))))
+        records: list[bytes] = []
         pieces: list[bytes] = []
         parts: list[bytes] = []
-        for i, row in enumerate(rows):
-            frame = kept[i] if kept else framed(records[i])
+        for i, (row, frame) in enumerate(zip(rows, frames, strict=True)):
             written = None if frame is None else answered(row)
             if frame is None or written is None:
                 records = records or nonblank_lines(payload.raw)

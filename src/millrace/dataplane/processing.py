@@ -18,11 +18,19 @@ from millrace.dataplane.csv_text import columns_in_text, select_all
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.job_filters import input_filter, output_filter
 from millrace.dataplane.json_answers import JsonAnswers
-from millrace.dataplane.json_members import JsonMembers
+from millrace.dataplane.json_members import Frame, JsonMembers
 from millrace.dataplane.json_text import is_text
 from millrace.dataplane.jsonpath import FilterError, Format, format_of
 from millrace.dataplane.record_errors import RecordError, snippet
-from millrace.dataplane.rows import RowError, nonblank_lines, parse_csv, parse_json, serialize_csv, serialize_json
+from millrace.dataplane.rows import (
+    RowError,
+    line_pieces,
+    nonblank_lines,
+    parse_csv,
+    parse_json,
+    serialize_csv,
+    serialize_json,
+)
 from millrace.jobs.transform import AssembleWith, JoinSource, SplitType, TransformSpec
 
 __all__ = ["Processing", "RecordError", "locate", "processing_of"]
@@ -87,7 +95,7 @@ class Processing:
         splits = self._split is not SplitType.NONE
         if self._input_filter.is_identity:
             if self._joins:
-                payload.raw = payload.joined()
+                payload.raw = payload.body = payload.joined()  # both, or its text would be held twice
             if splits:
                 self._drop_blank_lines(payload)
             return payload.sent_size > 0
@@ -96,12 +104,9 @@ class Processing:
         if not splits and self._input_format == Format.JSON:
             body = self._filtered(raw, 0)
         else:
-            split = self._csv_rows if self._input_format == Format.CSV else nonblank_lines
-            records = split(raw)
-            payload.dropped = payload.records - len(records) if splits else 0
-            if not records:
+            body = self._filtered_lines(payload, raw)
+            if not body:
                 return False
-            body = self._filtered_rows(payload, records)
         payload.body = body
         payload.sent_size = len(body)
         return True
@@ -118,27 +123,45 @@ class Processing:
         payload.sent_size = len(payload.body)
         payload.dropped = payload.records - len(kept)
 
-    def _filtered_rows(self, payload: Payload, records: list[bytes]) -> bytes:
-        text = self._text
+    def _filtered_lines(self, payload: Payload, raw: bytes) -> bytes:
+        """Return what is sent of the lines of a payload; nothing if all are blank."""
+        split = self._csv_rows if self._input_format == Format.CSV else nonblank_lines
+        body, count, frames = list[bytes](), 0, list[Frame]()
+        for piece in line_pieces(raw) if split is nonblank_lines else (raw,):
+            records = split(piece)
+            if records:
+                body.append(self._filtered_rows(piece, records, count, frames))
+            count += len(records)
+        if self._split is not SplitType.NONE:
+            payload.dropped = payload.records - count
+        if len(frames) == count and KEPT_SHARE * sum([len(head) + len(tail or b"") for head, tail in frames]) <= len(
+            raw
+        ):
+            payload.frames = frames
+        return b"".join(body)
+
+    def _filtered_rows(self, raw: bytes, records: list[bytes], first: int, frames: list[Frame]) -> bytes:
+        """Return lines of what is sent of records, the first of which has that place; add their frames, if known."""
         if self._input_format == Format.CSV:
-            return b"\n".join([*self._selected_columns(payload.raw, records), b""])
-        if text is None or text.sent is None or not is_text(payload.raw):
-            return b"\n".join([*(self._filtered(record, i) for i, record in enumerate(records)), b""])
-        keeps = self._joins and len(payload.raw) >= KEPT_RECORD_BYTES * len(records)
+            return b"\n".join([*self._selected_columns(raw, records, first), b""])
+        text = self._text
+        if text is None or text.sent is None or not is_text(raw):
+            return b"\n".join([*(self._filtered(record, i) for i, record in enumerate(records, first)), b""])
+        keeps = self._joins and len(raw) >= KEPT_RECORD_BYTES * len(records)
         if text.all_sent is not None and (sent := text.all_sent(records, keeps)) is not None:
-            body, frames = sent
-            if frames and KEPT_SHARE * sum([len(head) + len(tail or b"") for head, tail in frames]) <= len(payload.raw):
-                payload.frames = frames
-            return body
-        rows = [text.sent(record) or self._filtered(record, i) for i, record in enumerate(records)]
+            frames += sent[1]
+            return sent[0]
+        rows = [text.sent(record) or self._filtered(record, i) for i, record in enumerate(records, first)]
         return b"\n".join([*rows, b""])
 
-    def _selected_columns(self, raw: bytes, records: list[bytes]) -> list[bytes]:
+    def _selected_columns(self, raw: bytes, records: list[bytes], first: int) -> list[bytes]:
         rows = None
         if self._columns is not None:
             are_plain = b'"' not in raw and b"\r" not in raw
-            rows = select_all(self._columns, records, lambda i: self._filtered(records[i], i), are_plain=are_plain)
-        return [self._filtered(record, i) for i, record in enumerate(records)] if rows is None else rows
+            rows = select_all(
+                self._columns, records, lambda i: self._filtered(records[i], first + i), are_plain=are_plain
+            )
+        return [self._filtered(record, i) for i, record in enumerate(records, first)] if rows is None else rows
 
     def _filtered(self, record: bytes, position: int) -> bytes:
         selected = self._input_filter

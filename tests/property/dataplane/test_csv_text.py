@@ -7,7 +7,7 @@ from tests.property.dataplane.processing_jobs import outcome, processing_job
 from millrace.dataplane.csv_text import columns_in_text
 from millrace.dataplane.jsonpath import FilterError, Format, parse_filter
 from millrace.dataplane.processing import Processing
-from millrace.dataplane.rows import parse_csv, serialize_csv
+from millrace.dataplane.rows import PIECE_BYTES, parse_csv, serialize_csv
 
 columns = st.integers(-4, 4).map(str)
 ranges = st.tuples(st.just("") | columns, st.just("") | columns).map(":".join)
@@ -72,3 +72,21 @@ def test_columns_in_text_are_those_of_the_parsed_row(row: bytes, text: str) -> N
     except IndexError:
         found = None
     assert found == expected
+
+
+def test_a_large_payload_comes_out_as_if_each_row_was_parsed() -> None:
+    """It is worked on in pieces, of which one has a row in quotes, and one no rows at all."""
+    lines = [b"id%d,%b,%d" % (n, b"x" * (n % 90), n) for n in range(40_000)]
+    lines[30_000] = b'"id,30000",y,1'
+    lines[5_000] = b"\n" * (2 * PIECE_BYTES)
+    answer = b"\n".join(b"%d,%d" % (n, n * n) for n in range(39_999))
+    for output_filter in ("$", "$[0,-1]"):
+        for input_filter in ("$", "$[1:]"):
+            job = processing_job(Format.CSV, input_filter=input_filter, output_filter=output_filter)
+            body = b"\n".join(lines) + b"\n"
+            expected = outcome(Processing(job, parses_all=True), body, answer)
+            assert outcome(Processing(job), body, answer) == expected
+            assert expected[1]
+            for bad in (lines[:-1], [*lines, b"x"], [*lines[:-1], b'a"b']):
+                body = b"\n".join(bad)
+                assert outcome(Processing(job), body, answer) == outcome(Processing(job, parses_all=True), body, answer)

@@ -7,6 +7,7 @@ from tests.property.dataplane.processing_jobs import outcome, processing_job
 
 from millrace.dataplane.jsonpath import Format
 from millrace.dataplane.processing import Processing
+from millrace.dataplane.rows import PIECE_BYTES
 from millrace.jobs.transform import SplitType
 
 INPUT_FILTERS = ["$", "$.features", "$['id','features']", "$['id','id']", "$.features[0]", "$.a.b", "$.*", "$.é"]
@@ -162,3 +163,19 @@ def test_records_nest_as_deeply_as_if_they_were_parsed(opening: bytes, depth: in
     ):
         expected = outcome(Processing(job, parses_all=True), body, answer_text)
         assert outcome(Processing(job), body, answer_text) == expected
+
+
+@pytest.mark.parametrize("input_filter", ["$", "$.features", "$['id','features']"])
+@pytest.mark.parametrize("output_filter", ["$", "$['id','SageMakerOutput']"])
+@pytest.mark.parametrize("padding", [0, 300])
+def test_a_large_payload_comes_out_as_if_each_record_was_parsed(
+    input_filter: str, output_filter: str, padding: int
+) -> None:
+    """It is worked on in pieces; of one record the text doesn't tell, and of one more or less nothing is written."""
+    job = processing_job(Format.JSON_LINES, input_filter=input_filter, output_filter=output_filter)
+    lines = [b'{"id":%d,"features":[%d,2.50],"p":"%b"}' % (n, n, b"x" * padding) for n in range(9_000)]
+    lines[7_000] = b'{"id" : 7000 , "features":{"a" :1e5}, "features":[1]}'
+    body = b"\n".join([*lines[:100], b"\n" * PIECE_BYTES, *lines[100:]]) + b"\n"
+    for count in (9_000, 8_999, 9_001):
+        answer = b"\n".join(b'{"score":%d}' % n for n in range(count))
+        assert outcome(Processing(job), body, answer) == outcome(Processing(job, parses_all=True), body, answer)
