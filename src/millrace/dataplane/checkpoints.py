@@ -78,7 +78,9 @@ class Origin:
         if self.joined_by:
             return orjson.dumps(self).decode()  # it knows dataclasses; `asdict` copies deeply
         counts = self.counts
-        more = f" {counts.failed} {counts.filtered}" if counts.failed or counts.filtered else ""
+        more = ""
+        if counts.failed or counts.filtered:
+            more = f" {counts.failed} {counts.filtered} {counts.failed_by_algorithm}"
         return f"{_told_work(self.work)} {_told(self.input_version)} {counts.ok}{more}"
 
     @classmethod
@@ -94,8 +96,8 @@ class Origin:
             return None
 
 
-def _counts(ok: int, failed: int = 0, filtered: int = 0) -> Counts:
-    return Counts(ok=ok, failed=failed, filtered=filtered)
+def _counts(ok: int, failed: int = 0, filtered: int = 0, failed_by_algorithm: int = 0) -> Counts:
+    return Counts(ok=ok, failed=failed, filtered=filtered, failed_by_algorithm=failed_by_algorithm)
 
 
 def _told(name: str) -> str:

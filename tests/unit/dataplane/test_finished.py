@@ -20,7 +20,7 @@ from millrace.testing.journal import MemoryJournals
 from millrace.testing.objects import MemoryObjects
 
 ENTRY = InputObject(ref=ObjectRef("shop", "in/a"), size=9, output=ObjectRef("shop", "out/a.out"), version="v1")
-COUNTS = Counts(ok=2, failed=1)
+COUNTS = Counts(ok=2, failed=3, filtered=1, failed_by_algorithm=2)
 ORIGIN = Origin(work="job 1", input_version="v1", counts=COUNTS)
 BAD = replace(ORIGIN, counts=Counts(failed=1))
 

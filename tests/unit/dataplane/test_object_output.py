@@ -72,7 +72,7 @@ class Attempts:
         draft = f"{self.checkpoints.draft(ENTRY)}-errors"
         errors = await self.objects.open_resumable(ERRORS, draft=draft, at=len(error_line(BAD)))
         await errors.write(b"".join(map(error_line, more)))
-        origin = Origin(work=work, input_version=ENTRY.version, counts=Counts(ok=1, failed=2))
+        origin = Origin(work=work, input_version=ENTRY.version, counts=Counts(ok=1, failed=2, failed_by_algorithm=1))
         await errors.commit(origin=origin.encode())
 
     def told(self) -> list[int]:
