@@ -178,7 +178,11 @@ class Feeding:
             await self._feed_split_object(lane)
         else:
             self._budget.take(reserved)
-            self._owner.spawn(self._transform_whole_object(lane, reserved))
+            if self._may_grow(entry):  # beyond any bound: no other one is read meanwhile
+                await self._feed_whole_object(lane, reserved)
+                self._owner.spawn(self._owner.write_object(lane))
+            else:
+                self._owner.spawn(self._transform_whole_object(lane, reserved))
 
     async def _feed_small_objects(self, window: Sequence[tuple[int, InputObject]], size: int) -> None:
         """Read objects that are one small payload each, `size` bytes in all; their lanes have no tasks."""
@@ -294,6 +298,10 @@ class Feeding:
             return max(limit, self._limits.chunk_bytes)
         return min(entry.size, limit) if limit else entry.size
 
+    def _may_grow(self, entry: InputObject) -> bool:
+        """Return whether an object that is one payload may need more room than is reserved for it."""
+        return not self._rules.effective.max_payload_bytes and not self._rules.reads_as_stored(entry)
+
     async def _wait_for_lane(self, size: int) -> None:
         while len(self._lanes) >= self._limits.objects_open or not self._budget.has_room(size):
             await self._room.wait()
@@ -341,6 +349,11 @@ class Feeding:
 
     async def _transform_whole_object(self, lane: Lane, reserved: int) -> None:
         """Read an object that is one payload, then write its result; `reserved` bytes of room are taken already."""
+        await self._feed_whole_object(lane, reserved)
+        await self._owner.write_object(lane)
+
+    async def _feed_whole_object(self, lane: Lane, reserved: int) -> None:
+        """Read an object that is one payload, and have it sent."""
         trouble: Exception | None = None
         try:
             await self._read_whole_object(lane)
@@ -357,7 +370,6 @@ class Feeding:
             lane.ended = True
             self._forming.append(lane)
             self._owner.pump()
-        await self._owner.write_object(lane)
 
     async def _read_whole_object(self, lane: Lane) -> None:
         """Read an object that is one record; of one that is too large only as much as is told of it, if it may be bad.

@@ -307,14 +307,11 @@ class Play:
     def _most_allowed(self) -> int:
         """Return the bound of room: beyond the limit go one payload, and answers that come whole in one segment.
 
-        Of an answer that is not complete all that came counts, head and framing with it. Objects that are one payload
-        without a limit, and whose size is known only once they are decompressed, are read several at a time.
+        Of an answer that is not complete all that came counts, head and framing with it.
         """
         job = self.job
         whole = max((sum(map(len, entry.stored)) for entry in self._objects), default=0)
         payload = job.payload_bytes or whole
-        if job.gzip and job.split is SplitType.NONE and not job.payload_bytes:
-            payload *= job.objects_open
         sizes = [
             len(attempt.answer or b"") if attempt.fault is Fault.NOTHING else attempt.sent_bytes
             for attempt in self.model.attempts
