@@ -130,6 +130,7 @@ class Server:
 
     def handlers(self) -> Mapping[str, Mapping[str, Handler]]:
         """Return the operations served, by service and name."""
+        settings = self._settings
         backends = sagemaker.Backends(
             jobs=self.jobs,
             documents=self.documents,
@@ -139,8 +140,8 @@ class Server:
             built_in_metrics=built_in_metrics,
             pump=partial(self.scheduler.try_pump, for_all=True),
             wait_for_end=self.ends.wait,
+            is_strict=settings.strict == "on",
         )
-        settings = self._settings
         return {
             "sagemaker": sagemaker.handlers(backends),
             "sagemaker-runtime": sagemaker_runtime.handlers(self.router),

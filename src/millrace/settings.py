@@ -63,6 +63,11 @@ class Settings:
     host: str = _setting("MILLRACE_HOST", "127.0.0.1", "Address that the server listens on.")
     port: int = _setting("MILLRACE_PORT", 4600, "TCP port of the server; 0 takes a free one.", least=0, most=65535)
     account: str = _setting("MILLRACE_ACCOUNT", DEFAULT_ACCOUNT, "Account id in ARNs, 12 digits.")
+    strict: str = _setting(
+        "MILLRACE_STRICT",
+        "off",
+        "on: refuse what SageMaker refuses for its own reasons: transform jobs of models with ModelDataSource.",
+    )
     role_name: str = _setting(
         "MILLRACE_ROLE_NAME", "MillraceExecutionRole", "Name of the execution role that callers appear to have."
     )
@@ -266,6 +271,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "log_format": ("text", "json"),
     "access_log": ("none", "errors", "all"),
     "new_buckets": ("private", "open"),
+    "strict": ("off", "on"),
 }
 
 _DATABASE_SCHEMES = ("postgresql://", "postgres://")

@@ -295,6 +295,28 @@ def test_model_data_sources_are_served(platform: Platform, uri: str, kind: str, 
     assert "serving rowsum ['weights.txt']" in platform.log(GROUP, f"{name}/")
 
 
+@pytest.mark.spec("B §9.1 A35")
+def test_a_strict_server_refuses_model_data_sources_as_sagemaker_does(tmp_path: Path) -> None:
+    """Only for transform jobs, and only where it is asked to."""
+    strict = Platform(tmp_path, strict="on").start()
+    strict.put("s3://shop/in/a.csv", b"1,2\n")
+    sagemaker = strict.client("sagemaker")
+    source = {"S3DataSource": {"S3Uri": "s3://shop/plain/", "S3DataType": "S3Prefix", "CompressionType": "None"}}
+    container = {"Image": "brought:latest", "ModelDataSource": source}
+    sagemaker.create_model(ModelName="source", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+    with pytest.raises(ClientError) as caught:
+        strict.transform("refused", "source", "s3://shop/in/")
+    assert caught.value.response["Error"]["Code"] == "ValidationException"
+    assert caught.value.response["Error"]["Message"].startswith(
+        "SageMaker Batch currently doesn't support Model entity with container definitions which use ModelDataSource "
+        "attribute"
+    )
+    model = strict.model("plain", MODE="rowsum")
+    strict.transform("taken", model, "s3://shop/in/")
+    assert strict.ended_transform("taken")["TransformJobStatus"] == "Completed"
+    assert strict.stop() == 0
+
+
 @pytest.mark.spec("B §9.1 A27")
 @pytest.mark.spec("B §9.1 A28")
 @pytest.mark.spec("B §9.1 A33")

@@ -18,7 +18,7 @@ class Backends:
     """The seams that the handlers use.
 
     `pump` makes the scheduler apply what was just posted, so that the next Describe sees it. `wait_for_end` returns
-    once a job is terminal or the seconds are over.
+    once a job is terminal or the seconds are over. `is_strict` has what SageMaker refuses for its own reasons refused.
     """
 
     jobs: JobStore
@@ -29,3 +29,4 @@ class Backends:
     built_in_metrics: Callable[[str], Sequence[MetricDefinition]]
     pump: Callable[[], Awaitable[None]]
     wait_for_end: Callable[[int, float], Awaitable[None]]
+    is_strict: bool = False

@@ -11,7 +11,7 @@ from millrace.services.sagemaker.arguments import environment, object_prefix
 from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.document_resources import DocumentResource, create, find, standard_handlers
 
-__all__ = ["KIND", "execution_mode", "find_model", "handlers", "model_containers"]
+__all__ = ["KIND", "execution_mode", "find_model", "handlers", "model_containers", "names_data_source"]
 
 KIND = "model"
 
@@ -44,10 +44,10 @@ def model_containers(body: Mapping[str, Any]) -> tuple[ModelContainer, ...]:
     Raises:
         ValidationError: There is none, both forms are given, one is not complete, or two have one name.
     """
-    primary, several = body.get("PrimaryContainer"), body.get("Containers")
-    if primary and several:
+    primary = body.get("PrimaryContainer")
+    if primary and body.get("Containers"):
         raise ValidationError("You must provide either PrimaryContainer or Containers, not both.")
-    definitions: Sequence[Mapping[str, Any]] = [primary] if primary else several or []
+    definitions = _definitions(body)
     if not definitions:
         raise ValidationError("A model needs PrimaryContainer or Containers.")
     member = "primaryContainer" if primary else "containers.{}.member"
@@ -57,6 +57,16 @@ def model_containers(body: Mapping[str, Any]) -> tuple[ModelContainer, ...]:
         _container(it, member.format(number), hostname, isolated)
         for number, (it, hostname) in enumerate(zip(definitions, hostnames, strict=True), start=1)
     )
+
+
+def names_data_source(body: Mapping[str, Any]) -> bool:
+    """Return whether a container of a model's request has its data by ModelDataSource."""
+    return any(definition.get("ModelDataSource") for definition in _definitions(body))
+
+
+def _definitions(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    primary = body.get("PrimaryContainer")
+    return [primary] if primary else body.get("Containers") or []
 
 
 def execution_mode(body: Mapping[str, Any]) -> ExecutionMode:

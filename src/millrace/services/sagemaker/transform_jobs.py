@@ -35,7 +35,7 @@ from millrace.services.sagemaker.backends import Backends
 from millrace.services.sagemaker.held_describe import find_patiently
 from millrace.services.sagemaker.job_listing import list_handler
 from millrace.services.sagemaker.job_requests import add_job, stop_job
-from millrace.services.sagemaker.models import execution_mode, find_model, model_containers
+from millrace.services.sagemaker.models import execution_mode, find_model, model_containers, names_data_source
 from millrace.services.sagemaker.pinned_images import pinned
 from millrace.services.sagemaker.resumption import find_resumed
 
@@ -54,6 +54,10 @@ _ECHOED = (
     "TransformResources",
     "DataCaptureConfig",
     "ExperimentConfig",
+)
+_NO_DATA_SOURCE = (  # SageMaker's words: batch-transform.md 1.3
+    "SageMaker Batch currently doesn't support Model entity with container definitions which use ModelDataSource "
+    "attribute. It is refused since MILLRACE_STRICT is on."
 )
 _CAPTURE_URI = "dataCaptureConfig.destinationS3Uri"
 
@@ -149,6 +153,8 @@ def _capture(config: Mapping[str, Any] | None) -> DataCapture | None:
 async def _resolve_model(backends: Backends, context: Context, name: str) -> tuple[ModelContainer, ...]:
     document = await find_model(backends, context, name)
     containers = model_containers(document.content)
+    if backends.is_strict and names_data_source(document.content):
+        raise ValidationError(_NO_DATA_SOURCE)
     if execution_mode(document.content) is ExecutionMode.DIRECT:
         raise ValidationError(
             f"Model {name} must have InferenceExecutionConfig.Mode 'Serial' for a transform job, got 'Direct': nothing "
