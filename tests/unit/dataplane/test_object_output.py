@@ -125,6 +125,17 @@ async def test_a_crash_while_that_is_begun_again_loses_nothing() -> None:
     assert attempts.told() == [1]
 
 
+async def begin_anew(attempts: Attempts, text: bytes, counts: Counts) -> None:
+    """Make the output in a further attempt, and see that this begins anew and leaves nothing behind."""
+    again = await attempts.output()
+    assert await again.begin() is None
+    await again.open()
+    await again.write(text)
+    await again.commit(counts)
+    assert attempts.objects.data(str(ENTRY.output)) == text
+    assert not attempts.objects.drafts.kept
+
+
 async def test_an_object_is_begun_anew_whose_bad_records_are_told_in_part_only() -> None:
     """What is visible may have been made shorter by somebody else."""
     attempts = Attempts()
@@ -132,13 +143,7 @@ async def test_an_object_is_begun_anew_whose_bad_records_are_told_in_part_only()
     draft = f"{attempts.checkpoints.draft(ENTRY)}-errors"
     errors = await attempts.objects.open_resumable(ERRORS, draft=draft, at=1)
     await errors.commit(origin=output.origin(Counts(ok=1, failed=2, filtered=0)))
-    again = await attempts.output()
-    assert await again.begin() is None
-    await again.open()
-    await again.write(b"X\n")
-    await again.commit(Counts(ok=3, failed=0, filtered=0))
-    assert attempts.objects.data(str(ENTRY.output)) == b"X\n"
-    assert not attempts.objects.drafts.kept
+    await begin_anew(attempts, b"X\n", Counts(ok=3))
     assert attempts.objects.keys("b", "out/") == [ENTRY.output.key]
 
 
@@ -147,13 +152,7 @@ async def test_an_input_that_has_changed_since_it_was_listed_is_begun_anew() -> 
     attempts = Attempts()
     await first_part(attempts)
     attempts.objects.add("s3://b/in/a.csv", b"new\n")
-    again = await attempts.output()
-    assert await again.begin() is None
-    await again.open()
-    await again.write(b"NEW\n")
-    await again.commit(Counts(ok=1, failed=0, filtered=0))
-    assert attempts.objects.data(str(ENTRY.output)) == b"NEW\n"
-    assert not attempts.objects.drafts.kept
+    await begin_anew(attempts, b"NEW\n", Counts(ok=1))
 
 
 async def test_what_another_job_told_does_not_stand_for_ours() -> None:
