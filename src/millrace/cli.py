@@ -109,6 +109,7 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]", shared: argparse.Ar
         named.add_argument("name", help="NAME or KIND/NAME")
         if action == "resume":
             named.add_argument("--name", dest="new_name", help="name of the new job (default: NAME-resume-N)")
+            named.add_argument("--quarantine", action="store_true", help="leave bad records out, and tell of them")
             named.add_argument("--wait", action="store_true", help="follow the new job until its end, as watch does")
         if action == "report":
             named.add_argument("--html", type=Path, metavar="FILE", help="write a page that needs nothing else instead")
@@ -266,7 +267,14 @@ def _jobs(options: argparse.Namespace) -> int:
         case "resume":
             from millrace.commands.jobs_resume import resume_job
 
-            return resume_job(loaded, options.name, region=options.region, new_name=options.new_name, wait=options.wait)
+            return resume_job(
+                loaded,
+                options.name,
+                region=options.region,
+                new_name=options.new_name,
+                quarantines=options.quarantine,
+                wait=options.wait,
+            )
         case _:
             return jobs.stop_job(loaded, options.name, region=options.region)
 

@@ -1,5 +1,6 @@
 """Transform jobs that failed or were stopped, and those that go on with them, through boto3 and on the command line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -116,6 +117,26 @@ def test_a_resumed_job_that_fails_is_resumed(slow: Platform, work: Work) -> None
     asked = work.requests()
     assert {record[0] for record in asked} == {"b"}
     assert "b0" not in asked
+
+
+def test_a_job_that_failed_at_a_bad_record_goes_on_without_it(slow: Platform, work: Work) -> None:
+    """By command; the outputs are those of a job that quarantined from its beginning."""
+    work.start("r-bad")
+    assert slow.ended_transform("r-bad")["TransformJobStatus"] == "Failed"
+    work.requests()
+    resumed = cli(slow, "resume", "r-bad", "--quarantine", "--wait")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert "b0" not in work.requests()
+    outputs = work.outputs()
+    assert sorted(outputs) == ["a.csv.out", "b.csv.errors.jsonl", "b.csv.out", "c.csv.out"]
+    output = {"S3OutputPath": "s3://shop/r-whole", "Accept": "text/csv"}
+    work.start("r-whole", TransformOutput=output, Environment={"MILLRACE_ON_ERROR": "quarantine"})
+    assert slow.ended_transform("r-whole")["TransformJobStatus"] == "Completed"
+    assert outputs == {key: slow.get(f"s3://shop/r-whole/{key}") for key in outputs}
+    found = [cli(slow, "report", name) for name in ("r-bad-resume-1", "r-whole")]
+    assert [json.loads(report.stdout)["records"] for report in found] == [
+        {"in": 3 * RECORDS, "out": 3 * RECORDS - 1, "failed": 1, "filtered": 0}
+    ] * 2
 
 
 def test_parts_are_gone_on_with_once(slow: Platform, work: Work) -> None:

@@ -9,7 +9,7 @@ from millrace.commands.environment import client_environment
 from millrace.commands.open_jobs import OpenJobs
 from millrace.commands.watch import watch_jobs
 from millrace.jobs.job import JobKind, JobStatus, TransformJob
-from millrace.jobs.transform_options import RESUME_FROM
+from millrace.jobs.transform_options import ON_ERROR, RESUME_FROM, OnError
 from millrace.names import DEFAULT_REGION
 from millrace.server_addresses import ServerAddress, read_address
 from millrace.settings import Settings
@@ -23,8 +23,12 @@ TRIES = 1000
 _SUFFIX = re.compile(r"-resume-\d+$")
 
 
-def resume_job(settings: Settings, name: str, *, region: str | None, new_name: str | None, wait: bool) -> int:
+def resume_job(
+    settings: Settings, name: str, *, region: str | None, new_name: str | None, quarantines: bool, wait: bool
+) -> int:
     """Make a job that resumes another one, print its name, and (`wait`) follow it to its end.
+
+    With `quarantines` it leaves bad records out, and tells of them.
 
     Returns:
         0, or with `wait` what `millrace jobs watch` returns.
@@ -43,6 +47,8 @@ def resume_job(settings: Settings, name: str, *, region: str | None, new_name: s
     if address is None:
         raise SystemExit(f"millrace jobs: no server runs on {settings.data_dir}; start `millrace serve`")
     client = _client(settings, address, place)
+    changed = {RESUME_FROM: job.name, **({ON_ERROR: OnError.QUARANTINE.value} if quarantines else {})}
+    request = {**request, "Environment": {**(request.get("Environment") or {}), **changed}}
     made = _create(client, job, request, [new_name] if new_name else resumed_names(job.name))
     print(made, flush=True)
     return watch_jobs(settings, f"{JobKind.TRANSFORM}/{made}", region=place, as_json=False) if wait else 0
@@ -73,10 +79,9 @@ def _create(client: Any, job: TransformJob, request: Mapping[str, Any], names: "
     """Create the job under the first of the names that is free, and return it."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    environment = {**(request.get("Environment") or {}), RESUME_FROM: job.name}
     try:
         tags = client.list_tags(ResourceArn=str(job.arn))["Tags"]
-        members = {**request, "Environment": environment, **({"Tags": tags} if tags else {})}
+        members = {**request, **({"Tags": tags} if tags else {})}
         last: ClientError | None = None
         for name in names:
             try:

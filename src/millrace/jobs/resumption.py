@@ -1,12 +1,19 @@
 """Decide whether a transform job may go on with the work of an earlier one. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 
 from millrace.errors import ValidationError
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import JobStatus, ResumedJob, TransformJob
 from millrace.jobs.transform import TransformSpec
-from millrace.jobs.transform_options import MAX_FAILED_RECORDS, REPORT, RESUME_FROM, SCHEDULING
+from millrace.jobs.transform_options import (
+    MAX_FAILED_RECORDS,
+    ON_ERROR,
+    REPORT,
+    RESUME_FROM,
+    SCHEDULING,
+    OnError,
+)
 from millrace.told import printable, shortened
 
 __all__ = ["check_resumption", "resumed_jobs"]
@@ -75,7 +82,14 @@ def _spec_differences(spec: TransformSpec, earlier: TransformSpec) -> Iterator[s
     for member, read in _MEMBERS.items():
         if (value := read(spec)) != (other := read(earlier)):
             yield _difference(member, value, other)
-    yield from _variable_differences("Environment", spec.environment, earlier.environment)
+    free = {ON_ERROR} if _quarantines_from_now_on(spec, earlier) else set()
+    yield from _variable_differences("Environment", spec.environment, earlier.environment, free=free)
+
+
+def _quarantines_from_now_on(spec: TransformSpec, earlier: TransformSpec) -> bool:
+    """Return whether bad records are left out of outputs that had none so far, or they would have failed."""
+    before, now = (it.environment.get(ON_ERROR, OnError.FAIL) for it in (earlier, spec))
+    return (before, now) == (OnError.FAIL, OnError.QUARANTINE)
 
 
 def _container_differences(
@@ -93,8 +107,10 @@ def _container_differences(
         yield from _variable_differences(f"{of_model}Environment", container.environment, other.environment)
 
 
-def _variable_differences(member: str, variables: Mapping[str, str], earlier: Mapping[str, str]) -> Iterator[str]:
-    names = sorted({*variables, *earlier} - _FREE_VARIABLES)
+def _variable_differences(
+    member: str, variables: Mapping[str, str], earlier: Mapping[str, str], *, free: Set[str] = frozenset()
+) -> Iterator[str]:
+    names = sorted({*variables, *earlier} - _FREE_VARIABLES - free)
     for name in names:
         value, other = variables.get(name), earlier.get(name)
         if value == other:

@@ -90,6 +90,18 @@ def test_what_decides_no_bytes_may_differ() -> None:
     check_resumption(new(**SAME), EARLIER)
 
 
+def test_bad_records_may_be_quarantined_from_now_on() -> None:
+    """Outputs have none so far; what is skipped is another text, and what was quarantined can't fail any more."""
+    quarantines = {"environment": {"MILLRACE_ON_ERROR": "quarantine", "MILLRACE_MAX_FAILED_RECORDS": "9"}}
+    check_resumption(new(**quarantines), EARLIER)
+    check_resumption(new(**quarantines), replace(EARLIER, spec=new(environment={"MILLRACE_ON_ERROR": "fail"}).spec))
+    quarantined = replace(EARLIER, spec=new(**quarantines).spec)
+    with pytest.raises(ValidationError, match='MILLRACE_ON_ERROR \\(none instead of "quarantine"\\)'):
+        check_resumption(new(), quarantined)
+    with pytest.raises(ValidationError, match='MILLRACE_ON_ERROR \\("skip" instead of none\\)'):
+        check_resumption(new(environment={"MILLRACE_ON_ERROR": "skip"}), EARLIER)
+
+
 @pytest.mark.parametrize(("members", "text"), OTHER)
 def test_what_decides_bytes_must_be_the_same(members: dict[str, object], text: str) -> None:
     """The message names the member and both values."""
