@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import re
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ _QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", 0)
 
 _CONGESTION_CONTROL = getattr(socket, "TCP_CONGESTION", 0)
 """0 where the system knows nothing like it."""
+
+_TCP_INFO = getattr(socket, "TCP_INFO", 0)
+_RETRANSMITS, _BYTES_ACKNOWLEDGED = 2, slice(120, 128)
+"""Where Linux tells in its `tcp_info` how often in a row it had to send the same again, and what the other end took."""
 
 SERVING_HOST = "model.aws.local:8080"
 """What the service calls a container's server that has port 8080 of a network of its own."""
@@ -293,6 +298,23 @@ class Connection(LongBodyReceiver):
         self.body = b""
         if self.transport is not None:
             self.transport.abort()
+
+    def is_untaken(self) -> bool:
+        """Return whether nothing of the first request has come to the server, nor will for long.
+
+        A server that has no room in its queue of connections drops the last segment of the handshake. This end takes
+        the connection for established then, and sends again and again, ever more rarely, for minutes. What the other
+        end has taken it has acknowledged: on one machine nothing of that gets lost.
+        """
+        sock = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if self.served or not _TCP_INFO or sock is None or sock.family == socket.AF_UNIX or not _is_here(sock):
+            return False
+        try:
+            info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKNOWLEDGED.stop)
+        except OSError:  # it is closed already
+            return False
+        acknowledged = int.from_bytes(info[_BYTES_ACKNOWLEDGED], sys.byteorder)
+        return len(info) == _BYTES_ACKNOWLEDGED.stop and info[_RETRANSMITS] > 0 and acknowledged <= 1  # that is the SYN
 
     # -- asyncio.Protocol
 

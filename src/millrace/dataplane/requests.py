@@ -36,6 +36,10 @@ PROVOKED_SECONDS = 0.1
 for it."""
 
 
+UNTAKEN_SECONDS = 1.0
+"""After this time without an answer it is looked whether the first request of a connection has come to the server."""
+
+
 class RequestsOwner(Protocol):
     """The run that requests are sent for."""
 
@@ -98,6 +102,8 @@ class Requests:
         self.idle: list[Connection] = []
         self.aside: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
         """Payloads on no connection: their tasks connect, or back off. Whoever removes an entry answers for it."""
+        self._connecting: dict[asyncio.Task[None], float] = {}
+        """Those of the tasks that connect, and since when."""
         self.resting = 0
         """Payloads aside that hold no slot: they back off, or wait for a slot afterwards."""
         self.due: deque[asyncio.Future[None]] = deque()
@@ -163,6 +169,7 @@ class Requests:
         self.aside[self._owner.spawn(actor)] = lane, payload
 
     async def _connect_and_send(self, lane: Lane, payload: Payload) -> None:
+        self._connecting[_current_task()] = self._monotonic()
         try:
             connection = await asyncio.wait_for(open_connection(self._address), self._timeout)
         except (ConnectionFailed, TimeoutError) as exc:
@@ -173,6 +180,8 @@ class Requests:
             self._owner.on_failed_attempt(lane, payload, failure, str(exc))
             self._owner.pump()
             return
+        finally:
+            self._connecting.pop(_current_task(), None)
         if self.aside.pop(_current_task(), None) is None:  # wait_for may return although it was cancelled
             connection.abort()
             return
@@ -237,6 +246,30 @@ class Requests:
             self._owner.on_failed_attempt(lane, payload, failure, "")
         if late:
             self._owner.pump()
+
+    def send_untaken(self) -> None:
+        """Send requests again that never came to the server, for it had no room for so many connections at a time."""
+        now = self._monotonic()
+        before = now - UNTAKEN_SECONDS
+        for task, since in list(self._connecting.items()):
+            if self.idle and since < before and task in self.aside:
+                lane, payload = self.aside.pop(task)
+                task.cancel()
+                self._send_on(self.idle.pop(), lane, payload, now)
+        untaken = [
+            one
+            for one in self.connections
+            if one.payload is not None and not one.served and one.started < before and one.is_untaken()
+        ]
+        for connection in untaken:
+            lane, payload = connection.lane, connection.payload
+            connection.lane = connection.payload = None
+            self.drop(connection)
+            self._owner.give_back(self.arriving.forget(connection))
+            if self.idle:
+                self._send_on(self.idle.pop(), lane, payload, now)
+            else:
+                self._put_aside(lane, payload, self._connect_and_send(lane, payload))
 
     def drop_aside(self, lane: Lane) -> list[Payload]:
         """Send no more of a lane's payloads behind its failure; return them."""

@@ -381,6 +381,7 @@ class _Run:
         while True:
             await self._clock.sleep(self._limits.tick_seconds)
             self._requests.drop_late()
+            self._requests.send_untaken()
             if self._tuning is not None:
                 self._tuning.look(self._clock.monotonic())
                 self.pump()  # more may be asked for now, or what was waited for is not wanted any more
