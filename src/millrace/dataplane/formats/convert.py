@@ -13,14 +13,15 @@ from typing import Any
 import pyarrow as pa
 
 from millrace.dataplane.formats.answer_columns import AnswerColumns, answer_columns
+from millrace.dataplane.formats.arrow_errors import arrow_errors
 from millrace.dataplane.formats.columns import OutputColumn
+from millrace.dataplane.formats.dictionaries import plain_type
 from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, TableForm
 from millrace.dataplane.formats.row_blocks import row_blocks
 from millrace.dataplane.formats.table_reader import table_batches
 from millrace.dataplane.formats.table_writer import TableWriter
 from millrace.dataplane.formats.unreadable import UnfitFormat
-from millrace.dataplane.formats.value_text import plain_storage
 from millrace.dataplane.jsonpath import Format
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectStore
@@ -103,7 +104,8 @@ async def joined_table(
                 raise UnfitFormat(
                     f"a join needs an answer row for each row of {ref}: row {done + queue.rows + 1} has none"
                 )
-            joined = _beside(batch, queue.take(batch.num_rows), schema)
+            with arrow_errors(f"Failed to join columns of {output.form}"):
+                joined = _beside(batch, queue.take(batch.num_rows), schema)
             done += batch.num_rows
             for piece in await asyncio.to_thread(writer.add, joined):
                 yield piece
@@ -170,18 +172,13 @@ def _joined_schema(given: Any, added: Any, form: TableForm) -> Any:
             )
     if form is TableForm.ARROW:
         # Its files hold one dictionary per column, but each batch may come with another.
-        fields = [pa.field(field.name, _plain(field.type), field.nullable, field.metadata) for field in given]
-        given = pa.schema(fields, given.metadata)
+        given = pa.schema([field.with_type(plain_type(field.type)) for field in given], given.metadata)
     return pa.schema([*given, *added], given.metadata)
-
-
-def _plain(kind: Any) -> Any:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _beside(batch: Any, answers: Any, schema: Any) -> Any:
     given = [
-        plain_storage(column) if pa.types.is_dictionary(column.type) and column.type != field.type else column
+        column if column.type == field.type else column.cast(field.type)
         for column, field in zip(batch.columns, schema, strict=False)
     ]
     return pa.table([*given, *answers.columns], schema=schema)

@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from millrace.dataplane.formats.arrow_errors import arrow_errors
+from millrace.dataplane.formats.dictionaries import decodable_batch, decodable_schema
 from millrace.dataplane.formats.object_file import ObjectFile, open_object, stepped
 from millrace.dataplane.formats.options import TableForm
 from millrace.dataplane.formats.row_text import header_row, row_writer
@@ -95,11 +97,14 @@ def _arrow_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen: S
     else:
         opened = ipc.open_stream(file)
         batches = _stream_batches(opened, file, part)
-    seen(opened.schema)
-    _check_columns(opened.schema, columns)
+    schema = decodable_schema(opened.schema)
+    seen(schema)
+    _check_columns(schema, columns)
+    schema = pa.schema([schema.field(name) for name in columns], schema.metadata) if columns else schema
     for batch in _selected(batches, columns):
         with arrow_errors(f"Failed to read {TableForm.ARROW}", columns=batch.schema.names):
             batch.validate(full=True)  # the reader trusts offsets and lengths, and what follows would read anywhere
+            batch = decodable_batch(batch, schema)
         for start in range(0, batch.num_rows, BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS)
 

@@ -18,10 +18,12 @@ BYTES = pa.binary()
 
 
 def plain_storage(column: Any) -> Any:
-    """Return an array without dictionary, run-end or extension encoding."""
+    """Return an array without dictionary, run-end or extension encoding; UUIDs are strings."""
     while True:
         kind = column.type
-        if isinstance(kind, pa.BaseExtensionType):
+        if isinstance(kind, pa.UuidType):
+            column = _uuids(column.storage)
+        elif isinstance(kind, pa.BaseExtensionType):
             column = column.storage
         elif pa.types.is_dictionary(kind):
             column = column.dictionary_decode()
@@ -79,6 +81,12 @@ def _in_range(text: Any, column: Any, name: str) -> Any:
     if pc.any(pc.starts_with(text, "<")).as_py():
         raise UnfitFormat(f'column "{name}" of type {column.type} has a value beyond the dates that can be written')
     return text.cast(BYTES)
+
+
+def _uuids(column: Any) -> Any:
+    digits = (None if value is None else value.hex() for value in column.to_pylist())
+    texts = [d and f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}" for d in digits]
+    return pa.array(texts, pa.string())
 
 
 def _base64(column: Any) -> Any:

@@ -26,6 +26,12 @@ def arrow(table: Any, *, stream: bool = False) -> bytes:
     return file.getvalue()
 
 
+def views(values: Any, kind: Any = None) -> Any:
+    """Return an array as a dictionary whose values are views, as Polars has its categories."""
+    encoded = values.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices, encoded.dictionary.cast(kind or pa.string_view()))
+
+
 def read(data: bytes, form: TableForm) -> Any:
     """Return the table of a file."""
     source = pa.BufferReader(data)

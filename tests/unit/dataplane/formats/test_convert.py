@@ -1,10 +1,11 @@
 """Rows of answers as tables."""
 
+import io
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from tests.unit.dataplane.formats.tables import joined, parquet, read, rows
+from tests.unit.dataplane.formats.tables import joined, parquet, read, rows, views
 
 from millrace.dataplane.formats.answer_columns import answer_columns
 from millrace.dataplane.formats.columns import parse_output_columns
@@ -204,6 +205,26 @@ async def test_a_join_adds_columns() -> None:
         assert found.schema.field("e").type.value_type == pa.float64()
     found = await join(b'{"p":1,"l":"a"}\n{"p":2}\n{"l":"x"}\n', JSON)
     assert found.select(["p", "l"]).to_pydict() == {"p": [1, 2, None], "l": ["a", None, "x"]}
+
+
+@pytest.mark.parametrize("form", TableForm)
+async def test_categories_pass_a_join(form: TableForm) -> None:
+    """Each batch may have categories of its own, also within lists, and views as their values, as those of Polars."""
+    batches = [
+        pa.record_batch({"c": views(pa.array(words)), "l": pa.ListArray.from_arrays([0, 1, 2], views(pa.array(words)))})
+        for words in (["a", None], ["b", "a"])
+    ]
+    given = pa.table({"c": ["a", None, "b", "a"], "l": [["a"], [None], ["b"], ["a"]]})
+    file = io.BytesIO()
+    with pa.ipc.new_stream(file, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    objects = MemoryObjects()
+    ref = objects.add("s3://shop/in.arrow", file.getvalue())
+    wanted = output(CSV, "score", form)
+    made = joined_table(rows(b"1\n2\n3\n4\n"), wanted, objects=objects, ref=ref, form=TableForm.ARROW)
+    found = read(await joined(made), form)
+    assert found.to_pydict() == {**given.to_pydict(), "score": [1, 2, 3, 4]}
 
 
 @pytest.mark.parametrize(

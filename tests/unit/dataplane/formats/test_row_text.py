@@ -31,6 +31,11 @@ VALUES = [
     (pa.array(["a,b", None], pa.large_string()), '"a,b"', '"a,b"'),
     (pa.array(["é", None], pa.string_view()), "é", '"é"'),
     (pa.array(["x", None]).dictionary_encode(), "x", '"x"'),
+    (
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(range(16)), None], pa.binary(16))),
+        "00010203-0405-0607-0809-0a0b0c0d0e0f",
+        '"00010203-0405-0607-0809-0a0b0c0d0e0f"',
+    ),
 ]
 NESTED = [
     (pa.array([[1, None], None, []], pa.list_(pa.int32())), b"[[1,null],null,[]]"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tests.unit.dataplane.formats.tables import arrow, joined, parquet
+from tests.unit.dataplane.formats.tables import arrow, joined, parquet, views
 
 from millrace.dataplane.formats.object_file import ObjectFile, open_object, stepped
 from millrace.dataplane.formats.options import TableForm
@@ -40,6 +40,23 @@ async def test_rows_are_read_in_order(form: TableForm, data: bytes) -> None:
     """Row groups and batches follow each other; columns come as they stand, or as they are asked for."""
     assert await text_of(data, form) == TEXT
     assert await text_of(data, form, ("s", "id"), header=True) == b's,id\na,1\n"b,c",2\nd,3\n'
+
+
+async def test_categories_that_are_views_are_read() -> None:
+    """Polars writes its categories as dictionaries of string views, also within lists and structs."""
+    categories = views(pa.array(["u", "v,w", None]))
+    bits = views(pa.array([b"\0", None, b"a"]), pa.binary_view())
+    lists = pa.LargeListArray.from_arrays([0, 1, 1, 3], categories)
+    table = pa.table({"c": categories, "b": bits})
+    assert await text_of(arrow(table), TableForm.ARROW) == b'u,AA==\n"v,w",\n,YQ==\n'
+    assert await text_of(arrow(table, stream=True), TableForm.ARROW, ("c",)) == b'u\n"v,w"\n""\n'
+    nested = pa.table({"l": lists, "s": pa.StructArray.from_arrays([categories], ["c"])})
+    objects = MemoryObjects()
+    ref = objects.add("s3://shop/t", arrow(nested))
+    lines = table_lines(objects, ref, TableForm.ARROW, media_type="application/jsonlines", chunk_bytes=1000)
+    assert await joined(lines) == (
+        b'{"l":["u"],"s":{"c":"u"}}\n{"l":[],"s":{"c":"v,w"}}\n{"l":["v,w",null],"s":{"c":null}}\n'
+    )
 
 
 async def test_a_table_without_rows_has_a_header() -> None:
