@@ -210,7 +210,15 @@ def test_doctor_tells_what_works(tmp_path: Path) -> None:
     """Runtime, extras, data directory."""
     ended = millrace("doctor", "--data-dir", str(tmp_path))
     assert ended.returncode == 0, ended.stdout
-    for subject in ("runtime process", "extra algorithms", "data directory", "object facts", "server"):
+    for subject in (
+        "runtime process",
+        "extra algorithms",
+        "extra arrow",
+        "extra postgresql",
+        "data directory",
+        "object facts",
+        "server",
+    ):
         assert subject in ended.stdout
 
 

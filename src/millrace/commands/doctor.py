@@ -22,8 +22,11 @@ from millrace.store.opening import open_database
 __all__ = ["examine"]
 
 _MODULES = {
-    "algorithms": (("numpy", "scipy", "faiss", "simdjson", "jsonschema"), "pip install 'millrace[algorithms]'"),
+    "algorithms": ("numpy", "scipy", "faiss", "simdjson", "jsonschema"),
+    "arrow": ("pyarrow",),
+    "postgresql": ("psycopg",),
 }
+"""What each extra consists of. None is needed: who asks for what one does without it is told so."""
 LOW_DISK_BYTES = 1 << 30
 
 
@@ -50,10 +53,10 @@ def _findings(settings: Settings) -> Iterator[_Finding]:
     report = asyncio.run(ProcessRuntime(os.environ).probe())
     yield _Finding(report.works, f"runtime {report.name}", report.detail)
     yield from _sandbox(settings)
-    for extra, (modules, advice) in _MODULES.items():
+    for extra, modules in _MODULES.items():
         absent = [name for name in modules if importlib.util.find_spec(name) is None]
-        detail = "all installed" if not absent else f"{', '.join(absent)} not installed: {advice}"
-        yield _Finding(not absent, f"extra {extra}", detail)
+        detail = f"{', '.join(absent)} not installed: pip install 'millrace[{extra}]'" if absent else "all installed"
+        yield _Finding(not absent, f"extra {extra}", detail, needed=False)
     yield _data_dir(settings)
     if settings.database_url:
         yield _database(settings)
