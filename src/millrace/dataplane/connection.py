@@ -162,8 +162,8 @@ class Connection(LongBodyReceiver):
     (`error` then says how). Both run on the event loop and may start the next exchange at once. Callers may hang facts
     about the exchange under way on `lane`, `payload` and `started`.
 
-    `body` is the answer's, once that is complete: bytes, its pieces if it came in several, or with `pool` a view on a
-    buffer of that, to be given back.
+    `body` is the answer's, for as long as `on_answer` takes: bytes, its pieces if it came in several, or with `pool` a
+    view on a buffer of that, to be given back.
 
     An answer that came whole in one segment costs nothing more. Of one that did not, `received` is how many bytes came
     before the segment that completed it, `body_size` how many of those were body, and `on_growth` is called with each
@@ -346,6 +346,7 @@ class Connection(LongBodyReceiver):
                 self.busy = False
                 self.served += 1
                 self.on_answer(self)
+                self.body = b""
                 return
         try:
             self._feed(data)
@@ -408,11 +409,13 @@ class Connection(LongBodyReceiver):
                 self._receive_long(self.pool)
 
     def _receive_long(self, pool: BufferPool) -> None:
-        """Have the rest of the body received into a buffer of the pool, if its length is stated and worth it."""
+        """Have the rest of the body received into a buffer of the pool, if its length is stated and worth it.
+
+        While the pool has none, it goes on to come in pieces; each is as good an occasion as the first.
+        """
         length = self.declared_length()
-        if length - self.body_size < LONG_BODY_BYTES:
+        if length - self.body_size < LONG_BODY_BYTES or (view := pool.take(length)) is None:
             return
-        view = pool.take(length)
         pieces, self._pieces = self._pieces, []
         LongBody(self, self.transport, view, pieces)
 
@@ -476,6 +479,7 @@ class Connection(LongBodyReceiver):
         self.busy = self._in_answer = self._complete = False
         self.served += 1
         self.on_answer(self)
+        self.body = b""  # else it would be held until the next answer, by as many connections as there are
 
     def _fail(self, message: str) -> None:
         stale = self.busy and self.served > 0 and not self._in_answer

@@ -5,6 +5,8 @@ that the kernel has to find. With answers of 6 MB that was a third of the proces
 """
 
 import asyncio
+import mmap
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -18,31 +20,46 @@ STEP_BYTES = 256 * 1024
 
 
 class BufferPool:
-    """Buffers for long bodies. Those that are given back are kept, up to `kept_bytes` in all."""
+    """Buffers for long bodies, of `most_bytes` in all, whether somebody has them or not; one may always be had.
 
-    def __init__(self, kept_bytes: int) -> None:
-        self._kept_bytes = kept_bytes
-        self._free: list[bytearray] = []
-        self._free_bytes = 0
+    Many answers may have begun that are not read on for want of room. Did each have a buffer for all of it, nothing
+    but their length would bound the memory: a buffer that was used before takes all of its own from the start.
+    """
 
-    def take(self, size: int) -> memoryview:
-        """Return a view of that size on a buffer that nobody else has; its bytes are whatever they were."""
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        """Of all buffers that there are."""
+        self._free: list[mmap.mmap] = []
+
+    def take(self, size: int) -> memoryview | None:
+        """Return a view of that size on a buffer that nobody else has, or None if there are too many.
+
+        Its bytes are whatever they were.
+        """
         wanted = -(-size // STEP_BYTES) * STEP_BYTES
-        for position in range(len(self._free) - 1, -1, -1):
-            buffer = self._free[position]
-            if wanted <= len(buffer) <= 2 * wanted:
-                del self._free[position]
-                self._free_bytes -= len(buffer)
-                return memoryview(buffer)[:size]
-        return memoryview(bytearray(wanted))[:size]
+        free = self._free
+        for position in range(len(free) - 1, -1, -1):
+            if wanted <= len(free[position]) <= 2 * wanted:
+                return memoryview(free.pop(position))[:size]
+        while free and self._bytes + wanted > self._most_bytes:
+            del free[0]
+        if self._bytes and self._bytes + wanted > self._most_bytes:
+            return None
+        buffer = mmap.mmap(-1, wanted, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._bytes += wanted
+        weakref.finalize(buffer, self._forget, wanted).atexit = False  # those of dropped answers are not given back
+        return memoryview(buffer)[:size]
 
     def give_back(self, view: memoryview) -> None:
         """Take a buffer back whose bytes nobody needs any more, the view's owner included."""
         buffer = view.obj
         view.release()
-        if isinstance(buffer, bytearray) and self._free_bytes + len(buffer) <= self._kept_bytes:
+        if isinstance(buffer, mmap.mmap) and self._bytes <= self._most_bytes:
             self._free.append(buffer)
-            self._free_bytes += len(buffer)
+
+    def _forget(self, size: int) -> None:
+        self._bytes -= size
 
 
 class LongBodyReceiver(asyncio.Protocol, ABC):
