@@ -199,7 +199,7 @@ def _conclude(outcome: InstanceOutcome, local: LocalTransform, seconds: float) -
         return 130
     for failure in outcome.failures:
         at = "" if failure.record is None else f", record {failure.record} at byte {failure.offset}"
-        answer = f": {failure.answer}" if failure.answer else ""
+        answer = f": {failure.further_answer}" if failure.further_answer else ""
         print(printable(f"failed: {failure.key}{at}: {failure.message}{answer}"), file=sys.stderr)
     rows = rows_out(local.spec, [(1, outcome)])
     if rows is not None and rows != now.records:

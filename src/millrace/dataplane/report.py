@@ -4,7 +4,7 @@ The numbers obey one law: records in = records with a result + bad ones + blank 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,11 @@ def _report(
         return sum(getattr(progress, field) for progress in counters)
 
     failures = sorted(
-        (failure for _, outcome in outcomes.values() for failure in outcome.failures),
+        (
+            replace(failure, answer=failure.further_answer)
+            for _, outcome in outcomes.values()
+            for failure in outcome.failures
+        ),
         key=lambda failure: failure.key.encode(),
     )
     failed = sum(max(outcome.failure_count, len(outcome.failures)) for _, outcome in outcomes.values())

@@ -236,6 +236,11 @@ class ObjectFailure:
     is_range: bool = False
     """Whether that happened in a range of the object, of which others may fail too."""
 
+    @property
+    def further_answer(self) -> str | None:
+        """What the container answered, or None where the message says it all."""
+        return None if self.answer == self.message else self.answer or None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TuningPoint:
@@ -304,8 +309,8 @@ def transform_failure_reason(outcomes: Sequence[InstanceOutcome], allowed: Failu
         f"{first.label}: See job logs for more information. "
         f"{count} of {total} object{'s' * (total != 1)} failed; first: {place}: {first.message}"
     )
-    if first.answer and first.answer != first.message:
-        text += f": {' '.join(first.answer.split())}"
+    if first.further_answer:
+        text += f": {' '.join(first.further_answer.split())}"
     return printable(text)[:FAILURE_REASON_LIMIT]
 
 

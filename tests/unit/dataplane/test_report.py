@@ -190,6 +190,15 @@ def test_the_page_needs_nothing_else_and_escapes_everything() -> None:
     assert not re.search(r"""(src|href)\s*=|url\(|@import""", page)
 
 
+def test_an_answer_that_is_the_message_is_told_once() -> None:
+    """A record that can't be joined is told as what the container might have answered, to the data log only."""
+    failures = tuple(
+        ObjectFailure(key=answer, label="ClientError", message="no", answer=answer) for answer in ("no", "never")
+    )
+    report = _report(_outcome(failures=failures))
+    assert [(failure.key, failure.answer) for failure in report.failures] == [("never", "never"), ("no", None)]
+
+
 def test_failures_are_bounded() -> None:
     """The first hundred in key order; of the rest it is told how many there are."""
     failures = tuple(ObjectFailure(key=f"in/{at:03}", label="ClientError", message="no") for at in range(150))

@@ -18,6 +18,7 @@ from millrace.dataplane.formats.columns import OutputColumn
 from millrace.dataplane.formats.dictionaries import plain_type
 from millrace.dataplane.formats.kept_rows import Rows
 from millrace.dataplane.formats.options import Codec, TableForm
+from millrace.dataplane.formats.output_names import check_joined_names
 from millrace.dataplane.formats.row_blocks import row_blocks
 from millrace.dataplane.formats.table_reader import table_batches
 from millrace.dataplane.formats.table_writer import TableWriter
@@ -165,11 +166,7 @@ class _RowQueue:
 
 
 def _joined_schema(given: Any, added: Any, form: TableForm) -> Any:
-    for name in added.names:
-        if name in given.names:
-            raise UnfitFormat(
-                f'the input has a column "{name}" already; name the answer\'s columns by MILLRACE_OUTPUT_COLUMNS'
-            )
+    check_joined_names(given.names, added.names)
     if form is TableForm.ARROW:
         # Its files hold one dictionary per column, but each batch may come with another.
         given = pa.schema([field.with_type(plain_type(field.type)) for field in given], given.metadata)

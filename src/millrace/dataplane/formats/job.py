@@ -177,6 +177,8 @@ class JobFormats:
             columns=self.options.input_columns,
             media_type=self._text_type,
             header=named,
+            # Told now, not when all answers are there.
+            joined=[column.name for column in self.options.output_columns] if self._joins_tables else (),
             chunk_bytes=chunk_bytes,
             part=part,
             on_open=on_open,

@@ -1,5 +1,6 @@
-"""Name the columns of CSV rows of an output. Pure."""
+"""Name the columns of an output. Pure."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from millrace.dataplane.formats.checks import joins_tables
@@ -11,7 +12,7 @@ from millrace.dataplane.job_filters import output_filter
 from millrace.dataplane.jsonpath import FilterError
 from millrace.jobs.transform import JoinSource, TransformSpec
 
-__all__ = ["RowNames", "row_names"]
+__all__ = ["RowNames", "check_joined_names", "row_names"]
 
 _ID_COLUMNS = (OutputColumn(name="SageMakerInferenceId"), OutputColumn(name="SageMakerInferenceTime"))
 
@@ -47,3 +48,12 @@ def row_names(spec: TransformSpec, options: FormatOptions, header: HeaderLine | 
             names = ", ".join(column.name for column in columns)
             raise UnfitFormat(f"Failed to apply OutputFilter {selected.text} to the columns [{names}]: {exc}") from exc
     return RowNames(columns=(*columns, *_ID_COLUMNS) if spec.tags_rows else columns, more=False)
+
+
+def check_joined_names(given: Collection[str], added: Sequence[str]) -> None:
+    """Raise UnfitFormat if columns that are joined to a table have names of its own."""
+    for name in added:
+        if name in given:
+            raise UnfitFormat(
+                f'the input has a column "{name}" already; name the answer\'s columns by MILLRACE_OUTPUT_COLUMNS'
+            )

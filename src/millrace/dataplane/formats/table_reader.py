@@ -16,6 +16,7 @@ from millrace.dataplane.formats.arrow_errors import arrow_errors
 from millrace.dataplane.formats.dictionaries import decodable_batch, decodable_schema
 from millrace.dataplane.formats.object_file import ObjectFile, open_object, stepped
 from millrace.dataplane.formats.options import TableForm
+from millrace.dataplane.formats.output_names import check_joined_names
 from millrace.dataplane.formats.row_text import header_row, row_writer
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.names import ObjectRef
@@ -217,6 +218,7 @@ def table_lines(
     columns: Sequence[str] = (),
     media_type: str,
     header: bool = False,
+    joined: Sequence[str] = (),
     chunk_bytes: int,
     part: Part = None,
     on_open: Callable[[ObjectInfo], None] = _ignore,
@@ -231,19 +233,23 @@ def table_lines(
         columns: Those that are read, in this order; all if there are none.
         media_type: What a row becomes: a record of text/csv, or a line of JSON.
         header: Whether the names of the columns come first, as a record of CSV.
+        joined: Names of columns that will be joined to the table, as far as they are known: it may not have them.
         chunk_bytes: Also about as much is decoded and written at a time.
         part: Where the row groups, or batches, begin that are read; all of them if None.
         on_open: Told the facts of the version that is read.
         on_read: Told how many stored bytes were read; all of the object's at the end.
 
     Raises:
-        UnfitFormat: The object is no such table, has not the columns, or has a value that has no text.
+        UnfitFormat: The object is no such table, has not the columns, has one that will be joined to it, or has a value
+            that has no text.
         NoSuchKey, NoSuchBucket: It is not there.
     """
     return _stepped_through(
         objects,
         ref,
-        lambda file: _text(file, form, columns, part, row_writer(media_type), header=header, chunk_bytes=chunk_bytes),
+        lambda file: _text(
+            file, form, columns, part, row_writer(media_type), header=header, joined=joined, chunk_bytes=chunk_bytes
+        ),
         on_open=on_open,
         on_read=on_read,
     )
@@ -257,12 +263,18 @@ def _text(
     write: Callable[[Any], bytes],
     *,
     header: bool,
+    joined: Sequence[str],
     chunk_bytes: int,
 ) -> Iterator[bytes]:
     """Yield the text of all rows, in chunks that are full but for the last one."""
     names: list[str] = []
     waiting = bytearray()
-    batches = _read(file, form, columns, part, lambda schema: names.extend(columns or schema.names))
+
+    def see(schema: Any) -> None:
+        check_joined_names(schema.names, joined)
+        names.extend(columns or schema.names)
+
+    batches = _read(file, form, columns, part, see)
     first = next(batches, None)
     if header:
         waiting += header_row(names)

@@ -118,6 +118,16 @@ async def test_tables_become_records() -> None:
     assert await bodies(job, data) == [b'{"x":0.5}\n{"x":1.5}\n']
 
 
+async def test_a_column_that_a_join_cannot_add_is_told_before_a_record_is_sent() -> None:
+    """Where its name is stated, nobody waits for all answers to hear that the table has it already."""
+    job = spec(
+        joins=True, input_format="parquet", input_columns="x", output_format="parquet", output_columns="id:float"
+    )
+    with pytest.raises(UnfitFormat, match='the input has a column "id" already'):
+        await bodies(job, parquet(TABLE))
+    assert await bodies(replace(job, environment={**job.environment, "MILLRACE_OUTPUT_COLUMNS": "y"}), parquet(TABLE))
+
+
 async def test_compressed_objects_are_told_by_their_keys() -> None:
     """With `auto`, objects of one job may be compressed in different ways."""
     job = spec(input_compression="auto")
