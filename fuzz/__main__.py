@@ -5,6 +5,7 @@ written there too, and `python -m fuzz --replay FILE TARGET` runs it again.
 """
 
 import argparse
+import importlib.util
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ def main() -> int:
         for name in names:
             TARGETS[name].check(arguments.replay.read_bytes())
         return 0
+    if importlib.util.find_spec("atheris") is None:
+        parser.error("the fuzzer, atheris, is not installed; `make fuzz` installs it")
     failed = [name for name in names if not _run(name, max(1, arguments.seconds // len(names)), arguments.corpus)]
     print("no bug found" if not failed else f"bugs found by {', '.join(failed)}: see {arguments.corpus}")
     return 1 if failed else 0
