@@ -121,8 +121,7 @@ class AgentSession:
             yield session
         finally:
             beating.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await beating
+            await asyncio.wait({beating})
             loop.remove_signal_handler(signal.SIGUSR1)
 
     def _suspend(self) -> None:
@@ -133,7 +132,8 @@ class AgentSession:
         heard = self.clock.monotonic()
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(nudge.wait(), self._interval)
+                async with asyncio.timeout(self._interval):  # wait_for returns, and is cancelled no more, when nudged
+                    await nudge.wait()
             nudge.clear()
             try:
                 if await self._jobs.heartbeat(self.ref, self.agent_id, self.read_progress()):

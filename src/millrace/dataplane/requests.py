@@ -171,7 +171,8 @@ class Requests:
     async def _connect_and_send(self, lane: Lane, payload: Payload) -> None:
         self._connecting[_current_task()] = self._monotonic()
         try:
-            connection = await asyncio.wait_for(open_connection(self._address), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                connection = await open_connection(self._address)
         except (ConnectionFailed, TimeoutError) as exc:
             if self.aside.pop(_current_task(), None) is None:
                 return
@@ -182,7 +183,7 @@ class Requests:
             return
         finally:
             self._connecting.pop(_current_task(), None)
-        if self.aside.pop(_current_task(), None) is None:  # wait_for may return although it was cancelled
+        if self.aside.pop(_current_task(), None) is None:
             connection.abort()
             return
         connection.on_answer = self.on_answer

@@ -59,7 +59,8 @@ class AgentMaker:
                     process.stdin.write(line)
                     await process.stdin.drain()
                     with contextlib.suppress(TimeoutError):
-                        answer = await asyncio.wait_for(process.stdout.readline(), FORK_SECONDS)
+                        async with asyncio.timeout(FORK_SECONDS):
+                            answer = await process.stdout.readline()
                         if answer:
                             return int(answer)
                         await process.wait()

@@ -90,7 +90,8 @@ async def start_process(
         sent = socket.send_fds(connection, [struct.pack("!I", len(body)) + body], [writes])
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         writer.write((struct.pack("!I", len(body)) + body)[sent:])
-        answer = await asyncio.wait_for(reader.readline(), ANSWER_SECONDS)
+        async with asyncio.timeout(ANSWER_SECONDS):
+            answer = await reader.readline()
         process_id = int(json.loads(answer)["process_id"])
     except (OSError, ValueError, TimeoutError):
         pipe.close()

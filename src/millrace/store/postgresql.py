@@ -134,7 +134,8 @@ class PostgresqlDatabase:
             return True
         if not self._changed.is_set():
             try:
-                await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+                async with asyncio.timeout(timeout_seconds):  # wait_for may return although it was cancelled
+                    await self._changed.wait()
             except TimeoutError:
                 return False
         self._changed.clear()

@@ -148,7 +148,8 @@ class SqliteDatabase:
             if left <= 0:
                 return False
             try:
-                await asyncio.wait_for(self._changed.wait(), min(POLL_SECONDS, left))
+                async with asyncio.timeout(min(POLL_SECONDS, left)):  # wait_for may return although it was cancelled
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

@@ -66,6 +66,27 @@ async def test_an_agent_whose_state_is_gone_gives_up(tmp_path: Path) -> None:
     database.close()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_an_agent_that_is_told_something_as_it_ends_ends(jobs: SqlJobStore, turns: int) -> None:
+    """In whichever turn of the loop it hears of it: it does not beat on for ever."""
+    job = await jobs.add(JobKind.TRANSFORM, transform_job("a"), {})
+    first = InstanceRef(job_id=job.id, index=0, attempt=1)
+    await jobs.open_instance(first)
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR2, told.set)
+    async with asyncio.timeout(10):
+        async with AgentSession.open(first, jobs=jobs, clock=SystemClock(), heartbeat_seconds=3600, process_start=1):
+            for _ in range(9):
+                await asyncio.sleep(0)  # until it waits
+            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR2)  # taken behind the other one
+            await told.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
 class _SilentStore(SqlJobStore):
     """A store that has answered for the last time when an agent registered."""
 

@@ -1,5 +1,6 @@
 """The state file: who may read it, and what a transaction that fails leaves."""
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -149,3 +150,25 @@ async def test_a_full_disk_is_told_from_other_troubles(tmp_path: Path) -> None:
             await database.write(
                 lambda transaction: transaction.execute("INSERT INTO filler VALUES (zeroblob(999999))")
             )
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_whoever_waits_for_changes_can_be_cancelled_when_one_comes(tmp_path: Path, turns: int) -> None:
+    """In whichever turn of the loop: else a server that writes as it ends would look for changes for ever."""
+    with closing(SqliteDatabase(tmp_path / "state.db", durable=False)) as database:
+
+        async def look() -> None:
+            while True:
+                await database.wait_for_change(60)
+
+        looking = asyncio.create_task(look())
+        while await database.wait_for_change(0):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await database.write(lambda transaction: None)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        looking.cancel()
+        ended, _ = await asyncio.wait({looking}, timeout=5)
+        assert looking in ended
+        looking.cancel()
