@@ -22,6 +22,7 @@ from millrace.dataplane.formats.column_types import (
     rows_told,
 )
 from millrace.dataplane.formats.columns import OutputColumn
+from millrace.dataplane.formats.output_names import check_distinct_names
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.rows import RowError, parse_csv
 
@@ -118,6 +119,7 @@ class CsvColumns:
             further = width - len(self._columns)
             names = [ANSWER_COLUMN] if further == 1 else [f"{ANSWER_COLUMN}_{at}" for at in range(1, further + 1)]
             self._columns += [OutputColumn(name=name) for name in names]
+            check_distinct_names(self._names())
         if width != len(self._columns):
             named = ", ".join(self._names())
             raise UnfitFormat(

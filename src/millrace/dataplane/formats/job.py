@@ -244,11 +244,13 @@ class JobFormats:
         """Return what an object's output begins with: names of its columns where they are asked for, or nothing.
 
         Raises:
-            UnfitFormat: OutputFilter selects a column that is not there.
+            UnfitFormat: OutputFilter selects a column that is not there, or a table would have two of one name.
         """
-        if not self._writes_header:
+        if self._row_type != Format.CSV or not (self._writes_header or self.writes_tables):
             return b""
         names = row_names(self._spec, self.options, header)
+        if self.writes_tables:
+            return b""  # names that don't fit were told now, not when all answers are there
         return serialize_csv([column.name for column in names.columns]) + b"\n"
 
     def output_headers(self) -> dict[str, str]:
@@ -289,7 +291,7 @@ class JobFormats:
             etag: That of the input's version.
 
         Raises:
-            UnfitFormat: OutputFilter does not fit the header.
+            UnfitFormat: OutputFilter does not fit the header, or a table would have two columns of one name.
         """
         begin = b"" if at else self.output_start(header)
         codec = None if self.writes_tables else self.options.output_compression

@@ -1,5 +1,6 @@
 """Name the columns of an output. Pure."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from millrace.dataplane.job_filters import output_filter
 from millrace.dataplane.jsonpath import FilterError
 from millrace.jobs.transform import JoinSource, TransformSpec
 
-__all__ = ["RowNames", "check_joined_names", "row_names"]
+__all__ = ["RowNames", "check_distinct_names", "check_joined_names", "row_names"]
 
 _ID_COLUMNS = (OutputColumn(name="SageMakerInferenceId"), OutputColumn(name="SageMakerInferenceTime"))
 
@@ -33,21 +34,40 @@ def row_names(spec: TransformSpec, options: FormatOptions, header: HeaderLine | 
     inference ids.
 
     Raises:
-        UnfitFormat: OutputFilter selects a column that is not there.
+        UnfitFormat: OutputFilter selects a column that is not there, or a table would have two columns of one name.
     """
     joins = spec.processing.join_source is JoinSource.INPUT and not joins_tables(spec, options)
     given = [OutputColumn(name=name) for name in header.names()] if joins and header is not None else []
     columns = (*given, *options.output_columns)
     selected = output_filter(spec)
     if not options.output_columns:
-        return RowNames(columns=columns) if selected.is_identity and not spec.tags_rows else RowNames()
+        names = RowNames(columns=columns) if selected.is_identity and not spec.tags_rows else RowNames()
+        return _checked(names, options)
     if not selected.is_identity:
         try:
             columns = tuple(columns[int(at)] for at in selected.columns([str(at) for at in range(len(columns))]))
         except FilterError as exc:
-            names = ", ".join(column.name for column in columns)
-            raise UnfitFormat(f"Failed to apply OutputFilter {selected.text} to the columns [{names}]: {exc}") from exc
-    return RowNames(columns=(*columns, *_ID_COLUMNS) if spec.tags_rows else columns, more=False)
+            listed = ", ".join(column.name for column in columns)
+            raise UnfitFormat(f"Failed to apply OutputFilter {selected.text} to the columns [{listed}]: {exc}") from exc
+    names = RowNames(columns=(*columns, *_ID_COLUMNS) if spec.tags_rows else columns, more=False)
+    return _checked(names, options)
+
+
+def _checked(names: RowNames, options: FormatOptions) -> RowNames:
+    if options.output_format is not None:
+        check_distinct_names([column.name for column in names.columns])
+    return names
+
+
+def check_distinct_names(names: Sequence[str]) -> None:
+    """Raise UnfitFormat if a table would have two columns of one name: few readers take one."""
+    name, count = next(iter(Counter(names).most_common(1)), ("", 0))
+    if count > 1:
+        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise UnfitFormat(
+            f'a table must have each column once, but the output would have "{name}" {count} times: [{listed}]; '
+            "name the answer's columns by MILLRACE_OUTPUT_COLUMNS"
+        )
 
 
 def check_joined_names(given: Collection[str], added: Sequence[str]) -> None:

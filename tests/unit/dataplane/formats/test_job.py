@@ -252,6 +252,26 @@ def test_named_columns_are_the_header_of_csv() -> None:
     assert named == b"id,x,score,SageMakerInferenceId,SageMakerInferenceTime\n"
 
 
+@pytest.mark.parametrize("names", [b"id,x,id\n", b"x,score\n"])
+def test_a_table_has_each_column_once(names: bytes) -> None:
+    """A file with two columns of one name is one that few can read: it is told before records are sent."""
+    job = spec(joins=True, csv_header="skip", output_columns="score", output_format="parquet")
+    formats = JobFormats(job)
+    header = formats.header()
+    assert header is not None
+    header.read(names)
+    with pytest.raises(UnfitFormat, match=r'the output would have "(id|score)" 2 times: \[.*\]; name the answer'):
+        formats.output_start(header)
+    assert JobFormats(filtered(job, output_filter="$[-1]")).output_start(header) == b""
+
+
+async def test_a_column_of_ours_is_not_that_of_the_header() -> None:
+    """An output of an earlier job, joined with answers whose columns have no names, would have two."""
+    job = spec(joins=True, csv_header="skip", output_format="parquet")
+    with pytest.raises(UnfitFormat, match='"SageMakerOutput" 2 times'):
+        await made(job, b"7,0.5,1\n", b"id,SageMakerOutput\n")
+
+
 async def test_a_text_join_of_a_table_knows_its_columns() -> None:
     """Where names are needed, those of the table come as a header that is never sent."""
     job = spec(joins=True, input_format="parquet", input_columns="id", output_columns="score")
