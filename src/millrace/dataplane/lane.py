@@ -56,6 +56,7 @@ class Lane:
         "filtered",
         "former",
         "gap",
+        "in_no_part",
         "input",
         "isolating",
         "next_index",
@@ -123,6 +124,8 @@ class Lane:
         self.wake = asyncio.Event()
         self.writing = False
         """Answers that were taken are being written."""
+        self.in_no_part = False
+        """Some were written since a part was committed."""
         self.told_lines = LineCount()
         """Of what was written in this attempt, where lines are rows."""
         self.failure: ObjectFailure | None = None

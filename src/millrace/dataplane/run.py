@@ -363,8 +363,10 @@ class _Run:
     async def _keep_results(self) -> None:
         """Have what may be written committed in a last part of each object, for a job that resumes this one."""
         writers = [
-            writer for writer, lane in self._writers.items() if lane.answers or lane.writing or not lane.complete
-        ]  # others have nothing left to write: they commit, or wait for those who join ranges
+            writer
+            for writer, lane in self._writers.items()
+            if lane.answers or lane.writing or not lane.complete or lane.in_no_part
+        ]  # others have nothing left to keep: they wait for those who join ranges
         for writer in writers:
             lane = self._writers[writer]
             lane.closing = True

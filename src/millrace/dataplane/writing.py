@@ -67,7 +67,7 @@ class Commits:
     ) -> None:
         self._counters = counters
         self._guard = guard
-        self._is_over = is_over
+        self.is_over = is_over
         self._on_committed = on_committed
         self.tasks: set[asyncio.Task[object]] = set()
         """Tasks that are committing."""
@@ -82,7 +82,7 @@ class Commits:
     async def keep(self, commit: Callable[[], Awaitable[object]]) -> bool:
         """Commit what is not visible as yet; False if the run was over before."""
         await self._guard()
-        if self._is_over():
+        if self.is_over():
             return False
         task = asyncio.current_task()
         assert task is not None, "only tasks of a run come here"
@@ -153,11 +153,13 @@ class Writing:
                 if lane.answers:
                     records, offset = self._done_until(lane)
                     counts = lane.counts_until(records)
+                    lane.in_no_part = True
                     if await self._write_results(lane):
                         written = lane.start_offset + offset, counts
                     if written is not None and output.checkpoint_due:
                         await output.checkpoint(*written)
                         written = None
+                        lane.in_no_part = False
                 if lane.closing and not lane.answers:
                     if written is not None:
                         await output.checkpoint(*written)
@@ -167,7 +169,8 @@ class Writing:
                         await self._write(lane, *lane.widening.finish())
                     elif written is not None and output.has_part and self._rules.formats.converts:
                         await output.checkpoint(*written)  # it takes long to convert as much, and it may not fit
-                    await self._commit(lane)
+                    if not await self._commit(lane) and written is not None:
+                        await output.checkpoint(*written)  # the job was stopped before
                     break
         except NoOutputBucket as exc:
             self._owner.fail(lane, 0, writing_told(lane, "ClientError", str(exc)))
@@ -217,8 +220,8 @@ class Writing:
         first = self._requests.find(lane, index) if isolation is None else isolation.payload
         return lane.before(first)
 
-    async def _commit(self, lane: Lane) -> None:
-        """Make an output visible, unless the job was stopped before."""
+    async def _commit(self, lane: Lane) -> bool:
+        """Make an output visible; False if the job was stopped before."""
         counts, (records, _) = lane.counts, lane.taken()
         if counts.records != lane.start.records + records:
             raise InternalFailure(
@@ -227,19 +230,22 @@ class Writing:
                 f"{lane.start.records + records})"
             )
         if lane.input.range is not None:
-            await self._commit_range(lane, counts)
-            return
-        await self._commits.make(lane, partial(lane.output.commit, counts, empty=self._has_no_output(lane)))
+            return await self._commit_range(lane, counts)
+        return await self._commits.make(lane, partial(lane.output.commit, counts, empty=self._has_no_output(lane)))
 
-    async def _commit_range(self, lane: Lane, counts: Counts) -> None:
-        """Commit a range, and make the object's output if it was the last one."""
+    async def _commit_range(self, lane: Lane, counts: Counts) -> bool:
+        """Commit a range, and make the object's output if it was the last one; False if the job was stopped before."""
         if not await self._commits.keep(partial(lane.output.keep, lane.start_offset + lane.taken()[1], counts)):
-            return
+            return False
+        lane.in_no_part = False
+        if self._commits.is_over():  # others may be waited for
+            return True
         try:
             await self._joining.join(lane)
         except Unjoinable as exc:
             self._owner.fail(lane, 0, writing_told(lane, exc.label, str(exc)))
             self._owner.pump()
+        return True
 
     def _has_no_output(self, lane: Lane) -> bool:
         """Return whether an object that is one record has none because that is bad."""

@@ -10,6 +10,7 @@ import gzip
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from heapq import nlargest
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.listing import list_ahead
 from millrace.dataplane.rows import nonblank_lines
+from millrace.errors import LeaseLost
 from millrace.jobs.transform import (
     AssembleWith,
     BatchStrategy,
@@ -41,11 +43,22 @@ from millrace.testing.faulty_model import FaultyModel
 from millrace.testing.faulty_objects import FaultyObjects, Step, Trouble
 from millrace.testing.journal import MemoryJournals
 
-__all__ = ["Job", "Play", "Record"]
+__all__ = ["Guard", "Job", "Play", "Record"]
 
 ANSWER_BYTES = 2000
 _KEY = re.compile(rb"k\d{4}")
 _FRAMES: Mapping[SplitType, Callable[[bytes], bytes]] = {SplitType.RECORDIO: recordio, SplitType.TFRECORD: tfrecord}
+
+
+class Guard(Enum):
+    """What happens while the guard of a commit is asked."""
+
+    STOPS = auto()
+    """The job is stopped."""
+    LOSES = auto()
+    """The lease is lost."""
+    CANCELS = auto()
+    """The run is cancelled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,6 +172,8 @@ class Play:
         chunk_sizes: How the store cuts inputs.
         troubles: Steps of the store that fail.
         stops: In each life, the request (from 1) at which it is stopped; 0 if it is from the start.
+        cancels: In each life, the request at which its task is cancelled.
+        guards: What happens when the guard is asked for the n-th time (from 0), through all lives.
         turns: For how many turns of the loop the n-th request is thought about, and the store works on a step.
     """
 
@@ -171,14 +186,21 @@ class Play:
         chunk_sizes: Sequence[int] = (64,),
         troubles: Mapping[tuple[Step, int], Trouble] | None = None,
         stops: Sequence[int] = (),
+        cancels: Sequence[int] = (),
+        guards: Mapping[int, Guard] | None = None,
         turns: Sequence[int] = (0,),
     ) -> None:
         self.job = job
         self._spec = job.spec()
         self._objects = [self._made(number, records) for number, records in enumerate(objects)]
         self._stops = list(stops)
+        self._cancels = list(cancels)
+        self._guards = guards or {}
+        self._guarded = 0
+        self._turns = turns
         self._stop = asyncio.Event()
-        self._requests_left = 0
+        self._living: asyncio.Task[InstanceOutcome] | None = None
+        self._requests_left = self._requests_until_cancelled = -1
         self._store_chunk_bytes = max(chunk_sizes)
         self.store = FaultyObjects(chunk_sizes=chunk_sizes, troubles=troubles, turns=turns[0] % 4)
         for entry in self._objects:
@@ -191,7 +213,9 @@ class Play:
             turns=lambda number: turns[number % len(turns)],
             on_request=self._count_request,
         )
-        self.lives: list[InstanceOutcome | OSError] = []
+        self.lives: list[InstanceOutcome | BaseException] = []
+        self._done_before: list[tuple[int, set[bytes]]] = []
+        """Of each life: how many attempts at requests were made before it, and the records that were committed."""
         self.committed: list[InputObject] = []
         self.log: list[str] = []
         self.most_held = 0
@@ -221,6 +245,22 @@ class Play:
         self._requests_left -= 1
         if self._requests_left == 0:
             self._stop.set()
+        self._requests_until_cancelled -= 1
+        if self._requests_until_cancelled == 0 and self._living is not None:
+            self._living.cancel()
+
+    async def _guard(self) -> None:
+        number = self._guarded
+        self._guarded += 1
+        for _ in range(self._turns[number % len(self._turns)]):
+            await asyncio.sleep(0)
+        match self._guards.get(number):
+            case Guard.STOPS:
+                self._stop.set()
+            case Guard.LOSES:
+                raise LeaseLost("another has it")
+            case Guard.CANCELS if self._living is not None:
+                self._living.cancel()
 
     # -- running
 
@@ -231,12 +271,17 @@ class Play:
             self._requests_left = self._stops.pop(0) if self._stops else -1
             if self._requests_left == 0:
                 self._stop.set()
+            self._requests_until_cancelled = self._cancels.pop(0) if self._cancels else -1
             ref = InstanceRef(job_id=1, index=0, attempt=attempt)
             async with self.model:
+                self._living = asyncio.create_task(self._live(ref))
                 try:
-                    outcome = await self._live(ref)
+                    outcome = await self._living
                 except OSError as exc:
                     assert exc.errno == errno.EIO, "only what the store raises ends a run"
+                    self.lives.append(exc)
+                    continue
+                except (LeaseLost, asyncio.CancelledError) as exc:
                     self.lives.append(exc)
                     continue
             self.lives.append(outcome)
@@ -250,6 +295,7 @@ class Play:
         checkpoints = None
         if job.checkpoints:
             found = await journal.load()
+            self._done_before.append((len(self.model.attempts), self._done(found)))
             checkpoints = Checkpoints(
                 journal=journal,
                 work="job 1",
@@ -279,7 +325,7 @@ class Play:
                     data_log=self.log.append,
                     on_progress=lambda _: None,
                     stop=self._stop,
-                    commit_guard=_no_guard,
+                    commit_guard=self._guard,
                     clock=clock,
                     limits=Limits(
                         chunk_bytes=job.chunk_bytes,
@@ -303,6 +349,20 @@ class Play:
         assert outcome.stopped or budget.held == 0, f"all room is given back: {budget.held}"
         assert budget.most <= self._most_allowed(), f"{budget.most} bytes were held of {job.inflight_bytes}"
         return outcome
+
+    def _done(self, found: Mapping[str, bytes]) -> set[bytes]:
+        """Return the keys of the records that are committed: in a part, or in an output."""
+        done: set[bytes] = set()
+        outputs = self.store.keys("shop", "out/")
+        for entry in self._objects:
+            told = found.get(f"s3://shop/out/{entry.key}.out")
+            offset = 0 if told is None else orjson.loads(told)["offset"]
+            if f"out/{entry.key}.out" in outputs:
+                offset = entry.offsets[-1]
+            for record, end in zip(entry.stored, entry.offsets[1:], strict=True):
+                if end <= offset:
+                    done.update(_KEY.findall(record))
+        return done
 
     def _most_allowed(self) -> int:
         """Return the bound of room: beyond the limit go one payload, and answers that come whole in one segment.
@@ -360,7 +420,7 @@ class Play:
 
     def _story(self) -> str:
         """Return what happened in all lives: some failures come once in thousands of plays, and not again."""
-        lives = [repr(life) if isinstance(life, OSError) else str(life.progress) for life in self.lives]
+        lives = [repr(life) if isinstance(life, BaseException) else str(life.progress) for life in self.lives]
         attempts = [
             f"{one.fault.name} {one.status} {one.body[:40]!r} of {len(one.body)} bytes: {(one.answer or b'')[:80]!r}"
             for one in self.model.attempts
@@ -371,6 +431,8 @@ class Play:
 
     def _check(self, outcome: InstanceOutcome) -> None:
         assert not outcome.stopped
+        if self._done_before:
+            self._check_nothing_is_done_twice()
         answers = self._accepted()
         failures = {told.key: told for told in outcome.failures}
         assert len(failures) == outcome.failure_count
@@ -399,6 +461,14 @@ class Play:
         lost = {told.key for told in outcome.failures if told.message.endswith("does not exist")}
         kept = {entry.ref.key for entry in self.committed} - lost  # an earlier life may have had it
         assert kept == {f"in/{entry.key}" for entry in self._objects} - set(failures)
+
+    def _check_nothing_is_done_twice(self) -> None:
+        """No request holds a record that was committed when the life began that sent it."""
+        starts = [start for start, _ in self._done_before[1:]] + [len(self.model.attempts)]
+        for (start, done), end in zip(self._done_before, starts, strict=True):
+            for attempt in self.model.attempts[start:end]:
+                again = done.intersection(_KEY.findall(attempt.body))
+                assert not again, f"{sorted(again)} were committed, and are sent again"
 
     def _accepted(self) -> dict[bytes, bytes]:
         """Return the answer to each body whose last attempt was good."""
@@ -476,7 +546,3 @@ class Play:
         if self.job.split is SplitType.LINE:
             assert [one["input"].encode() for one in told] == [entry.stored[at] for at in bad]
         return sum(one["error"].startswith("AlgorithmError: ") for one in told)
-
-
-async def _no_guard() -> None:
-    """Let every commit pass."""

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.property.dataplane.faults_rig import Job, Play, Record
+from tests.property.dataplane.faults_rig import Guard, Job, Play, Record
 
 from millrace.jobs.transform import AssembleWith, BatchStrategy, SplitType
 from millrace.jobs.transform_options import OnError
@@ -84,6 +84,8 @@ async def test_faults_of_a_model_lose_and_double_nothing(
     chunk_sizes=chunk_sizes,
     turns=turns,
     stops=st.lists(st.integers(0, 30), max_size=4),
+    cancels=st.lists(st.integers(-1, 30), max_size=4),
+    guards=st.dictionaries(st.integers(0, 6), st.sampled_from(Guard), max_size=3),
 )
 async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
     data: st.DataObject,
@@ -92,14 +94,29 @@ async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
     chunk_sizes: list[int],
     turns: list[int],
     stops: list[int],
+    cancels: list[int],
+    guards: dict[int, Guard],
 ) -> None:
-    """Whatever step of the store fails, and wherever the job is stopped, whoever takes it up completes each output."""
+    """Whatever step of the store fails, and wherever the job is stopped or cancelled, or loses its lease.
+
+    Whoever takes it up completes each output, and asks for nothing that was committed.
+    """
     troubles: dict[tuple[Step, int], Trouble] = {}
     for step, number in data.draw(st.lists(steps, max_size=5)):
         kinds = [input_output_error] if step in (Step.LIST, Step.READ) else [disk_full, input_output_error]
         troubles[step, number] = data.draw(st.sampled_from(kinds))
     script = data.draw(scripts(job, Fault.DROPPED_UNREAD))
-    play = Play(job, objects, script, chunk_sizes=chunk_sizes, turns=turns, stops=stops, troubles=troubles)
+    play = Play(
+        job,
+        objects,
+        script,
+        chunk_sizes=chunk_sizes,
+        turns=turns,
+        stops=stops,
+        cancels=cancels,
+        guards=guards,
+        troubles=troubles,
+    )
     play.check(await play.run())
 
 
@@ -122,6 +139,17 @@ async def test_an_output_is_let_go_of_by_a_job_that_is_stopped_at_once() -> None
     play = Play(Job(checkpoints=True, concurrency=1, payload_bytes=60), RECORDS, stops=[5, 0])
     play.check(await play.run())
     assert len(play.lives) == 3
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5])
+async def test_an_output_that_a_stop_keeps_from_its_commit_is_a_part(turns: int) -> None:
+    """All of it was answered, and nothing is asked for again."""
+    job = Job(checkpoints=True, pause_seconds=3600.0)
+    play = Play(job, RECORDS, guards={0: Guard.STOPS}, turns=[turns])
+    outcome = await play.run()
+    play.check(outcome)
+    assert len(play.lives) == 2
+    assert outcome.progress.requests == 0
 
 
 async def test_errors_of_the_store_while_an_output_is_taken_up_lose_no_part() -> None:
