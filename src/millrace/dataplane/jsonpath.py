@@ -25,6 +25,9 @@ __all__ = [
 
 FILTER_LIMIT = 63
 
+LARGEST_NUMBER = 2**31 - 1
+"""Of a column or an element, from either end: what rows are cut by in compiled code holds no more."""
+
 _CSV_OPERATORS = "$[]* ,:-"
 _JSON_OPERATORS = "$[]*. ,:-'"
 
@@ -402,7 +405,10 @@ class _Parser:
         digits = text.strip(" ")
         if not digits.removeprefix("-").isdigit() or not digits.isascii():
             raise self._invalid(f'expected a column number, got "{digits}"')
-        return int(digits)
+        number = int(digits)
+        if abs(number) > LARGEST_NUMBER:
+            raise self._invalid(f"a column number must be between -{LARGEST_NUMBER} and {LARGEST_NUMBER}, got {digits}")
+        return number
 
     def _invalid(self, why: str) -> InvalidFilter:
         return InvalidFilter(f'Invalid {self._member}: "{self._text}". Invalid JsonPath: {why}')

@@ -46,6 +46,15 @@ def test_a_bracket_takes_several_ranges(text: str, columns: list[str]) -> None:
     assert parse_filter(text, "application/json", extended=True).select(ROW) == columns
 
 
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("content_type", ["text/csv", "application/json"])
+@pytest.mark.parametrize("text", ["$[99999999999]", "$[-99999999999]", "$[0,99999999999]", "$[:99999999999]"])
+def test_no_column_has_a_number_beyond_all_rows(text: str, content_type: str, extended: bool) -> None:
+    """A number that no row can be cut by is refused with the filter, not met while the job runs."""
+    with pytest.raises(InvalidFilter, match=r"must be between -2147483647 and 2147483647, got -?99999999999"):
+        parse_filter(text, content_type, extended=extended)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
