@@ -38,8 +38,8 @@ KEYS = (ON_ERROR, MAX_FAILED_RECORDS, STRICT_COUNTS, AUTOTUNE, RANGE_SPLIT, REPO
 RANGE_MEGABYTES = 64
 """Longest range of an object, where the job does not say: a few seconds of work for most models."""
 
-_ALLOWED = re.compile(r"(\d{1,15})|(\d{1,3}(?:\.\d{1,6})?)%")
-_MEGABYTES = re.compile(r"[1-9]\d{0,5}")
+_ALLOWED = re.compile(r"([0-9]{1,15})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+_MEGABYTES = re.compile(r"[1-9][0-9]{0,5}")
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _YES_OR_NO = {"true": True, "false": False}
@@ -173,7 +173,11 @@ def _failures_allowed(text: str | None) -> FailuresAllowed | None:
         return None
     match = _ALLOWED.fullmatch(text)
     if match is None or (match[2] is not None and float(match[2]) > 100):
-        raise _refused(MAX_FAILED_RECORDS, 'a count such as "10", or a share of all records such as "0.5%"', text)
+        rule = (
+            'a count such as "10" of at most 15 digits, '
+            'or a share of all records such as "0.5%", at most 100% with at most 6 decimals'
+        )
+        raise _refused(MAX_FAILED_RECORDS, rule, text)
     if match[1] is not None:
         return FailuresAllowed(count=int(match[1]), text=text)
     return FailuresAllowed(share=float(match[2]) / 100, text=text)
