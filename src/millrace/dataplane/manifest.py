@@ -7,6 +7,7 @@ Source:
 
 import codecs
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -22,6 +23,17 @@ class ManifestEntry:
 
     ref: ObjectRef
     relative: str
+
+
+class _Prefix(NamedTuple):
+    """What stands before the entries that follow; `ends_bucket` where it is a bucket's name without a slash behind."""
+
+    place: ObjectPrefix
+    ends_bucket: bool
+
+    def key(self, entry: str) -> str:
+        """Return the key that prefix and entry name, concatenated."""
+        return entry.removeprefix("/") if self.ends_bucket else self.place.prefix + entry
 
 
 def parse_manifest(text: bytes, name: str) -> list[ManifestEntry]:
@@ -40,23 +52,25 @@ def parse_manifest(text: bytes, name: str) -> list[ManifestEntry]:
         raise ClientFailure(f"manifest {name} is no JSON: {exc}") from exc
     if not isinstance(elements, list) or not elements or not isinstance(elements[0], dict):
         raise ClientFailure(f'manifest {name} must be a JSON array whose first element is an object with "prefix"')
-    prefix = ObjectPrefix("", "")
+    prefix = _Prefix(ObjectPrefix("", ""), ends_bucket=False)
     entries: dict[ObjectRef, ManifestEntry] = {}
     for number, element in enumerate(elements):
         if isinstance(element, dict):
             prefix = _prefix(element, name, number)
-        elif isinstance(element, str) and prefix.prefix + element:
-            ref = ObjectRef(prefix.bucket, prefix.prefix + element)
+        elif isinstance(element, str) and (key := prefix.key(element)):
+            ref = ObjectRef(prefix.place.bucket, key)
             entries.setdefault(ref, ManifestEntry(ref, element.lstrip("/")))
         else:
             raise ClientFailure(f"manifest {name}: element {number} must be the key of an object, got {element!r}")
     return list(entries.values())
 
 
-def _prefix(element: dict[str, object], name: str, number: int) -> ObjectPrefix:
+def _prefix(element: dict[str, object], name: str, number: int) -> _Prefix:
     uri = element.get("prefix")
+    text = uri if isinstance(uri, str) else ""
     try:
-        return ObjectPrefix.parse(uri if isinstance(uri, str) else "")
+        place = ObjectPrefix.parse(text)
+        return _Prefix(place, ends_bucket=not place.prefix and not text.endswith("/"))
     except ValueError:
         raise ClientFailure(
             f'manifest {name}: element {number} must hold "prefix", an s3://bucket/prefix, got {uri!r}'

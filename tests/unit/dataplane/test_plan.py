@@ -1,5 +1,7 @@
 """Tests of manifests and assignment."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +63,20 @@ def test_a_manifest_concatenates_and_counts_once() -> None:
     text = b'[{"prefix":"s3://b/p"},"/a","/a",{"prefix":"s3://c/q/"},"x/b"]'
     found = [(str(entry.ref), entry.relative) for entry in parse_manifest(text, "m")]
     assert found == [("s3://b/p/a", "a"), ("s3://c/q/x/b", "x/b")]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "entry", "ref"),
+    [
+        ("s3://b", "/x/a", ObjectRef("b", "x/a")),
+        ("s3://b", "a", ObjectRef("b", "a")),
+        ("s3://b/", "/a", ObjectRef("b", "/a")),
+        ("s3://b/b", "/a", ObjectRef("b", "b/a")),
+    ],
+)
+def test_a_prefix_may_end_with_the_bucket(prefix: str, entry: str, ref: ObjectRef) -> None:
+    """A slash that an entry begins with ends the bucket's name, where the prefix has none behind it."""
+    assert parse_manifest(json.dumps([{"prefix": prefix}, entry]).encode(), "m")[0].ref == ref
 
 
 @pytest.mark.parametrize(
