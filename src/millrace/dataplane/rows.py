@@ -221,6 +221,8 @@ _TOKEN_DECODER = json.JSONDecoder(parse_float=_fragment, parse_int=_fragment, pa
 def _parse_json_slowly(text: bytes) -> Any:
     try:
         decoded = text.decode("utf-8").strip(" \t\r\n")
+        if decoded.startswith("\ufeff"):
+            raise ValueError("a byte order mark (ef bb bf) stands before the value")  # which nobody sees in a message
         value, end = _TOKEN_DECODER.raw_decode(decoded)
         if end != len(decoded):
             raise ValueError(f"Extra data at character {end}")
