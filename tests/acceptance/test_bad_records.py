@@ -413,6 +413,33 @@ async def test_framed_records_are_isolated_too(split: SplitType) -> None:
     assert [told["record"] for told in errors(result)] == [2]
 
 
+@pytest.mark.parametrize("strategy", list(BatchStrategy))
+@pytest.mark.parametrize("framed", [recordio, tfrecord])
+async def test_places_of_framed_records_are_those_in_the_object(
+    framed: Callable[[bytes], bytes], strategy: BatchStrategy
+) -> None:
+    """Offset and size cut a bad record out of the object, framing and all, whichever way it was sent."""
+    split = SplitType.RECORDIO if framed is recordio else SplitType.TFRECORD
+    data = b"".join(map(framed, (b"one", b"BAD\xff!", b"three")))
+    spec = job(**{**LINES, "split": split}, **QUARANTINE, strategy=strategy)
+    (told,) = errors(await run_job(spec, status(400, only=b"BAD"), data))
+    assert data[told["offset"] : told["offset"] + told["size"]] == framed(b"BAD\xff!")
+    sent = framed(b"BAD\xff!") if strategy is BatchStrategy.MULTI_RECORD else b"BAD\xff!"
+    assert base64.b64decode(told["input_base64"]) == sent
+
+
+@pytest.mark.parametrize("accept", [None, "application/jsonlines"])
+@pytest.mark.parametrize(("assemble", "left"), [(AssembleWith.NONE, b""), (AssembleWith.LINE, b"\n")])
+async def test_a_skipped_object_that_is_one_record_is_empty(
+    accept: str | None, assemble: AssembleWith, left: bytes
+) -> None:
+    """Where nothing is split there are no lines to match: the output holds nothing of ours but AssembleWith's line."""
+    spec = job(max_concurrent_transforms=1, accept=accept, assemble_with=assemble, **SKIP)
+    result = await run_job(spec, REFUSES_BAD, b"BAD")
+    assert result.output == left
+    assert [told["record"] for told in errors(result)] == [1]
+
+
 @pytest.mark.parametrize("on_error", ["skip", "quarantine"])
 async def test_an_object_fails_though_earlier_records_are_bad(on_error: str) -> None:
     """A record that does not end fails its object, also if requests before it turn out bad after that."""

@@ -29,17 +29,17 @@ class BadRecord:
     record: int
     offset: int
     text: bytes
-    """The record as it stands in the object, or its beginning."""
+    """The record as it stands in the object, or its beginning; without its framing, if it was sent without."""
     label: str
     message: str
     status: int | None = None
     answer: str | None = None
     length: int | None = None
-    """The record's bytes, where `text` is only its beginning."""
+    """How many bytes of the object the record takes, framing included; None if it is all of `text`."""
 
     @property
     def size(self) -> int:
-        """The record's bytes."""
+        """How many bytes of the object it takes."""
         return len(self.text) if self.length is None else self.length
 
     @property

@@ -59,7 +59,7 @@ class Isolator:
             message=message,
             status=status,
             answer=answer,
-            length=payload.length or None,
+            length=payload.length or payload.size,
         )
         lane.count_bad(bad)
         self._found += 1

@@ -14,7 +14,12 @@ __all__ = ["counts_rows", "placeholder"]
 
 
 def placeholder(spec: TransformSpec) -> bytes:
-    """Return what an output has in the place of a bad record: `null` for JSON Lines, else an empty line."""
+    """Return what an output has in the place of a bad record: `null` for JSON Lines, else an empty line.
+
+    Of an object that is one record there are no lines to match: it is empty.
+    """
+    if spec.split is SplitType.NONE:
+        return b""
     text = b"null" if format_of(spec.accept) == Format.JSON_LINES else b""
     return text if spec.assemble_with is AssembleWith.LINE else text + b"\n"
 
