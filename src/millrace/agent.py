@@ -114,7 +114,7 @@ class Agent:
                 case ProcessingJob():
                     processing = await self._processing(job, session)
                 case TransformJob():
-                    outcome = await self._transform(job, session)
+                    outcome, reason = await self._transform(job, session)
                 case EndpointJob():
                     reason = await self._endpoint(job, session)
         except (LeaseLost, StoreUnavailable):
@@ -158,7 +158,8 @@ class Agent:
         )
         return await agent.run()
 
-    async def _transform(self, job: TransformJob, session: Session) -> InstanceOutcome:
+    async def _transform(self, job: TransformJob, session: Session) -> tuple[InstanceOutcome, str | None]:
+        """Return what was done, and why the instance failed as a whole, if it did."""
         agent = TransformAgent(
             job.spec,
             job.containers,
@@ -172,7 +173,10 @@ class Agent:
             find_start=partial(find_job_start, self._jobs, job.id),
             resumed=job.resumes,
         )
-        return await agent.run()
+        try:
+            return await agent.run(), None
+        except JobFailure as failure:
+            return agent.unfinished, failure.reason
 
     async def _endpoint(self, job: EndpointJob, session: Session) -> str | None:
         instance = job.instance(self._ref.index)

@@ -1,6 +1,7 @@
 """Transform jobs through boto3, on a real server with real containers."""
 
 import io
+import json
 import os
 import signal
 import tarfile
@@ -240,6 +241,30 @@ def test_a_container_that_dies_ends_the_job(platform: Platform) -> None:
     assert "dying in mid-request" in found["FailureReason"]
 
 
+def test_a_container_that_dies_leaves_a_report_of_what_was_done(platform: Platform) -> None:
+    """The report of a job whose container died counts the objects and records before that, and the requests."""
+    platform.put("s3://shop/two/a.csv", b"1\n2\n")
+    platform.put("s3://shop/two/b.csv", b"3\nBAD\n")
+    model = platform.model("dies-late", MODE="die", DIE_ON="BAD")
+    platform.transform(
+        "t-dies-late",
+        model,
+        "s3://shop/two/",
+        BatchStrategy="SingleRecord",
+        ModelClientConfig={"InvocationsMaxRetries": 0},
+        Environment={"MILLRACE_REPORT": "true"},
+    )
+    reason = platform.ended_transform("t-dies-late")["FailureReason"]
+    assert reason.startswith("AlgorithmError: Model container exited with status 7 after 1 of 2 objects")
+    report = json.loads(platform.get("s3://shop/t-dies-late/_millrace/t-dies-late/report.json"))
+    assert report["failure_reason"] == reason
+    objects = report["objects"]
+    assert (objects["in"], objects["out"], objects["failed"] + objects["not_done"]) == (2, 1, 1)
+    assert report["records"] == {"in": 3, "out": 3, "failed": 0, "filtered": 0}
+    assert report["requests"]["sent"] >= 3
+    assert [instance["index"] for instance in report["instances"]] == [0]
+
+
 def test_a_container_that_refuses_to_start_ends_the_job_at_once(platform: Platform) -> None:
     """Nobody waits half an hour for a ping of a container that has ended."""
     model = platform.model("refuses", MODE="exit")
@@ -337,6 +362,16 @@ def test_a_stopped_job_stores_nothing_of_the_object_in_flight(platform: Platform
     sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="t-stop")
     with pytest.raises(WaiterError):
         sagemaker.get_waiter("transform_job_completed_or_stopped").wait(TransformJobName="no-such-job")
+
+
+def test_a_stop_does_not_wait_for_the_container_s_settings(platform: Platform) -> None:
+    """A container that does not answer /execution-parameters is not waited for: the job never has settings."""
+    model = platform.model("mute", MODE="no-settings")
+    platform.transform("t-mute", model, "s3://shop/in/")
+    wait_until("question", lambda: "asked for settings" in platform.log(GROUP, "t-mute/"))
+    platform.client("sagemaker").stop_transform_job(TransformJobName="t-mute")
+    assert platform.ended_transform("t-mute")["TransformJobStatus"] == "Stopped"
+    assert not any("MaxConcurrentTransforms=" in line for line in platform.log(GROUP, "t-mute/"))
 
 
 @pytest.mark.spec("B §9.1 A29")

@@ -1,6 +1,7 @@
 """A container program as users bring them: standard library only, behaviour chosen by variables and hyperparameters.
 
-serve: MODE=echo|rowsum|tag|status|exit-after|no-ping, WAIT_FOR=<file> answers only once that file exists,
+serve: MODE=echo|rowsum|tag|status|die|no-ping|no-settings, WAIT_FOR=<file> answers only once that file exists,
+DIE_ON=<text> lets `die` end only at a body with that text,
 JOURNAL=<file> gets a line with our process id when a request comes and when it is answered.
 train: hyperparameter do=look|fail|ramble|crash|wait|pipe|environment.
 else, as a processor: DO=look|fail|wait|message|links|hostile|continuous|pipe; DO_algo_2 says it for one host.
@@ -12,6 +13,7 @@ import os
 import signal
 import socketserver
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -36,6 +38,9 @@ def serve() -> None:
             self.wfile.write(body)
 
         def do_GET(self) -> None:
+            if mode == "no-settings" and self.path == "/execution-parameters":
+                print("asked for settings", flush=True)
+                threading.Event().wait()
             ok = self.path == "/ping" and mode != "no-ping"
             self.answer(200 if ok else 404, b"")
 
@@ -51,7 +56,7 @@ def serve() -> None:
             gate = os.environ.get("WAIT_FOR")
             while gate and not Path(gate).exists():
                 time.sleep(POLL_SECONDS)
-            if mode == "die":
+            if mode == "die" and os.environ.get("DIE_ON", "").encode() in body:
                 print("dying in mid-request", flush=True)
                 os._exit(7)
             if mode == "status":

@@ -26,7 +26,7 @@ from millrace.agents.serving import (
 from millrace.dataplane.capture import manifest_meta, plan_manifests
 from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.client import Client
-from millrace.dataplane.execution_parameters import container_environment, effective_settings
+from millrace.dataplane.execution_parameters import EffectiveSettings, container_environment, effective_settings
 from millrace.dataplane.failures import data_log_line
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.inputs import Inputs, ListedInputs
@@ -101,6 +101,7 @@ class TransformAgent:
         self._shares: JobShares | None = None
         self._progress = Progress()
         self._inputs: Inputs = ListedInputs(())
+        self._halted: InstanceOutcome | None = None
         instance = instance_id(str(arn), backends.session.ref.index)
         self._stream_name = f"{arn.name}/{instance}-{int(created_at.timestamp() * 1000)}"
         self._data_log = LogStream(backends.logs, LOG_GROUP, f"{self._stream_name}/data-log")
@@ -111,6 +112,11 @@ class TransformAgent:
         """The live counters."""
         inputs = self._inputs  # which are being listed while the model starts
         return replace(self._progress, objects_total=inputs.objects, bytes_total=inputs.size, listed=inputs.is_complete)
+
+    @property
+    def unfinished(self) -> InstanceOutcome:
+        """What was done, and which objects failed, by an instance that failed as a whole."""
+        return replace(self._halted or InstanceOutcome(progress=self.progress), stopped=True)
 
     async def run(self) -> InstanceOutcome:
         """Do this instance's share.
@@ -234,6 +240,8 @@ class TransformAgent:
                 halt.set()
                 # It ends what it is committing and tells of it: what is visible in the store must be counted too.
                 await asyncio.wait({work}, timeout=HALT_SECONDS)
+                if work.done() and work.exception() is None:
+                    self._halted = work.result()
                 if ended.done() and not stop_waiting.done():
                     done, total = self._progress.objects_done, self._progress.objects_total
                     more = "" if self._progress.listed else " or more"
@@ -268,8 +276,9 @@ class TransformAgent:
         return True
 
     async def _run_data_plane(self, served: ServedModel, inputs: Inputs, halt: asyncio.Event) -> InstanceOutcome:
-        async with Client(served.address) as client:
-            effective = await effective_settings(client, self._spec)
+        effective = await self._settle_settings(served, halt)
+        if effective is None:
+            return InstanceOutcome(progress=self.progress, stopped=True)
         if self._spec.capture is not None and self._find_start is not None:
             # Not before this instance has reported: then there is a start, the first one reported.
             self._job_start = await self._find_start() or self._job_start
@@ -292,6 +301,19 @@ class TransformAgent:
             on_committed=self._on_committed if self._spec.capture is None else self._capture,
         )
         return replace(outcome, effective=effective)
+
+    async def _settle_settings(self, served: ServedModel, halt: asyncio.Event) -> EffectiveSettings | None:
+        """Ask the container for its settings; None if the work is to end first, for nobody knows when it answers."""
+        halted = asyncio.create_task(halt.wait())
+        async with Client(served.address) as client:
+            asking = asyncio.create_task(effective_settings(client, self._spec))
+            try:
+                await asyncio.wait({asking, halted}, return_when=asyncio.FIRST_COMPLETED)
+                return asking.result() if asking.done() else None
+            finally:
+                for task in (asking, halted):
+                    task.cancel()
+                await asyncio.wait({asking, halted})
 
     def _capture(self, entry: InputObject) -> None:
         self._captured.append(entry)

@@ -511,6 +511,8 @@ class Play:
         return answer + (b"\n" if self.job.assemble_with is AssembleWith.LINE else b"")
 
     def _placeholder(self, record: bytes) -> bytes:
+        if self.job.split is SplitType.NONE:
+            return b"\n" if self.job.assemble_with is AssembleWith.LINE else b""
         if not self.job.joins or len(record) > (self.job.payload_bytes or len(record)):
             return b"\n"
         return b"".join(line + b",\n" for line in nonblank_lines(record))
