@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from fuzz.source import Source
+from millrace.dataplane.answer_text import whole_text
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.jsonpath import FilterError, Format, InvalidFilter, parse_filter
 from millrace.dataplane.payload import Payload
@@ -101,7 +102,7 @@ def joins(data: bytes) -> None:
         assert payload.sent_size == len(payload.joined())
         assert not sent or 0 <= payload.dropped < payload.records or split is SplitType.NONE
         if processing.rewrites_answers:
-            rows = processing.complete(payload, answer)
+            rows = whole_text(processing.complete(payload, answer))
             assert not rows or rows.endswith(b"\n") or spec_fields["accept"] == Format.JSON
     except RecordError as exc:
         assert str(exc)
@@ -144,7 +145,7 @@ def _outcome(processing: Processing, raw: bytes, answer: bytes) -> list[object]:
     try:
         told += (processing.prepare(payload), payload.joined(), payload.sent_size, payload.dropped)
         if processing.rewrites_answers:
-            told.append(processing.complete(payload, answer))
+            told.append(whole_text(processing.complete(payload, answer)))
     except RecordError as exc:
         told += (str(exc), exc.position)
     return told

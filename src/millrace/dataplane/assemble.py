@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from millrace.dataplane.connection import AnswerBody
+from millrace.dataplane.answer_text import AnswerBody
 
 __all__ = ["LineEnd", "assemble", "joined_parts"]
 

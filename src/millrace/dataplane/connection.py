@@ -16,13 +16,13 @@ from typing import Any, cast
 
 import httptools
 
+from millrace.dataplane.answer_text import AnswerBody
 from millrace.dataplane.handed import receive_socket
 from millrace.dataplane.long_body import BufferPool, LongBody, LongBodyReceiver
 from millrace.ports.runtime import Address
 
 __all__ = [
     "Answer",
-    "AnswerBody",
     "AnswerTooLarge",
     "Body",
     "Buffers",
@@ -42,9 +42,6 @@ Buffers = bytes | Sequence[bytes | memoryview]
 
 Body = Buffers | AsyncIterator[bytes]
 """A request body; an iterator is sent chunked."""
-
-AnswerBody = bytes | memoryview | list[bytes]
-"""The body of an answer; a view is on a buffer that its pool gets back."""
 
 Headers = Sequence[tuple[str, str]]
 

@@ -1,14 +1,14 @@
 """Join, filter and tag the rows of answers in CSV. Pure."""
 
 from collections.abc import Callable
-from functools import partial
 
-from millrace.dataplane.csv_text import Select, columns_in_text, select_all
+from millrace.dataplane.answer_text import AnswerBody, Rows, Written, written_pieces
+from millrace.dataplane.csv_text import columns_in_text, select_all
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.record_errors import RecordError, check_counts, output_filter_error
-from millrace.dataplane.rows import RowError, line_pieces, nonblank_lines, parse_csv, serialize_csv
+from millrace.dataplane.rows import PIECE_BYTES, RowError, nonblank_lines, parse_csv, serialize_csv
 
 __all__ = ["CsvAnswers"]
 
@@ -41,14 +41,14 @@ class CsvAnswers:
         self._joins = joins
         self._select = None if parses_all else columns_in_text(chosen)
 
-    def complete(self, payload: Payload, answer: bytes) -> bytes:
+    def complete(self, payload: Payload, answer: AnswerBody) -> Written:
         """Return what is written for an answer. Raises RecordError."""
         return self._join(payload.raw, answer) if self._joins else self._filtered(answer)
 
-    def width(self, answer: bytes) -> int | None:
+    def width(self, answer: AnswerBody) -> int | None:
         """Return how many columns an answer has, by its first row; None if it has no row."""
-        rows = self._split(answer)
-        return len(parse_csv(rows[0])) if rows else None
+        first = self._rows(answer).take(1)
+        return len(parse_csv(first[0])) if first else None
 
     def without_answer(self, record: bytes, columns: int) -> bytes:
         """Return the row of a record that has no answer, joined with so many empty fields.
@@ -59,54 +59,86 @@ class CsvAnswers:
         nothing = [""] * columns
         return b"".join([self._body([self._row(parse_csv(row) + nothing, 0)]) for row in self._split(record)])
 
-    def _join(self, raw: bytes, answer: bytes) -> bytes:
-        rows = self._split(answer)
-        if self._select is not None and (written := self._joined_text(self._select, raw, rows, _is_plain(answer))):
-            return written
-        records = self._split(raw)
-        parsed = [_parsed(record, i, "input") for i, record in enumerate(records)]
-        answered = [_parsed(row, i, _ANSWER) for i, row in enumerate(rows)]
-        check_counts(len(parsed), len(answered))
-        both = enumerate(zip(parsed, answered, strict=True))
-        return self._body([self._row(one + other, i) for i, (one, other) in both])
+    def _join(self, raw: bytes, answer: AnswerBody) -> Written:
+        try:
+            if isinstance(answer, bytes) and len(answer) <= PIECE_BYTES and len(raw) <= PIECE_BYTES:
+                records, rows = self._split(raw), self._split(answer)
+                if len(records) == len(rows):
+                    return self._joined_rows(records, rows, 0, are_plain=_is_plain(raw) and _is_plain(answer))
+            elif (written := self._joined_pieces(raw, answer)) is not None:
+                return written
+        except RecordError:  # of this row; but what is told first is a row that can't be parsed
+            pass
+        self._require_pairs(raw, answer)
+        written = self._joined_pieces(raw, answer)
+        assert written is not None, "there are as many rows as records"
+        return written
 
-    def _joined_text(self, select: Select, raw: bytes, rows: list[bytes], are_plain: bool) -> bytes | None:
-        """Return the rows of all records with those of their answers; None if one can't be joined, or is missing."""
-        if are_plain and len(rows) == 1 and self._filter.is_identity and self._ids is None and _is_plain(raw):
-            records = self._split(raw)
-            return b"%b,%b\n" % (records[0], rows[0]) if len(records) == 1 else None
-        written, done = list[bytes](), 0
-        for piece in line_pieces(raw) if self._split is nonblank_lines else (raw,):
-            records = self._split(piece)
-            answered = rows[done : done + len(records)]
-            if len(answered) < len(records):
+    def _joined_pieces(self, raw: bytes, answer: AnswerBody) -> Written | None:
+        """Return the rows of all records with those of their answers; None if there are not as many. See `_join`."""
+        records, rows, done = self._rows(raw), self._rows(answer), 0
+        written = list[bytes]()
+        while some := records.next_rows():
+            answered = rows.take(len(some))
+            if len(answered) < len(some):
                 return None
-            pairs = [b"%b,%b" % pair for pair in zip(records, answered, strict=True)]
-            is_plain = are_plain and _is_plain(piece)
-            if not (is_plain and self._filter.is_identity):
-                selected = select_all(select, pairs, partial(self._joined, records, answered), are_plain=is_plain)
-                if selected is None:
-                    return None
-                pairs = selected
-            written.append(self._body(pairs))
-            done += len(records)
-        return b"".join(written) if done == len(rows) else None
+            are_plain = records.are_plain and rows.are_plain
+            written.append(self._joined_rows(some, answered, done, are_plain=are_plain))
+            done += len(some)
+        return written_pieces(written) if rows.are_used_up() else None
 
-    def _joined(self, records: list[bytes], rows: list[bytes], position: int) -> bytes:
-        one, other = _parsed(records[position], position, "input"), _parsed(rows[position], position, _ANSWER)
-        return self._row(one + other, position)
+    def _joined_rows(self, records: list[bytes], rows: list[bytes], first: int, *, are_plain: bool) -> bytes:
+        """Return rows of records with those of their answers; `first` is the place of the first record."""
 
-    def _filtered(self, answer: bytes) -> bytes:
-        rows = self._split(answer)
+        def joined(i: int) -> bytes:
+            one, other = _parsed(records[i], first + i, "input"), _parsed(rows[i], first + i, _ANSWER)
+            return self._row(one + other, first + i)
+
+        if self._select is None:
+            return self._body(list(map(joined, range(len(records)))))
+        is_identity = are_plain and self._filter.is_identity
+        if is_identity and len(records) == 1 and self._ids is None:
+            return b"%b,%b\n" % (records[0], rows[0])
+        pairs = [b"%b,%b" % pair for pair in zip(records, rows, strict=True)]
+        if is_identity:
+            return self._body(pairs)
+        selected = select_all(self._select, pairs, joined, are_plain=are_plain)
+        return self._body(list(map(joined, range(len(records)))) if selected is None else selected)
+
+    def _require_pairs(self, raw: bytes, answer: AnswerBody) -> None:
+        """Raise RecordError if a record can't be parsed, else if a row can't, else if there are not as many of both."""
+        counts = []
+        for text, what in ((raw, "input"), (answer, _ANSWER)):
+            rows, count = self._rows(text), 0
+            while some := rows.next_rows():
+                for i, row in enumerate(some, count):
+                    _parsed(row, i, what)
+                count += len(some)
+            counts.append(count)
+        check_counts(*counts)
+
+    def _filtered(self, answer: AnswerBody) -> Written:
+        rows, done = self._rows(answer), 0
+        written = list[bytes]()
+        while some := rows.next_rows():
+            written.append(self._filtered_rows(some, done, are_plain=rows.are_plain))
+            done += len(some)
+        return written_pieces(written)
+
+    def _filtered_rows(self, rows: list[bytes], first: int, *, are_plain: bool) -> bytes:
+        """Return rows of answers as they are written; `first` is the place of the first one."""
         if self._select is not None:
-            if (are_plain := _is_plain(answer)) and self._filter.is_identity:
+            if are_plain and self._filter.is_identity:
                 return self._body(rows)
             selected = select_all(
-                self._select, rows, lambda i: self._row(_parsed(rows[i], i, _ANSWER), 0), are_plain=are_plain
+                self._select, rows, lambda i: self._row(_parsed(rows[i], first + i, _ANSWER), 0), are_plain=are_plain
             )
             if selected is not None:
                 return self._body(selected)
-        return self._body([self._row(_parsed(row, i, _ANSWER), 0) for i, row in enumerate(rows)])
+        return self._body([self._row(_parsed(row, i, _ANSWER), 0) for i, row in enumerate(rows, first)])
+
+    def _rows(self, text: AnswerBody) -> Rows:
+        return Rows(text, self._split, _is_plain, in_one=self._split is not nonblank_lines)
 
     def _body(self, rows: list[bytes]) -> bytes:
         if self._ids is not None:

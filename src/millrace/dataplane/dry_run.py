@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 from millrace.clock import Clock
+from millrace.dataplane.answer_text import whole_text
 from millrace.dataplane.assemble import assemble
 from millrace.dataplane.bad_records import halves
 from millrace.dataplane.chain_failures import FAILURE_HEADER, failure_in_place
@@ -181,7 +182,7 @@ def _written(rules: Rules, reader: ObjectReader, payload: Payload, answer: bytes
     if rules.counts_rows is not None:
         rules.counts_rows(payload, answer)
     elif rules.rewrites and rules.processing is not None:
-        answer = rules.processing.complete(payload, answer)
+        answer = whole_text(rules.processing.complete(payload, answer))
     begin = rules.formats.output_start(reader.header)
     return begin + b"".join(bytes(part) for part in assemble([answer], rules.line_end))
 

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from millrace.dataplane.answer_text import AnswerBody, size_of
 from millrace.dataplane.arriving import ArrivingAnswers
-from millrace.dataplane.connection import AnswerBody, Connection
+from millrace.dataplane.connection import Connection
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.payload import Payload
@@ -63,7 +64,7 @@ def inner_loop(
     write_bytes, answers_held, head = rules.limits.write_bytes, rules.limits.answers_held, rules.head
     measured = counters.latency.recent.append
 
-    def rewritten(lane: Lane, payload: Payload, answer: bytes) -> bytes | None:
+    def rewritten(lane: Lane, payload: Payload, answer: bytes) -> AnswerBody | None:
         try:
             return None if complete is None or lane.widening is not None else complete(payload, answer)
         except RecordError:
@@ -95,7 +96,7 @@ def inner_loop(
                 pump(now)
             else:
                 if complete is not None:
-                    size = len(answer)
+                    size = len(answer) if type(answer) is bytes else size_of(answer)
                 budget.held += size
                 lane.finish(payload, answer, payload.size + size)
                 if lane.room >= write_bytes or lane.exhausted or budget.awaited or arriving.paused:

@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Callable
 
+from millrace.dataplane.answer_text import AnswerBody
 from millrace.dataplane.assemble import joined_parts
 from millrace.dataplane.bad_records import BadRecord, Isolation, halves
-from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.lane import NOTHING, Lane
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.processing import RecordError

@@ -1,15 +1,25 @@
 """Join, filter and tag the rows of answers in JSON. Pure."""
 
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
 from typing import Any
 
+from millrace.dataplane.answer_text import AnswerBody, Written, is_short, size_of, whole_text, written_pieces
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.json_members import JsonMembers
 from millrace.dataplane.json_text import is_text, is_worth_searching
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.record_errors import RecordError, check_counts, output_filter_error, snippet
-from millrace.dataplane.rows import RowError, line_pieces, nonblank_lines, parse_json, serialize_json, with_member
+from millrace.dataplane.rows import (
+    PIECE_BYTES,
+    RowError,
+    line_pieces,
+    nonblank_lines,
+    parse_json,
+    serialize_json,
+    with_member,
+)
 
 __all__ = ["JsonAnswers"]
 
@@ -51,24 +61,23 @@ class JsonAnswers:
         self._whole_records = whole_records
         self._whole_answers = whole_answers
 
-    def complete(self, payload: Payload, answer: bytes) -> bytes:
+    def complete(self, payload: Payload, answer: AnswerBody) -> Written:
         """Return what is written for an answer. Raises RecordError."""
-        if self._adds_member and payload.records == 1 and not is_worth_searching(payload.raw):
-            row = with_member(payload.raw.removesuffix(b"\n"), "SageMakerOutput", answer.removesuffix(b"\n"))
-            if row is not None:
-                return b"%b%b" % (row, self._line_end)  # a copy, without the memory that orjson keeps behind it
-        if self._text is not None and is_text(answer):
+        if payload.records == 1:
+            answer = whole_text(answer)
+            if self._adds_member and not is_worth_searching(payload.raw):
+                row = with_member(payload.raw.removesuffix(b"\n"), "SageMakerOutput", answer.removesuffix(b"\n"))
+                if row is not None:
+                    return b"%b%b" % (row, self._line_end)  # a copy, without the memory that orjson keeps behind it
+        if self._text is not None:
             try:
-                rows = nonblank_lines(answer)
                 put_together = self._joined_text if self._joins else self._filtered_text
-                written = put_together(self._text, payload, rows)
+                written = put_together(self._text, payload, answer)
             except (RecordError, ValueError):  # of a row, but another one may be the first at fault; or of their number
                 written = None
             if written is not None:
                 return written
-        if self._joins:
-            return self._join(payload.raw, answer)
-        return b"".join([self._row(row, 0) for row in self._documents(answer)])
+        return self._join(payload.raw, answer) if self._joins else self._filtered(answer)
 
     def without_answer(self, record: bytes) -> bytes:
         """Return the row of a record that has no answer. Raises RecordError if the record is at fault."""
@@ -77,48 +86,77 @@ class JsonAnswers:
     # -- from text, where the lines of an answer are its rows: where the first of several is a document, all of them
     # together are none. None is returned where text alone can't tell.
 
-    def _filtered_text(self, text: JsonMembers, _: Payload, rows: list[bytes]) -> bytes | None:
-        if text.answered is None or not rows:
+    def _filtered_text(self, text: JsonMembers, _: Payload, answer: AnswerBody) -> Written | None:
+        if (answered := text.answered) is None:
             return None
         end = self._line_end
-        return b"".join(
-            [
-                self._row(parse_json(row), i) if (written := text.answered(row)) is None else written + end
-                for i, row in enumerate(rows)
-            ]
-        )
+        pieces = [
+            b"".join(
+                [self._row(parse_json(row), 0) if (written := answered(row)) is None else written + end for row in rows]
+            )
+            for rows in _text_rows(answer)
+        ]
+        return written_pieces(pieces) if any(pieces) else None
 
-    def _joined_text(self, text: JsonMembers, payload: Payload, rows: list[bytes]) -> bytes | None:
-        kept, framed, answered, end = payload.frames, text.framed, text.answered, self._line_end
-        if framed is None or answered is None or not (kept or is_text(payload.raw)):
+    def _joined_text(self, text: JsonMembers, payload: Payload, answer: AnswerBody) -> Written | None:
+        framed, answered, end = text.framed, text.answered, self._line_end
+        if framed is None or answered is None:
             return None
-        frames = kept or map(framed, chain.from_iterable(map(nonblank_lines, line_pieces(payload.raw))))
-        records: list[bytes] = []
+        frames = payload.frames or map(framed, chain.from_iterable(_text_rows(payload.raw)))
+        records = enumerate(_lines(payload.raw))
+        most = _pieces_at_once(payload, answer)
         pieces: list[bytes] = []
         parts: list[bytes] = []
-        for i, (row, frame) in enumerate(zip(rows, frames, strict=True)):
+        for i, (row, frame) in enumerate(zip(chain.from_iterable(_text_rows(answer)), frames, strict=True)):
             written = None if frame is None else answered(row)
             if frame is None or written is None:
-                records = records or nonblank_lines(payload.raw)
-                pieces.append(self._joined(records[i], parse_json(row), i))
-                continue
-            head, tail = frame
-            pieces += (head, end) if tail is None else (head, written, tail, end)
-            if len(pieces) > _JOINED_AT_ONCE:
+                pieces.append(self._joined(next(one for at, one in records if at == i), parse_json(row), i))
+            else:
+                head, tail = frame
+                pieces += (head, end) if tail is None else (head, written, tail, end)
+            if len(pieces) > most:
                 parts.append(b"".join(pieces))
                 pieces.clear()
-        return b"".join([*parts, *pieces])
+        parts.append(b"".join(pieces))
+        return written_pieces(parts)
 
     # -- from what was parsed
 
-    def _join(self, raw: bytes, answer: bytes) -> bytes:
-        records = [raw] if self._whole_records else nonblank_lines(raw)
-        rows = self._documents(answer)
-        if len(records) == 1 and len(rows) == 1:
-            return self._joined(records[0], rows[0], 0)
-        check_counts(len(records), len(rows))
-        pairs = enumerate(zip(records, rows, strict=True))
-        return b"".join([self._joined(record, row, i) for i, (record, row) in pairs])
+    def _join(self, raw: bytes, answer: AnswerBody) -> Written:
+        document = self._document(answer)
+        if is_short(answer) and len(raw) <= PIECE_BYTES:
+            records = [raw] if self._whole_records else nonblank_lines(raw)
+            rows = list(_parsed_lines(answer) if document is None else document)
+            if len(records) == 1 and len(rows) == 1:
+                return self._joined(records[0], rows[0], 0)
+            check_counts(len(records), len(rows))
+            return b"".join(list(self._pairs(records, rows)))
+
+        def both() -> tuple[Iterable[bytes], Iterable[Any]]:
+            return (raw,) if self._whole_records else _lines(raw), (
+                _parsed_lines(answer) if document is None else document
+            )
+
+        try:
+            return _in_pieces(self._pairs(*both()))
+        except (RecordError, ValueError):  # of a pair, or of their number; but what is told first is a row that is none
+            check_counts(*[sum(1 for _ in side) for side in both()])
+        return _in_pieces(self._pairs(*both()))
+
+    def _pairs(self, records: Iterable[bytes], rows: Iterable[Any]) -> Iterator[bytes]:
+        for i, (record, row) in enumerate(zip(records, rows, strict=True)):
+            yield self._joined(record, row, i)
+
+    def _filtered(self, answer: AnswerBody) -> Written:
+        document = self._document(answer)
+        if document is not None:
+            return self._row(document[0], 0)
+        try:
+            return _in_pieces(self._row(row, 0) for row in _parsed_lines(answer))
+        except RecordError:  # of a filter, but what is told first is a row that is none
+            for _ in _parsed_lines(answer):
+                pass
+            raise
 
     def _joined(self, record: bytes, row: Any, position: int) -> bytes:
         try:
@@ -131,17 +169,18 @@ class JsonAnswers:
             value = {"SageMakerInput": value, "SageMakerOutput": row}
         return self._row(value, position)
 
-    def _documents(self, answer: bytes) -> list[Any]:
-        """Return the rows of an answer: one document if all of it may be one and is, else its lines."""
-        if self._whole_answers and answer.strip():
-            try:
-                return [parse_json(answer)]
-            except RowError:
-                if b"\n" not in answer.strip():
-                    raise RecordError(
-                        f"Failed to parse output from the algorithm as JSON, found near: {snippet(answer)}"
-                    ) from None
-        return [_parsed(line, i) for i, line in enumerate(nonblank_lines(answer))]
+    def _document(self, answer: AnswerBody) -> list[Any] | None:
+        """Return the one row of an answer of which all is a document, if it may be; None if its lines are rows."""
+        if not self._whole_answers or not (text := whole_text(answer)).strip():
+            return None
+        try:
+            return [parse_json(text)]
+        except RowError:
+            if b"\n" in text.strip():
+                return None
+            raise RecordError(
+                f"Failed to parse output from the algorithm as JSON, found near: {snippet(text)}"
+            ) from None
 
     def _row(self, value: Any, position: int) -> bytes:
         try:
@@ -154,6 +193,48 @@ class JsonAnswers:
             raise output_filter_error(self._filter, exc, _shown(value), position) from exc
         except RowError as exc:
             raise RecordError(str(exc), position) from exc
+
+
+def _lines(text: AnswerBody) -> Iterator[bytes]:
+    """Return the lines of a text that are not empty, of which only some are held at a time."""
+    return chain.from_iterable(map(nonblank_lines, line_pieces(text)))
+
+
+def _text_rows(text: AnswerBody) -> Iterator[list[bytes]]:
+    """Return the lines of a text as `_lines`, piece by piece; they raise ValueError where it is no UTF-8."""
+    return map(_rows_of_piece, line_pieces(text))
+
+
+def _rows_of_piece(piece: bytes) -> list[bytes]:
+    if not is_text(piece):
+        raise ValueError("the text of a row must be UTF-8")
+    return nonblank_lines(piece)
+
+
+def _parsed_lines(text: AnswerBody) -> Iterator[Any]:
+    return map(_parsed, _lines(text), count())
+
+
+def _pieces_at_once(payload: Payload, answer: AnswerBody) -> int:
+    """Return of how many pieces of rows a piece of what is written is put together."""
+    row_bytes = (len(payload.raw) + size_of(answer)) // (payload.records or 1) + 1
+    return min(_JOINED_AT_ONCE, 1 + 4 * PIECE_BYTES // row_bytes)
+
+
+def _in_pieces(rows: Iterable[bytes]) -> Written:
+    """Return rows put together to pieces."""
+    pieces: list[bytes] = []
+    some: list[bytes] = []
+    size = 0
+    for row in rows:
+        some.append(row)
+        size += len(row)
+        if size >= PIECE_BYTES:
+            pieces.append(b"".join(some))
+            some, size = [], 0
+    if some:
+        pieces.append(b"".join(some))
+    return written_pieces(pieces)
 
 
 def _parsed(row: bytes, position: int) -> Any:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from millrace.dataplane.answer_lines import LineCount
+from millrace.dataplane.answer_text import AnswerBody
 from millrace.dataplane.bad_records import BadRecord, Isolation
-from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.formats.header import HeaderLine
 from millrace.dataplane.object_output import ObjectOutput

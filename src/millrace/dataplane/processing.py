@@ -11,6 +11,7 @@ Source:
 
 from datetime import datetime
 
+from millrace.dataplane.answer_text import AnswerBody, Written, size_of, written_pieces
 from millrace.dataplane.batch import Payload
 from millrace.dataplane.csv_answers import CsvAnswers
 from millrace.dataplane.csv_records import csv_records, nonblank_csv_records
@@ -102,13 +103,13 @@ class Processing:
         raw = payload.joined()
         payload.raw = raw
         if not splits and self._input_format == Format.JSON:
-            body = self._filtered(raw, 0)
+            body: Written = self._filtered(raw, 0)
         else:
             body = self._filtered_lines(payload, raw)
             if not body:
                 return False
         payload.body = body
-        payload.sent_size = len(body)
+        payload.sent_size = size_of(body)
         return True
 
     def _drop_blank_lines(self, payload: Payload) -> None:
@@ -118,12 +119,16 @@ class Processing:
         starts_blank = body.startswith((b"\n", b"\r\n")) or body == b"\r"
         if not starts_blank and b"\n\n" not in body and b"\n\r\n" not in body:
             return
-        kept = [line for line in self._records(body) if line not in _BLANK]
-        payload.body = b"".join(kept)
-        payload.sent_size = len(payload.body)
-        payload.dropped = payload.records - len(kept)
+        kept, count = list[bytes](), 0
+        for piece in line_pieces(body) if self._records is _lines else (body,):
+            lines = [line for line in self._records(piece) if line not in _BLANK]
+            kept.append(b"".join(lines))
+            count += len(lines)
+        payload.body = written_pieces(kept)
+        payload.sent_size = sum(map(len, kept))
+        payload.dropped = payload.records - count
 
-    def _filtered_lines(self, payload: Payload, raw: bytes) -> bytes:
+    def _filtered_lines(self, payload: Payload, raw: bytes) -> Written:
         """Return what is sent of the lines of a payload; nothing if all are blank."""
         split = self._csv_rows if self._input_format == Format.CSV else nonblank_lines
         body, count, frames = list[bytes](), 0, list[Frame]()
@@ -138,7 +143,7 @@ class Processing:
             raw
         ):
             payload.frames = frames
-        return b"".join(body)
+        return written_pieces(body)
 
     def _filtered_rows(self, raw: bytes, records: list[bytes], first: int, frames: list[Frame]) -> bytes:
         """Return lines of what is sent of records, the first of which has that place; add their frames, if known."""
@@ -177,7 +182,7 @@ class Processing:
                 f"Failed to apply InputFilter {selected.text} to '{snippet(record)}': {exc}", position
             ) from exc
 
-    def complete(self, payload: Payload, answer: bytes) -> bytes:
+    def complete(self, payload: Payload, answer: AnswerBody) -> Written:
         """Return what is written for an answer; raises RecordError. Only for jobs that rewrite answers."""
         return self._answers.complete(payload, answer)
 
@@ -186,7 +191,7 @@ class Processing:
         """Whether columns of answers stand behind those of records."""
         return self._joins and self._writes_csv
 
-    def width(self, answer: bytes) -> int | None:
+    def width(self, answer: AnswerBody) -> int | None:
         """Return how many columns an answer of CSV has, by its first row; None if it has no row."""
         return self._csv.width(answer)
 

@@ -24,7 +24,7 @@ __all__ = [
     "with_member",
 ]
 
-PIECE_BYTES = 1024 * 1024
+PIECE_BYTES = 256 * 1024
 """Lines of a text are worked on so many bytes at a time: as objects of their own they take several times their room."""
 
 _WHITE_SPACE = b" \t\r\n"
@@ -37,9 +37,14 @@ class RowError(ValueError):
     """A row is not what its media type promises."""
 
 
-def line_pieces(text: bytes) -> Iterable[bytes]:
-    """Return a text in pieces of whole lines, of about PIECE_BYTES each, but for longer lines."""
-    return (text,) if len(text) <= PIECE_BYTES else _line_pieces(text)
+def line_pieces(text: bytes | memoryview | Sequence[bytes]) -> Iterable[bytes]:
+    """Return a text, which may be in a buffer or in parts, in pieces of whole lines.
+
+    None is longer than PIECE_BYTES, but where a line is, or where a part begins within a line.
+    """
+    if isinstance(text, bytes):
+        return (text,) if len(text) <= PIECE_BYTES else _line_pieces(text)
+    return _pieces_of_parts((text,) if isinstance(text, memoryview) else text)
 
 
 def _line_pieces(text: bytes) -> Iterator[bytes]:
@@ -48,6 +53,22 @@ def _line_pieces(text: bytes) -> Iterator[bytes]:
         end = text.rfind(b"\n", start, start + PIECE_BYTES) + 1 or text.find(b"\n", start) + 1 or len(text)
         yield text[start:end]
         start = end
+
+
+def _pieces_of_parts(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    begun: list[bytes] = []
+    """A line whose end is still to come."""
+    for part in parts:
+        for start in range(0, len(part), PIECE_BYTES):
+            text = bytes(part[start : start + PIECE_BYTES])
+            end = text.rfind(b"\n") + 1
+            if end:
+                yield b"".join([*begun, memoryview(text)[:end]]) if begun else text[:end]
+                begun = [text[end:]] if end < len(text) else []
+            else:
+                begun.append(text)
+    if begun:
+        yield b"".join(begun)
 
 
 def nonblank_lines(body: bytes) -> list[bytes]:

@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from millrace.clock import Clock
+from millrace.dataplane.answer_text import AnswerBody, size_of
 from millrace.dataplane.bad_records import BadRecord
 from millrace.dataplane.chain_failures import FAILURE_HEADER, failure_in_place
-from millrace.dataplane.connection import AnswerBody, Connection
+from millrace.dataplane.connection import Connection
 from millrace.dataplane.failures import failure_lines, select_failures
 from millrace.dataplane.isolating import Isolator
 from millrace.dataplane.lane import Lane
@@ -97,7 +98,7 @@ class Settling:
         else:
             self._requests.drop(connection)
         if self._tuning is not None and connection.status == 200:
-            self._tuning.answered(now, connection.started, payload, _size_of(answer))
+            self._tuning.answered(now, connection.started, payload, size_of(answer))
         failure = failure_of_status(connection.status)
         if failure is not None:
             payload.sent_at = connection.started
@@ -106,27 +107,20 @@ class Settling:
             retry_after = retry_after_seconds(connection.header(b"retry-after"), self._clock.now())
             self.attempt_failed(lane, payload, failure, answer=self._joined(answer), retry_after=retry_after)
             return
-        if (size := _size_of(answer)) > self._rules.limits.answer_bytes:
+        if (size := size_of(answer)) > self._rules.limits.answer_bytes:
             self.attempt_failed(lane, payload, failure_of_large_answer(self._rules.limits.answer_bytes, size))
             return
         if not lane.may_fail_at(payload.index):
             self.drop_payload(lane, payload)
             return
         if rules.rewrites or rules.counts_rows is not None:
-            answer = self._joined(answer)
             try:
-                if rules.counts_rows is not None:
-                    rules.counts_rows(payload, answer)
-                elif rules.processing is not None:
-                    rewritten = rules.processing.complete(payload, answer)
-                    if lane.widening is not None:
-                        lane.widening.learn(answer)
-                    answer = rewritten
+                answer = self._rewritten(lane, payload, answer)
             except RecordError as exc:
                 self._refuse_answer(lane, payload, exc)
                 return
         if payload.isolation is None:
-            self._finish(lane, payload, answer, _size_of(answer))
+            self._finish(lane, payload, answer, size_of(answer))
         elif lane.failure is None:
             whole = self._joined(answer)
             self._counters.in_flight -= 1
@@ -136,6 +130,23 @@ class Settling:
             self.drop_payload(lane, payload)
         if lane.failure is not None:
             self.settle(lane)
+
+    def _rewritten(self, lane: Lane, payload: Payload, answer: AnswerBody) -> AnswerBody:
+        """Return what is written for an answer; raises RecordError."""
+        rules = self._rules
+        if rules.counts_rows is not None:
+            answer = self._joined(answer)
+            rules.counts_rows(payload, answer)
+            return answer
+        assert rules.processing is not None, "it rewrites answers"
+        try:
+            rewritten = rules.processing.complete(payload, answer)
+            if lane.widening is not None:
+                lane.widening.learn(answer)
+            return rewritten
+        finally:
+            if isinstance(answer, memoryview):
+                self._requests.pool.give_back(answer)
 
     def _refuse_answer(self, lane: Lane, payload: Payload, error: RecordError) -> None:
         """Take an answer that does not go with its records."""
@@ -296,7 +307,3 @@ class Settling:
         if len(self.failures) > 4 * self._rules.limits.failures_kept + 16:
             self.failures = list(select_failures(self.failures, self._rules.limits.failures_kept))
         lane.wake.set()
-
-
-def _size_of(answer: AnswerBody) -> int:
-    return sum(map(len, answer)) if isinstance(answer, list) else len(answer)

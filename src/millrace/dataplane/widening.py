@@ -9,8 +9,8 @@ bad records: who goes on finds them again.
 
 from collections.abc import Callable, Sequence
 
+from millrace.dataplane.answer_text import AnswerBody, size_of
 from millrace.dataplane.bad_records import BadRecord
-from millrace.dataplane.connection import AnswerBody
 
 __all__ = ["HELD_BYTES", "PlaceholderRow", "Widening"]
 
@@ -42,7 +42,7 @@ class Widening:
     def __init__(
         self,
         row: Callable[[bytes, int], bytes],
-        width: Callable[[bytes], int | None],
+        width: Callable[[AnswerBody], int | None],
         *,
         columns: int | None,
     ) -> None:
@@ -58,7 +58,7 @@ class Widening:
         """Whether results wait."""
         return bool(self._answers)
 
-    def learn(self, answer: bytes) -> None:
+    def learn(self, answer: AnswerBody) -> None:
         """Take note of an answer."""
         if self.columns is None:
             self.columns = self._width(answer)
@@ -67,7 +67,7 @@ class Widening:
         """Add the next results, and return those that may be written, with what tells of bad records among them."""
         self._answers += answers
         self._bad += bad
-        self._held += sum(map(_size_of, answers)) + sum(len(it.text) for it in bad)
+        self._held += sum(map(size_of, answers)) + sum(len(it.text) for it in bad)
         if self.columns is None and self._held <= HELD_BYTES:
             return [], []
         return self.finish()
@@ -87,7 +87,3 @@ class Widening:
             self._row(piece.record, self.columns or 1) if isinstance(piece, PlaceholderRow) else piece
             for piece in answer
         ]
-
-
-def _size_of(answer: AnswerBody) -> int:
-    return sum(map(len, answer)) if isinstance(answer, list) else len(answer)

@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+from millrace.dataplane.answer_text import AnswerBody
 from millrace.dataplane.assemble import assemble
 from millrace.dataplane.bad_records import BadRecord
-from millrace.dataplane.connection import AnswerBody
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.joining import Joining, Unjoinable

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from millrace.dataplane.answer_text import AnswerBody, whole_text
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.processing import Processing, RecordError
 from millrace.jobs.transform import AssembleWith, BatchStrategy, DataProcessing, JoinSource, SplitType, TransformSpec
@@ -38,7 +39,7 @@ def processing_job(
     )
 
 
-def outcome(processing: Processing, body: bytes, answer_text: bytes) -> list[object]:
+def outcome(processing: Processing, body: bytes, answer_text: AnswerBody) -> list[object]:
     """Return all that becomes of a payload and its answer."""
     payload = Payload(body, len(body), 1, 0, body.count(b"\n") or 1)
     told: list[object] = []
@@ -46,7 +47,7 @@ def outcome(processing: Processing, body: bytes, answer_text: bytes) -> list[obj
         told.append(processing.prepare(payload))
         told += (payload.joined(), payload.sent_size, payload.dropped)
         if processing.rewrites_answers:
-            told.append(processing.complete(payload, answer_text))
+            told.append(whole_text(processing.complete(payload, answer_text)))
     except RecordError as exc:
         told += (str(exc), exc.position)
     return told

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millrace.dataplane.answer_text import whole_text
 from millrace.dataplane.batch import Payload
 from millrace.dataplane.capture import iter_manifest, plan_manifests
 from millrace.dataplane.inference_ids import ID_MEMBER, TIME_MEMBER, InferenceIds
@@ -40,7 +41,7 @@ def spec(accept: str) -> TransformSpec:
 
 
 def written(accept: str, answer: bytes) -> bytes:
-    return Processing(spec(accept), InferenceIds(START)).complete(Payload(b"", 0, 1, 0, 1), answer)
+    return whole_text(Processing(spec(accept), InferenceIds(START)).complete(Payload(b"", 0, 1, 0, 1), answer))
 
 
 @given(prefixes, st.sets(names, min_size=1, max_size=5), prefixes)

@@ -4,11 +4,15 @@ It stands where `Processing` stands, and for a join of tables it checks what tha
 come back as n rows, or rows would be joined with other rows than their own.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
+
+from millrace.dataplane.answer_text import AnswerBody, Written, whole_text, written_pieces
 from millrace.dataplane.batch import Payload
 from millrace.dataplane.csv_records import PLACEHOLDER_ROW, nonblank_csv_records
 from millrace.dataplane.jsonpath import Format
 from millrace.dataplane.processing import Processing, RecordError
-from millrace.dataplane.rows import RowError, nonblank_lines, parse_json, serialize_json
+from millrace.dataplane.rows import RowError, line_pieces, nonblank_lines, parse_json, serialize_json
 
 __all__ = ["AnswerRows"]
 
@@ -33,35 +37,41 @@ class AnswerRows:
         """Apply the input filter; False if nothing is left to send. Raises RecordError."""
         return self._processing is None or self._processing.prepare(payload)
 
-    def complete(self, payload: Payload, answer: bytes) -> bytes:
+    def complete(self, payload: Payload, answer: AnswerBody) -> Written:
         """Return an answer as rows; raises RecordError if they are not one for each record where they must be."""
-        rows = self._rows(answer)
-        if self._counts and len(rows) != payload.records:
+        written, count = list[bytes](), 0
+        for rows in self._rows(answer):
+            written.append(b"\n".join([*rows, b""]))
+            count += len(rows)
+        if self._counts and count != payload.records:
             raise RecordError(
                 "Fail to join data: mismatched row count between the input and the output: "
-                f"{_many(payload.records, 'record')}, {_many(len(rows), 'row')}"
+                f"{_many(payload.records, 'record')}, {_many(count, 'row')}"
             )
-        return b"\n".join([*rows, b""])
+        return written_pieces(written)
 
     def placeholder(self, record: bytes | None) -> bytes:
         """Return what is written for a record that has no answer: a row whose columns are all null."""
         del record  # what it holds is in the input's table, or nowhere
         return PLACEHOLDER_ROW + b"\n" if self._media_type == Format.CSV else b"null\n"
 
-    def _rows(self, answer: bytes) -> list[bytes]:
+    def _rows(self, answer: AnswerBody) -> Iterable[list[bytes]]:
+        """Return the rows of an answer, a piece of it at a time where its lines are rows."""
         if self._media_type == Format.CSV:
-            if answer.count(b'"') % 2:
-                raise RecordError(
-                    "Failed to parse output from the algorithm as CSV: a quoted field has no closing quote"
-                )
-            return nonblank_csv_records(answer)
-        rows = nonblank_lines(answer)
-        if self._media_type == Format.JSON and len(rows) > 1:
-            try:
-                return [serialize_json(parse_json(answer))]  # one document that was printed over several lines
-            except RowError:
-                pass
-        return rows
+            if quotes := sum(piece.count(b'"') for piece in line_pieces(answer)):
+                if quotes % 2:
+                    raise RecordError(
+                        "Failed to parse output from the algorithm as CSV: a quoted field has no closing quote"
+                    )
+                return (nonblank_csv_records(whole_text(answer)),)
+        elif self._media_type == Format.JSON:
+            text = whole_text(answer)
+            rows = nonblank_lines(text)
+            if len(rows) > 1:
+                with suppress(RowError):
+                    return ([serialize_json(parse_json(text))],)  # one document that was printed over several lines
+            return (rows,)
+        return map(nonblank_lines, line_pieces(answer))
 
 
 def _many(count: int, noun: str) -> str:
