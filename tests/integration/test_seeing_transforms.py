@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import textwrap
@@ -260,6 +261,27 @@ def test_a_transform_is_stopped(place: Place) -> None:
     handle.stop()
     assert handle.wait(60).status == "Stopped"
     assert handle.outputs == ()
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--instances", "2")])
+def test_who_interrupts_twice_does_not_wait(place: Place, options: tuple[str, ...]) -> None:
+    """The first time the model is asked to end, and given time; the second time it is killed."""
+    journal, asked = place.path / "journal", place.path / "asked"
+    deaf = {"DEAF": str(asked), "WAIT_FOR": str(place.path / "never"), "JOURNAL": str(journal)}
+    words = place.words(*options, *(word for item in deaf.items() for word in ("--env", "=".join(item))))
+    scratch = place.path / "scratch"
+    scratch.mkdir()
+    environment = {**os.environ, "MILLRACE_SERVE_STOP_GRACE_SECONDS": "3600", "TMPDIR": str(scratch)}
+    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as running:
+        wait_until("a request", journal.exists)
+        running.send_signal(signal.SIGINT)
+        wait_until("SIGTERM", asked.exists)
+        running.send_signal(signal.SIGINT)
+        assert running.stderr is not None
+        assert running.stderr.read().endswith("millrace transform: ended at once; finished objects stay\n")
+    assert running.returncode == 130
+    assert not list(scratch.iterdir())
+    wait_until("end of the container", lambda: not _runs(str(journal)))
 
 
 def test_a_program_that_ends_leaves_no_container(place: Place) -> None:

@@ -71,13 +71,28 @@ def _run(work: Callable[[Path], Coroutine[Any, Any, int]]) -> int:
         except JobFailure as failure:
             print(f"millrace transform: {failure.reason}", file=sys.stderr)
             return 1
+        except asyncio.CancelledError:
+            print("millrace transform: ended at once; finished objects stay", file=sys.stderr)
+            return 130
         return code
 
 
 def _stop_on_signals(local: LocalTransform) -> None:
+    """Have the first SIGINT or SIGTERM stop the transform, and each further one end what is still going on."""
     loop = asyncio.get_running_loop()
+    is_stopping = False
+
+    def end() -> None:
+        nonlocal is_stopping
+        if not is_stopping:
+            is_stopping = True
+            local.stop()
+            return
+        for task in asyncio.all_tasks(loop):  # also those that wait for a container which takes its time
+            task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, local.stop)
+        loop.add_signal_handler(number, end)
 
 
 async def _explain(settings: Settings, request: TransformRequest, scratch: Path) -> int:

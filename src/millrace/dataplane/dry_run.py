@@ -67,20 +67,30 @@ class DryRun:
         stop: asyncio.Event,
         **_: Any,
     ) -> InstanceOutcome:
-        """Do what `run_transform` would do to the first record.
+        """Do what `run_transform` would do to the first record; a stop drops the request.
 
         Raises:
             ClientFailure: The first object cannot be read, or no payload can be formed of it.
         """
         rules = Rules(spec, effective=effective, options=options, limits=limits, address=address, job_start=clock.now())
-        is_sent = False
-        while not is_sent and (entries := await inputs.take()):
-            for entry in entries:
-                is_sent = await self._try_object(rules, entry, objects, address)
-                if is_sent:
-                    break
+        trying = asyncio.create_task(self._try_first(rules, inputs, objects, address))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({trying, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if trying.done():
+                trying.result()
+        finally:
+            for task in (trying, stopping):
+                task.cancel()
+            await asyncio.wait({trying, stopping})
         progress = Progress(objects_total=inputs.objects, listed=inputs.is_complete)
         return InstanceOutcome(progress=progress, stopped=stop.is_set())
+
+    async def _try_first(self, rules: Rules, inputs: Inputs, objects: ObjectStore, address: Address) -> None:
+        while entries := await inputs.take():
+            for entry in entries:
+                if await self._try_object(rules, entry, objects, address):
+                    return
 
     async def _try_object(self, rules: Rules, entry: InputObject, objects: ObjectStore, address: Address) -> bool:
         """Send the first record of an object; False if there is none."""

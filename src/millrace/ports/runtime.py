@@ -157,7 +157,10 @@ class Container(Protocol):
         ...
 
     async def stop(self, grace_seconds: float) -> ExitStatus:
-        """Send SIGTERM, after the grace SIGKILL, to all of its processes; return once it has ended."""
+        """Send SIGTERM, after the grace SIGKILL, to all of its processes; return once it has ended.
+
+        One that is cancelled sends SIGKILL at once.
+        """
         ...
 
 

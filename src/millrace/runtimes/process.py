@@ -176,12 +176,14 @@ class ProcessContainer:
             self._group.forget(self._folder)
 
     async def stop(self, grace_seconds: float) -> ExitStatus:
-        """Send SIGTERM to the group, SIGKILL after the grace."""
+        """Send SIGTERM to the group, SIGKILL after the grace or where the wait is cancelled."""
         if not self._lines.ended.done():
             _signal_group(self._pid, signal.SIGTERM)
-            done, _ = await asyncio.wait({self._lines.ended}, timeout=grace_seconds)
-            if not done:
-                _signal_group(self._pid, signal.SIGKILL)
+            try:
+                await asyncio.wait({self._lines.ended}, timeout=grace_seconds)
+            finally:
+                if not self._lines.ended.done():  # nor does it go on where nobody waits any more
+                    _signal_group(self._pid, signal.SIGKILL)
         return await self.wait()
 
 

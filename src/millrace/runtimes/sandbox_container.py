@@ -185,12 +185,14 @@ class SandboxContainer:
         return self._removal
 
     async def stop(self, grace_seconds: float) -> ExitStatus:
-        """Send SIGTERM to the program, after the grace SIGKILL to all."""
+        """Send SIGTERM to the program, after the grace (or where the wait is cancelled) SIGKILL to all."""
         if not self._lines.ended.done():
             self._terminate()
-            done, _ = await asyncio.wait({self._lines.ended}, timeout=grace_seconds)
-            if not done:
-                self._kill()
+            try:
+                await asyncio.wait({self._lines.ended}, timeout=grace_seconds)
+            finally:
+                if not self._lines.ended.done():  # nor does it go on where nobody waits any more
+                    self._kill()
         return await self.wait()
 
     def _terminate(self) -> None:

@@ -12,14 +12,14 @@ from millrace.dataplane.inputs import ListedInputs
 from millrace.errors import ClientFailure
 from millrace.jobs.transform import AssembleWith, BatchStrategy, DataProcessing, JoinSource, SplitType, TransformSpec
 from millrace.jobs.transform_options import job_options
-from millrace.testing.model_server import Behaviour, ModelServer
+from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
 
 CSV = {"content_type": "text/csv", "accept": "text/csv", "split": SplitType.LINE, "assemble_with": AssembleWith.LINE}
 
 
 async def _try(
-    spec: TransformSpec, behaviour: Behaviour, content: bytes, **effective: object
+    spec: TransformSpec, behaviour: Behaviour, content: bytes, stop: asyncio.Event | None = None, **effective: object
 ) -> tuple[DryRun, list[bytes], MemoryObjects]:
     objects = MemoryObjects()
     objects.add("s3://b/in/a.csv", content)
@@ -34,7 +34,7 @@ async def _try(
             effective=EffectiveSettings(**effective),  # type: ignore[arg-type]
             clock=SystemClock(),
             limits=Limits(),
-            stop=asyncio.Event(),
+            stop=stop or asyncio.Event(),
         )
         return trial, [request.body for request in server.requests], objects
 
@@ -102,6 +102,18 @@ async def test_a_record_that_is_too_long_is_told() -> None:
             max_payload_bytes=10,
             strategy=BatchStrategy.SINGLE_RECORD,
         )
+
+
+async def test_a_stop_does_not_wait_for_the_answer() -> None:
+    """Who interrupts a trial of a slow model has the prompt back at once."""
+    stop = asyncio.Event()
+
+    async def never(_: ModelRequest) -> ModelReply:
+        stop.set()
+        return await asyncio.Future()
+
+    trial, sent, _ = await _try(job(**CSV), never, b"1\n", stop=stop, max_payload_bytes=100)
+    assert (trial.taken, sent) == (False, [b"1\n"])
 
 
 async def test_an_input_without_a_record_gives_nothing() -> None:

@@ -101,6 +101,18 @@ async def test_stop_kills_what_does_not_listen(tmp_path: Path, lines: list[str])
     await _gone(child)
 
 
+async def test_a_stop_that_nobody_waits_for_kills_at_once(tmp_path: Path, lines: list[str]) -> None:
+    """Who cancels it does not want to wait for the grace."""
+    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+    container = await launch(tmp_path, lines, deaf)
+    await _line(lines, "ready")
+    stopping = asyncio.create_task(container.stop(3600))
+    await asyncio.sleep(0)
+    stopping.cancel()
+    assert (await container.wait()).code == 137
+    assert stopping.cancelled()
+
+
 async def test_children_left_behind_end_with_the_container(tmp_path: Path, lines: list[str]) -> None:
     """A program that ends without its children does not keep ports or files busy."""
     script = (
