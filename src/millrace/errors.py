@@ -22,6 +22,7 @@ from millrace.told import printable
 
 __all__ = [
     "FAILURE_REASON_LIMIT",
+    "NOT_ALLOWED",
     "NO_ROOM",
     "AccessDenied",
     "AlgorithmFailure",
@@ -51,6 +52,9 @@ FAILURE_REASON_LIMIT = 1024
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a disk that takes no more."""
+
+NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""Error numbers of a place that may not be written to."""
 
 
 class MillraceError(Exception):

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from millrace.errors import ClientFailure
 from millrace.names import ObjectPrefix, ObjectRef
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectInfo, ObjectStore
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectInfo, ObjectStore, ObjectUnreadable
 
 __all__ = ["download", "iter_objects", "upload_file", "upload_stream", "upload_tree"]
 
@@ -24,7 +24,7 @@ async def iter_objects(objects: ObjectStore, source: ObjectPrefix) -> AsyncItera
     """Yield the objects of a prefix in key order, folder markers left out.
 
     Raises:
-        ClientFailure: The bucket does not exist.
+        ClientFailure: The bucket does not exist, or can't be listed.
     """
     after = ""
     while True:
@@ -32,6 +32,8 @@ async def iter_objects(objects: ObjectStore, source: ObjectPrefix) -> AsyncItera
             page = await objects.list_objects(source.bucket, prefix=source.prefix, after=after)
         except NoSuchBucket as exc:
             raise ClientFailure(f"bucket {source.bucket} does not exist") from exc
+        except ObjectUnreadable as exc:
+            raise ClientFailure(f"{source} can't be listed: {exc.subject}: {exc.detail}") from exc
         for info in page.objects:
             if not info.ref.key.endswith("/"):
                 yield info
@@ -68,6 +70,8 @@ async def download(objects: ObjectStore, ref: ObjectRef, target: Path, *, link: 
             os.close(descriptor)
     except (NoSuchKey, NoSuchBucket) as exc:
         raise ClientFailure(f"{ref} does not exist") from exc
+    except ObjectUnreadable as exc:
+        raise ClientFailure(f"{ref} can't be read: {exc.detail}") from exc
     except (FileExistsError, NotADirectoryError) as exc:
         raise ClientFailure(f"{ref}: another object has the place of its file {target.name!r}") from exc
     except OSError as exc:

@@ -26,7 +26,7 @@ from millrace.errors import ClientFailure
 from millrace.jobs.transform import MIB, InstanceOutcome, Progress, TransformSpec
 from millrace.jobs.transform_options import JobOptions
 from millrace.names import ObjectRef
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, ObjectUnreadable
 from millrace.ports.runtime import Address
 from millrace.told import printable
 
@@ -99,7 +99,7 @@ class DryRun:
         )
         try:
             payload = await _first_record(rules, reader)
-        except (*UNREADABLE, NoSuchKey, NoSuchBucket, UnusableRecord, RecordError) as exc:
+        except (*UNREADABLE, NoSuchKey, NoSuchBucket, ObjectUnreadable, UnusableRecord, RecordError) as exc:
             raise ClientFailure(f"{self._told(entry.ref)}: {exc}") from exc
         if payload is not None:
             await self._try(rules, entry, reader, payload, address)

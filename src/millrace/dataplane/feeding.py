@@ -16,7 +16,7 @@ from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.long_records import PassingOver
-from millrace.dataplane.object_failures import Told, full_disk_told, reading_told, writing_told
+from millrace.dataplane.object_failures import Told, reading_told, refused_output_told, writing_told
 from millrace.dataplane.object_output import NoOutputBucket, ObjectOutput
 from millrace.dataplane.payload import PayloadTooLarge, UnusableRecord
 from millrace.dataplane.plan import InputObject
@@ -28,14 +28,14 @@ from millrace.dataplane.rules import Rules
 from millrace.dataplane.small_outputs import SmallOutputs
 from millrace.dataplane.streaming import Streaming
 from millrace.dataplane.writing import Commits
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, SmallObjects
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, ObjectUnreadable, SmallObjects
 
 __all__ = ["Feeding", "FeedingOwner"]
 
 SMALL_WINDOW = 32
 """Small objects that are read before answers are looked at: half a millisecond."""
 
-_UNREADABLE = (NoSuchKey, NoSuchBucket, ObjectChanged, *UNREADABLE)
+_UNREADABLE = (NoSuchKey, NoSuchBucket, ObjectUnreadable, ObjectChanged, *UNREADABLE)
 """What is the input's own fault; other errors of the store end the run."""
 
 
@@ -271,7 +271,7 @@ class Feeding:
             if isinstance(exc, NoOutputBucket):
                 told = writing_told(lane, "ClientError", str(exc))
             else:
-                told = full_disk_told(lane, exc)
+                told = refused_output_told(lane, exc)
             self._owner.fail(lane, 0, told)
             self._owner.close_lane(lane)
             return

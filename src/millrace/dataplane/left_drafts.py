@@ -7,7 +7,7 @@ from typing import cast
 from millrace.dataplane.checkpoints import Origin
 from millrace.dataplane.draft_names import drafts_beside
 from millrace.names import ObjectRef
-from millrace.ports.objects import DraftHeld, NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.ports.objects import DraftHeld, NoSuchBucket, NoSuchKey, ObjectStore, ObjectUnreadable
 
 __all__ = ["LeftDrafts", "find_origin"]
 
@@ -39,8 +39,8 @@ class LeftDrafts:
 
 
 async def find_origin(ref: ObjectRef, objects: ObjectStore) -> Origin | None:
-    """Return what an object tells of who made it; None if it is not there, or tells nothing."""
+    """Return what an object tells of who made it; None if it is not there, can't be read, or tells nothing."""
     try:
         return Origin.decode((await objects.get(ref)).meta.origin)
-    except (NoSuchKey, NoSuchBucket):
+    except (NoSuchKey, NoSuchBucket, ObjectUnreadable):
         return None

@@ -17,7 +17,7 @@ from millrace.errors import ClientFailure
 from millrace.jobs.report_keys import is_report
 from millrace.jobs.transform import SourceType, TransformSpec
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, ObjectUnreadable
 
 __all__ = ["check_manifest", "has_input", "list_ahead", "list_inputs"]
 
@@ -96,6 +96,8 @@ class _Pages:
             )
         except NoSuchBucket as exc:
             raise ClientFailure(f"bucket {source.bucket} of {source} does not exist") from exc
+        except ObjectUnreadable as exc:
+            raise ClientFailure(f"{source} can't be listed: {exc.subject}: {exc.detail}") from exc
         self.more = page.next_after is not None
         self._after = page.next_after or ""
         return [
@@ -202,6 +204,8 @@ async def _manifest_text(objects: ObjectStore, ref: ObjectRef, *, read_at_most: 
         return b"".join([chunk async for chunk in objects.read(ref)])
     except (NoSuchBucket, NoSuchKey) as exc:
         raise ClientFailure(f"manifest {ref} does not exist") from exc
+    except ObjectUnreadable as exc:
+        raise ClientFailure(f"manifest {ref} can't be read: {exc.detail}") from exc
 
 
 async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[Found]:
@@ -217,9 +221,9 @@ async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[
 
 
 async def _look_up(objects: ObjectStore, ref: ObjectRef, relative: str) -> Found:
-    """Return what is known of an object; one that is missing has size 0, and fails by itself when it is read."""
+    """Return what is known of an object; one that can't be read has size 0, and fails by itself when it is."""
     try:
         info = await objects.get(ref)
-    except (NoSuchBucket, NoSuchKey):
+    except (NoSuchBucket, NoSuchKey, ObjectUnreadable):
         return Found(ref, 0, relative)
     return Found(ref, info.size, relative, info.etag)

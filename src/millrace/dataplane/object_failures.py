@@ -7,18 +7,18 @@ from millrace.dataplane.lane import Lane
 from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.processing import RecordError, locate
 from millrace.dataplane.retry import AttemptFailure
-from millrace.errors import NO_ROOM
+from millrace.errors import NO_ROOM, NOT_ALLOWED
 from millrace.jobs.transform import ObjectFailure
-from millrace.ports.objects import NoSuchBucket, NoSuchKey
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectUnreadable
 from millrace.told import shortened
 
 __all__ = [
     "Told",
     "attempt_told",
-    "full_disk_told",
     "over_told",
     "reading_told",
     "record_told",
+    "refused_output_told",
     "unusable_told",
     "writing_told",
 ]
@@ -48,8 +48,12 @@ def attempt_told(lane: Lane, payload: Payload, failure: AttemptFailure, message:
 
 def reading_told(lane: Lane, error: Exception, *, splits: bool) -> Told:
     """Tell of an object that cannot be read, and how far it could."""
-    missing = isinstance(error, (NoSuchKey, NoSuchBucket))
-    message = f"{shortened(str(lane.input.ref))} does not exist" if missing else str(error)
+    missing = isinstance(error, (NoSuchKey, NoSuchBucket, ObjectUnreadable))
+    message = str(error)
+    if isinstance(error, ObjectUnreadable):
+        message = f"{shortened(str(lane.input.ref))} can't be read: {error.detail}"
+    elif missing:
+        message = f"{shortened(str(lane.input.ref))} does not exist"
     record, offset = (None, None) if missing or not splits else lane.place(*lane.former.reached())
     failure = ObjectFailure(key=lane.input.ref.key, label="ClientError", message=message, record=record, offset=offset)
     return Told(failure, f"ClientError: {message}")
@@ -60,13 +64,15 @@ def writing_told(lane: Lane, label: str, message: str) -> Told:
     return Told(ObjectFailure(key=lane.input.ref.key, label=label, message=message), f"{label}: {message}")
 
 
-def full_disk_told(lane: Lane, error: OSError) -> Told:
-    """Tell of an output that finds no room on the disk; raises any other error again."""
-    if error.errno not in NO_ROOM:
-        raise error
+def refused_output_told(lane: Lane, error: OSError) -> Told:
+    """Tell of an output that finds no room on the disk, or may not be there; raises any other error again."""
     output = shortened(str(lane.input.output))
-    message = f"output {output} could not be written: the disk of the data directory is full ({error.strerror})"
-    return writing_told(lane, "InternalServerError", message)
+    if error.errno in NO_ROOM:
+        message = f"output {output} could not be written: the disk of the data directory is full ({error.strerror})"
+        return writing_told(lane, "InternalServerError", message)
+    if error.errno in NOT_ALLOWED:
+        return writing_told(lane, "ClientError", f"output {output} could not be written: {error.strerror}")
+    raise error
 
 
 def unusable_told(lane: Lane, error: UnusableRecord, *, limit: int) -> Told:

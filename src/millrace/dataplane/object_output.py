@@ -1,8 +1,8 @@
 """Write the output of one object, and beside it what is told of its bad records; commit it in parts, then whole."""
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -24,17 +24,27 @@ from millrace.ports.objects import (
     NoSuchKey,
     ObjectMeta,
     ObjectStore,
+    ObjectUnreadable,
     ObjectWriter,
     ResumableWriter,
 )
 
-__all__ = ["ERRORS_META", "NoOutputBucket", "ObjectOutput"]
+__all__ = ["ERRORS_META", "NoOutputBucket", "ObjectOutput", "of_output"]
 
 ERRORS_META = ObjectMeta(headers={"content-type": "application/jsonlines"})
 
 
 class NoOutputBucket(Exception):
     """The output path is in a bucket that does not exist: the client's fault, unlike other errors of the store."""
+
+
+@contextmanager
+def of_output(ref: ObjectRef) -> Iterator[None]:
+    """Say of a bucket that is missing that it is the output's."""
+    try:
+        yield
+    except NoSuchBucket as exc:
+        raise NoOutputBucket(f"bucket {ref.bucket} of the output does not exist") from exc
 
 
 class ObjectOutput:
@@ -116,7 +126,7 @@ class ObjectOutput:
         """Return whether the input is another than was listed, which may be long ago: its parts would not fit."""
         try:
             return (await self._objects.get(self._entry.ref)).etag != self._entry.version
-        except (NoSuchKey, NoSuchBucket):
+        except (NoSuchKey, NoSuchBucket, ObjectUnreadable):
             return False  # reading it will tell
 
     async def open(self) -> None:
@@ -223,7 +233,8 @@ class ObjectOutput:
         assert writer is not None, "write opens it"
         try:
             if errors is not None:
-                await errors.commit(origin=self.origin(counts))
+                with of_output(self._entry.output):
+                    await errors.commit(origin=self.origin(counts))
                 self._errors = None
             elif self._tells:  # of an earlier run of the same input, or attempt at it
                 await self._objects.delete(self._errors_ref())
@@ -232,7 +243,8 @@ class ObjectOutput:
             if empty:
                 await writer.abort()
             else:
-                await writer.commit(origin=self.origin(counts))
+                with of_output(self._entry.output):
+                    await writer.commit(origin=self.origin(counts))
             self._writer = None
         except BaseException:
             await self.suspend()
@@ -343,9 +355,7 @@ class ObjectOutput:
             return await self._objects.open_resumable(ref, meta, draft=self._draft, at=0)
 
     async def _open(self, ref: ObjectRef, meta: ObjectMeta, draft: str, at: int) -> ObjectWriter:
-        try:
+        with of_output(ref):
             if draft:
                 return await self._open_draft(ref, meta, draft, at)
             return await self._objects.open_writer(ref, meta)
-        except NoSuchBucket as exc:
-            raise NoOutputBucket(f"bucket {ref.bucket} of the output does not exist") from exc

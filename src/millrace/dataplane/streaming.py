@@ -9,20 +9,20 @@ from millrace.dataplane.assemble import LineEnd
 from millrace.dataplane.client import Client
 from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.lane import Lane
-from millrace.dataplane.object_failures import full_disk_told, reading_told, unusable_told, writing_told
-from millrace.dataplane.object_output import NoOutputBucket
+from millrace.dataplane.object_failures import reading_told, refused_output_told, unusable_told, writing_told
+from millrace.dataplane.object_output import NoOutputBucket, of_output
 from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.requests import Requests
 from millrace.dataplane.rules import PATH, Rules
 from millrace.dataplane.streamed import FailedAttempt, StreamedAttempt
 from millrace.dataplane.writing import Commits, WritingOwner
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectWriter
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectUnreadable, ObjectWriter
 from millrace.ports.runtime import Address
 
 __all__ = ["Streaming"]
 
-_UNREADABLE = (NoSuchKey, NoSuchBucket, *UNREADABLE)
+_UNREADABLE = (NoSuchKey, NoSuchBucket, ObjectUnreadable, *UNREADABLE)
 
 
 class Streaming:
@@ -69,7 +69,7 @@ class Streaming:
         except NoOutputBucket as exc:
             self._owner.fail(lane, 0, writing_told(lane, "ClientError", str(exc)))
         except OSError as exc:
-            self._owner.fail(lane, 0, full_disk_told(lane, exc))
+            self._owner.fail(lane, 0, refused_output_told(lane, exc))
         except UnusableRecord as exc:
             self._owner.fail(lane, 0, unusable_told(lane, exc, limit=0))
         except _UNREADABLE as exc:
@@ -109,4 +109,5 @@ class Streaming:
 
     async def _commit(self, lane: Lane, writer: ObjectWriter, records: int) -> bool:
         lane.ok = records
-        return await self._commits.make(lane, partial(writer.commit, origin=lane.output.origin(lane.counts)))
+        with of_output(lane.input.output):
+            return await self._commits.make(lane, partial(writer.commit, origin=lane.output.origin(lane.counts)))

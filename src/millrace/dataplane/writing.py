@@ -13,7 +13,7 @@ from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.joining import Joining, Unjoinable
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.long_body import BufferPool
-from millrace.dataplane.object_failures import Told, full_disk_told, reading_told, writing_told
+from millrace.dataplane.object_failures import Told, reading_told, refused_output_told, writing_told
 from millrace.dataplane.object_output import NoOutputBucket
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters
@@ -179,7 +179,7 @@ class Writing:
             self._owner.fail(lane, 0, reading_told(lane, exc, splits=False))
             self._owner.pump()
         except OSError as exc:
-            self._owner.fail(lane, 0, full_disk_told(lane, exc))
+            self._owner.fail(lane, 0, refused_output_told(lane, exc))
             self._owner.pump()
 
     async def _write_results(self, lane: Lane) -> bool:

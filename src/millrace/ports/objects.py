@@ -26,6 +26,7 @@ __all__ = [
     "ObjectMeta",
     "ObjectStore",
     "ObjectStoreError",
+    "ObjectUnreadable",
     "ObjectWriter",
     "PartInfo",
     "PartTooSmall",
@@ -63,6 +64,10 @@ class BucketNotEmpty(ObjectStoreError):
 
 class NoSuchKey(ObjectStoreError):
     """The object does not exist."""
+
+
+class ObjectUnreadable(ObjectStoreError):
+    """The object is there, but the store itself may not read it, or not list the folder that it is in."""
 
 
 class NoSuchUpload(ObjectStoreError):

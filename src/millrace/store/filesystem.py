@@ -32,6 +32,7 @@ from millrace.ports.objects import (
     NoSuchKey,
     ObjectInfo,
     ObjectMeta,
+    ObjectUnreadable,
     PartInfo,
     PreconditionFailed,
     UploadInfo,
@@ -383,7 +384,11 @@ class FilesystemObjects:
     ) -> ListPage:
         """Return the next at most `limit` keys and common prefixes after `after` (exclusive)."""
         folder = self._existing(bucket)
-        return await asyncio.to_thread(self._page, folder, prefix, after, delimiter, limit)
+        try:
+            return await asyncio.to_thread(self._page, folder, prefix, after, delimiter, limit)
+        except PermissionError as exc:
+            place = os.path.relpath(os.fsdecode(exc.filename or b""), os.fsdecode(folder.folder))
+            raise ObjectUnreadable(f"{bucket}/{place}/", _refusal(exc)) from exc
 
     # --- multipart uploads
 
@@ -513,7 +518,10 @@ class FilesystemObjects:
         return bucket
 
     def _open(self, bucket: BucketFolder, ref: ObjectRef) -> OpenFile:
-        file = bucket.find(_key(ref)) if ref.key else None
+        try:
+            file = bucket.find(_key(ref)) if ref.key else None
+        except PermissionError as exc:  # a file that a person put there
+            raise ObjectUnreadable(ref, _refusal(exc)) from exc
         if file is None:
             raise NoSuchKey(ref) if bucket.exists() else NoSuchBucket(ref.bucket)
         return file
@@ -639,6 +647,11 @@ class FilesystemObjects:
             os.replace(draft.path, path)
         finally:
             draft.close()
+
+
+def _refusal(error: PermissionError) -> str:
+    """Return why the store may not read something, without the place on its machine."""
+    return f"the store may not read it ({error.strerror})"
 
 
 @lru_cache(maxsize=_MAX_PATHS)

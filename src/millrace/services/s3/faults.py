@@ -16,6 +16,7 @@ from millrace.ports.objects import (
     NoSuchKey,
     NoSuchUpload,
     ObjectStoreError,
+    ObjectUnreadable,
     PartTooSmall,
     PreconditionFailed,
 )
@@ -148,6 +149,8 @@ def _translated(error: ObjectStoreError) -> S3Error | ObjectStoreError:
             return fault("NoSuchBucket", BucketName=str(subject))
         case NoSuchKey():
             return fault("NoSuchKey", Key=subject.key if isinstance(subject, ObjectRef) else str(subject))
+        case ObjectUnreadable():
+            return fault("AccessDenied", f"Access Denied: {error.detail}")
         case NoSuchUpload():
             return fault("NoSuchUpload", UploadId=str(subject))
         case BucketExists():
