@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
@@ -21,6 +20,7 @@ import uvloop
 from millrace.commands.local_instances import LocalInstances
 from millrace.commands.local_transform import LocalTransform, open_transform, without_log
 from millrace.commands.progress_view import ProgressMeter, ProgressView, progress_line
+from millrace.commands.scratch import scratch_folder
 from millrace.commands.sizes import counted, told_size
 from millrace.commands.transform_request import TransformRequest
 from millrace.dataplane.answer_lines import rows_out
@@ -62,9 +62,9 @@ def dry_run(settings: Settings, request: TransformRequest) -> int:
 
 
 def _run(work: Callable[[Path], Coroutine[Any, Any, int]]) -> int:
-    with tempfile.TemporaryDirectory(prefix="millrace-transform-") as scratch:
+    with scratch_folder() as scratch:
         try:
-            code: int = uvloop.run(work(Path(scratch)))
+            code: int = uvloop.run(work(scratch))
         except (UsageError, ApiError, ObjectStoreError) as exc:
             print(f"millrace transform: {exc}", file=sys.stderr)
             return 2

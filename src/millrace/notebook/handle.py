@@ -1,7 +1,6 @@
 """Hold a transform that runs in the background: how it goes, how it ended, and what it wrote."""
 
 import asyncio
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ import uvloop
 
 from millrace.commands.local_transform import LocalTransform, open_transform
 from millrace.commands.progress_view import ProgressMeter, ProgressView, progress_line
+from millrace.commands.scratch import scratch_folder
 from millrace.commands.transform_request import TransformRequest
 from millrace.dataplane.bad_records import quarantine_key
 from millrace.dataplane.plan import InputObject
@@ -215,10 +215,10 @@ class TransformHandle:
     def _run(self) -> None:
         try:
             with (
-                tempfile.TemporaryDirectory(prefix="millrace-transform-") as scratch,
+                scratch_folder() as scratch,
                 asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
             ):
-                ended = runner.run(self._transform(Path(scratch)))
+                ended = runner.run(self._transform(scratch))
         except BaseException as exc:  # noqa: BLE001 - whoever waits gets it
             target: Future[Any] = self._ended if self._ready.done() else self._ready
             target.set_exception(exc)
