@@ -308,6 +308,7 @@ class Feeding:
 
     async def _read_split_object(self, lane: Lane) -> None:
         chunk_bytes = self._limits.chunk_bytes
+        is_known = not lane.start_offset
         try:
             await lane.reader.locate()
             async with aclosing(lane.reader.chunks(lane.start_offset)) as chunks:
@@ -319,6 +320,9 @@ class Feeding:
                     chunk = await anext(chunks, None)
                     if lane.failure is not None:
                         return
+                    if not is_known:  # it had to be waited for, since the version was compared with that of the parts
+                        await lane.reader.check_version()
+                        is_known = True
                     if chunk is None:
                         break
                     self._budget.take(len(chunk))

@@ -15,10 +15,11 @@ __all__ = ["ObjectChanged", "ObjectReader"]
 
 
 class ObjectChanged(Exception):
-    """An object was written to while several instances read ranges of it."""
+    """An object was written to while ranges of it were read, or after parts of its output were committed."""
 
-    def __init__(self, ref: ObjectRef) -> None:
-        super().__init__(f"{shortened(str(ref))} was written to while ranges of it were transformed")
+    def __init__(self, ref: ObjectRef, *, ranges: bool = True) -> None:
+        meanwhile = "ranges of it were" if ranges else "it was"
+        super().__init__(f"{shortened(str(ref))} was written to while {meanwhile} transformed")
 
 
 class ObjectReader:
@@ -81,8 +82,13 @@ class ObjectReader:
 
     async def check_unchanged(self) -> None:
         """Raise ObjectChanged unless the object of a range still is what was listed; so it was when it was read."""
-        if self._entry.range is not None and (await self._objects.get(self._entry.ref)).etag != self._entry.version:
-            raise ObjectChanged(self._entry.ref)
+        if self._entry.range is not None:
+            await self.check_version()
+
+    async def check_version(self) -> None:
+        """Raise ObjectChanged unless the object still is what was listed; so what is open of it is that, too."""
+        if (await self._objects.get(self._entry.ref)).etag != self._entry.version:
+            raise ObjectChanged(self._entry.ref, ranges=self._entry.range is not None)
 
     def skip(self, begin: int, end: int) -> None:
         """Take note that a range, which lies there, need not be read."""
