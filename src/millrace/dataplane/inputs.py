@@ -5,12 +5,14 @@ before it is wanted waits in memory, and beyond a bound in a file without a name
 """
 
 import asyncio
+import os
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from io import RawIOBase
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import Protocol, Self
 
 from millrace.dataplane.input_lines import decode_inputs, encode_inputs
 from millrace.dataplane.plan import InputObject, count_objects
@@ -190,7 +192,7 @@ class _ObjectFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file: IO[bytes] | None = None
+        self._file: RawIOBase | None = None
         self._end = self._start = 0
         self.blocks: deque[int] = deque()
         """Bytes of each block that was not taken."""
@@ -199,10 +201,12 @@ class _ObjectFile:
         """Append a block; raises OSError."""
         if self._file is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed with the stream
+            # Without a buffer, which is written when the file is closed: that may fail whoever is done with it.
+            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - closed with the stream
         text = encode_inputs(entries)
-        self._file.seek(self._end)
-        self._file.write(text)
+        written = 0
+        while written < len(text):
+            written += os.pwrite(self._file.fileno(), text[written:], self._end + written)
         self._end += len(text)
         self.blocks.append(len(text))
 
@@ -210,8 +214,7 @@ class _ObjectFile:
         """Return the next block; once all are taken, the file begins anew."""
         assert self._file is not None, "there is a block"
         length = self.blocks.popleft()
-        self._file.seek(self._start)
-        entries = decode_inputs(self._file.read(length))
+        entries = decode_inputs(os.pread(self._file.fileno(), length, self._start))
         self._start += length
         if not self.blocks:
             self._start = self._end = 0

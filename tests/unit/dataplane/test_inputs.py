@@ -1,6 +1,7 @@
 """Tests of objects that are listed while others are taken."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from millrace.dataplane.input_lines import encode_inputs
 from millrace.dataplane.inputs import BLOCK_OBJECTS, InputStream, ListedInputs
 from millrace.dataplane.plan import InputObject
 from millrace.names import ObjectRef
@@ -130,3 +132,24 @@ async def test_known_objects_are_taken_once() -> None:
         assert not await inputs.take()
     assert (inputs.objects, inputs.size, inputs.first) == (3, 3, numbered(1)[0])
     assert not await ListedInputs([]).has_any()
+
+
+async def test_a_full_disk_is_told_to_whoever_wants_what_is_not_on_it(tmp_path: Path) -> None:
+    """What was written before is given; whoever wants no more is not bothered."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    pages = [numbered(3, start) for start in range(0, 12, 3)]
+    block = len(encode_inputs(pages[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * block, limits[1]))
+    try:
+        for wants_all in (True, False):
+            listing = Pages(pages)
+            async with InputStream(aiter(listing), folder=tmp_path, kept_objects=1) as inputs:
+                await listing.let_go(4)
+                await asyncio.sleep(0)
+                if wants_all:
+                    assert [await inputs.take() for _ in range(2)] == pages[:2]
+                    with pytest.raises(OSError, match="File too large"):
+                        while await inputs.take():
+                            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
