@@ -96,6 +96,26 @@ def test_transform_refuses_what_makes_no_sense(
     assert "Traceback" not in ended.stderr
 
 
+def test_failures_tell_places_as_they_were_asked_for(data_dir: Path, tmp_path: Path) -> None:
+    """A local folder is a bucket inside; nobody hears of its name, and none of the data directory has it."""
+    archive, manifest, bucket = tmp_path / "model.tar.gz", tmp_path / "manifest", data_dir / "objects" / "local0"
+    archive.write_text("no archive")
+    bucket.mkdir(parents=True)
+    (bucket / "a.csv").write_text("1,2\n")
+    ended = transform(data_dir, tmp_path, "--input", "s3://local0/", "--model", str(archive))
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"millrace transform: ClientError: model data {archive} is not a valid .tar.gz archive: "
+        "Not a gzipped file (b'no')\n",
+    )
+    manifest.write_text('[{"prefix":"s3://local0/"},"a.csv"]')
+    assert transform(data_dir, tmp_path, "--input", str(manifest), "--manifest").returncode == 0
+    assert (tmp_path / "out" / "a.csv.out").read_text() == "3\n"
+    manifest.write_text("[1]")
+    ended = transform(data_dir, tmp_path, "--input", str(manifest), "--manifest")
+    assert f"ClientError: manifest {manifest} must be a JSON array" in ended.stderr
+
+
 def test_jobs_are_listed_shown_and_their_logs_printed(platform: Platform) -> None:
     """The commands find the state by the data directory."""
     model = platform.model("cli", MODE="rowsum")

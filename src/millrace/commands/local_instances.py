@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import orjson
 
@@ -29,6 +30,7 @@ class LocalInstances:
         objects: Where outputs are.
         bucket: Theirs.
         failures_kept: Failed objects that are told in full.
+        told: Returns a message with places as the person who asked knows them.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class LocalInstances:
         objects: ObjectStore,
         bucket: str,
         failures_kept: int,
+        told: Callable[[str], str],
     ) -> None:
         self._sessions = sessions
         self._objects = objects
         self._bucket = bucket
         self._failures_kept = failures_kept
+        self._told = told
         self._journals = ProcessJournals()
         self._agents = [make(session, self._journals) for session in sessions]
 
@@ -71,10 +75,12 @@ class LocalInstances:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        return add_outcomes(
+        outcome = add_outcomes(
             [outcome for outcome in outcomes if isinstance(outcome, InstanceOutcome)],
             failures_kept=self._failures_kept,
         )
+        failures = tuple(replace(failure, message=self._told(failure.message)) for failure in outcome.failures)
+        return replace(outcome, failures=failures)
 
     async def _forget_drafts(self) -> None:
         """Remove what is left of outputs that can't be put together: nobody resumes this transform."""

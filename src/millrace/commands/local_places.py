@@ -93,8 +93,8 @@ async def check_places(objects: ObjectStore, spec: TransformSpec, *, told_input:
 
 
 def _alias(aliases: dict[str, Path], folder: Path) -> str:
-    """Return the name of a bucket that stands for a folder."""
-    bucket = f"local{len(aliases)}"
+    """Return the name of a bucket that stands for a folder: one that no bucket of a data directory can have."""
+    bucket = f"local_{len(aliases)}"
     aliases[bucket] = folder
     return bucket
 

@@ -26,7 +26,7 @@ from millrace.containers import container_runtime, runnable_images
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.run import run_transform
 from millrace.dataplane.validate import MAX_INSTANCES, validate_spec
-from millrace.errors import ImageUnavailable, UsageError, ValidationError
+from millrace.errors import ImageUnavailable, JobFailure, UsageError, ValidationError
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.transform import (
     AssembleWith,
@@ -84,6 +84,7 @@ class LocalTransform:
             objects=self.objects,
             bucket=self.spec.output.bucket,
             failures_kept=agent.limits(self.settings).failures_kept,
+            told=self.told_text,
         )
 
     def trial(self, data_plane: DataPlane) -> TransformAgent:
@@ -134,7 +135,7 @@ class LocalTransform:
         report = local_report(self.spec, outcome, arn=self.arn, created_at=self.created_at, ended_at=self.clock.now())
         report = replace(report, input=self.request.input, output=self.request.output)
         if failure_reason is not None:
-            return replace(report, status="Failed", failure_reason=failure_reason)
+            return replace(report, status="Failed", failure_reason=self.told_text(failure_reason))
         reason = report.failure_reason
         return report if reason is None else replace(report, failure_reason=without_log(reason))
 
@@ -154,6 +155,12 @@ class LocalTransform:
         folder = self.aliases.get(ref.bucket)
         return str(ref) if folder is None else str(folder / ref.key)
 
+    def told_text(self, text: str) -> str:
+        """Return a message with places in it as the person who asked knows them."""
+        for bucket, folder in self.aliases.items():
+            text = text.replace(f"s3://{bucket}/", f"{folder}/".replace("//", "/"))
+        return text
+
 
 @asynccontextmanager
 async def open_transform(
@@ -166,6 +173,8 @@ async def open_transform(
         request: What is asked for.
         scratch: An empty folder of this transform's own.
         writes: Whether there will be outputs; a local folder for them is made then.
+
+    A JobFailure of the block tells places as they were asked for.
 
     Raises:
         UsageError: The request makes no sense; the message names the option.
@@ -203,7 +212,7 @@ async def open_transform(
     try:
         if writes:
             await check_places(objects, spec, told_input=request.input, told_output=request.output)
-        yield LocalTransform(
+        local = LocalTransform(
             settings=settings,
             request=request,
             spec=spec,
@@ -216,6 +225,11 @@ async def open_transform(
             aliases=aliases,
             sessions=sessions,
         )
+        try:
+            yield local
+        except JobFailure as failure:
+            failure.args = (local.told_text(str(failure)),)
+            raise
     finally:
         objects.close()
 
