@@ -245,6 +245,16 @@ def test_what_makes_no_sense_raises_at_once(place: Place) -> None:
         place.start(max_concurrent_transforms="4")
 
 
+def test_a_table_that_would_lack_rows_is_no_result(place: Place) -> None:
+    """Where an object failed it is only given to who asks for what is there."""
+    (place.path / "in" / "a.csv").write_text("1,two\n")
+    handle = place.start(invocations_max_retries=0)
+    with pytest.raises(JobFailure, match=r"Failed, 1 of 2 objects.*first: a.csv, record 1.*; to_arrow\(partial=True\)"):
+        handle.to_arrow()
+    assert handle.to_arrow(partial=True).to_pydict() == {"f0": [11]}
+    assert handle.to_pandas(partial=True)["f0"].tolist() == [11]
+
+
 def test_a_model_that_does_not_start_raises_from_waiting(place: Place) -> None:
     """With what it said."""
     handle = place.start(env={"MODE": "exit"})

@@ -20,7 +20,7 @@ from millrace.commands.transform_request import TransformRequest
 from millrace.dataplane.bad_records import quarantine_key
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.report import JobReport
-from millrace.errors import MillraceError
+from millrace.errors import JobFailure, MillraceError
 from millrace.jobs.transform import ObjectFailure, Progress
 from millrace.names import ObjectRef
 from millrace.notebook.live import live_view, notebook_display
@@ -184,23 +184,29 @@ class TransformHandle:
             for line in (body or b"").splitlines()
         ]
 
-    def to_arrow(self) -> "pyarrow.Table":
+    def to_arrow(self, *, partial: bool = False) -> "pyarrow.Table":
         """Return all outputs as one table, in the order of the input; waits for the end.
 
         Needs pyarrow, and room for everything in memory. Columns have the names of the outputs, else f0, f1, ...
 
+        Args:
+            partial: Take the outputs that are there, whether or not every object has one.
+
         Raises:
+            JobFailure: An object has no output: it failed, or the transform was stopped.
             UsageError: pyarrow is not there, or nothing tells how the outputs are written.
         """
-        self.wait()
+        result = self.wait()
+        if not (result.ok or partial):  # a table that lacks rows looks like one that does not
+            raise JobFailure(f"{result!r}; to_arrow(partial=True) and to_pandas(partial=True) give what is there")
         form, refs = self._places.form, [entry.output for entry in self._in_order()]
         bodies = read_outputs(self._settings, self._places.aliases, refs, codec=form.codec)
         named = zip(map(self._places.told, refs), bodies, strict=True)
         return read_table([(name, body) for name, body in named if body is not None], form)
 
-    def to_pandas(self) -> "pandas.DataFrame":
-        """Return all outputs as one frame, in the order of the input; waits for the end. Needs pandas and pyarrow."""
-        return frame_of(self.to_arrow())
+    def to_pandas(self, *, partial: bool = False) -> "pandas.DataFrame":
+        """Return all outputs as one frame, in the order of the input, as `to_arrow` does. Needs pandas and pyarrow."""
+        return frame_of(self.to_arrow(partial=partial))
 
     def report(self) -> JobReport:
         """Return how it went, with `to_json()` and `to_html()`; waits for the end."""
