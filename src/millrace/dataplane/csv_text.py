@@ -11,17 +11,12 @@ from millrace.dataplane.record_errors import RecordError
 
 __all__ = ["Select", "columns_in_text", "select_all"]
 
-_FURTHEST = 2**31
-"""What no row has as many columns as; a filter may name any number, and `split` takes none over the size of memory."""
-
 Select = Callable[[bytes], bytes]
 """Returns the columns of a row; raises IndexError if the row has too few of them."""
 
 
 def columns_in_text(chosen: Filter) -> Select | None:
     """Return what selects the columns of a filter; None if there is nothing for it."""
-    if any(abs(column) > _FURTHEST for piece in chosen.column_ranges for column in piece):
-        return None
     pieces = [_piece(first, last) for first, last in chosen.column_ranges]
     takers = [piece for piece in pieces if piece is not None]
     if len(takers) < len(pieces) or not pieces:

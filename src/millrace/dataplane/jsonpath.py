@@ -15,6 +15,7 @@ from typing import Any
 
 __all__ = [
     "FILTER_LIMIT",
+    "LARGEST_NUMBER",
     "Filter",
     "FilterError",
     "Format",

@@ -5,19 +5,18 @@ from hypothesis import strategies as st
 from tests.property.dataplane.processing_jobs import outcome, processing_job
 
 from millrace.dataplane.csv_text import columns_in_text
-from millrace.dataplane.jsonpath import FilterError, Format, parse_filter
+from millrace.dataplane.jsonpath import FILTER_LIMIT, LARGEST_NUMBER, FilterError, Format, parse_filter
 from millrace.dataplane.processing import Processing
 from millrace.dataplane.rows import PIECE_BYTES, parse_csv, serialize_csv
 
-LONGEST_FILTER = 63
-columns = st.one_of(st.integers(-4, 4), st.integers(-4, 4), st.sampled_from([2**63, -(2**64)])).map(str)
+columns = st.one_of(st.integers(-4, 4), st.integers(-4, 4), st.sampled_from([LARGEST_NUMBER, -LARGEST_NUMBER])).map(str)
 ranges = st.tuples(st.just("") | columns, st.just("") | columns).map(":".join)
 filters = st.one_of(
     st.sampled_from(["$", "$[1:]", "$[0,-1]", "$[*]", "$[:-2]", "$[-1]"]),
     ranges.map("$[{}]".format),
     st.lists(columns, min_size=1, max_size=3).map(lambda found: f"$[{','.join(found)}]"),
     st.lists(columns | ranges, min_size=2, max_size=3).map(lambda found: f"$[{','.join(found)}]"),
-).filter(lambda text: len(text) <= LONGEST_FILTER)
+).filter(lambda text: len(text) <= FILTER_LIMIT)
 plain_fields = st.sampled_from([b"", b"0", b"1.50", b" x ", "é".encode(), b"\xff", b"\x00", b"a;b"])
 fields = st.one_of(
     plain_fields,
