@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 __all__ = ["OutputForm", "frame_of", "read_table"]
+
+MAX_BLOCK_BYTES = (1 << 31) - 1
+"""Longest block of CSV that pyarrow reads."""
 
 _NOT_BLANK = re.compile(r"\S")
 
@@ -67,15 +70,52 @@ def read_table(bodies: Sequence[tuple[str, bytes]], form: OutputForm) -> "pyarro
             "accept must be text/csv, application/jsonlines or application/json for to_arrow() and to_pandas(): "
             "it says how the outputs are to be read; they are in handle.outputs as they are"
         )
+    tables = _tables(bodies, form)
+    if (mixed := _mixed_columns(tables)) and form.table is None and form.text == Format.CSV:
+        tables = _tables(bodies, form, strings=mixed)
+    elif mixed:
+        advice = "state its type by output_columns" if form.table is not None else "read them by themselves"
+        raise UsageError(
+            f"{next(iter(mixed.values()))}, which make no one table; {advice} (they are in handle.outputs)"
+        )
+    return pa.concat_tables([table for _, table in tables], promote_options="permissive") if tables else pa.table({})
+
+
+def _tables(
+    bodies: Sequence[tuple[str, bytes]], form: OutputForm, *, strings: Collection[str] = ()
+) -> "list[tuple[str, pyarrow.Table]]":
+    """Return the outputs that have rows as tables; of CSV, some columns are strings whatever they look like."""
+    import pyarrow as pa
+
     tables = []
     for name, body in bodies:
         try:
-            table = _table(body, form)
+            table = _table(body, form, strings)
         except (pa.ArrowException, ValueError) as exc:
             raise UsageError(f"{name} can't be read: {exc}") from exc
         if table is not None:
-            tables.append(table)
-    return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+            tables.append((name, table))
+    return tables
+
+
+def _mixed_columns(tables: "Sequence[tuple[str, pyarrow.Table]]") -> dict[str, str]:
+    """Return the columns that have types in these tables which have none in common, each with what to tell of it."""
+    import pyarrow as pa
+
+    common: dict[str, tuple[Any, str]] = {}
+    mixed: dict[str, str] = {}
+    for name, table in tables:
+        for field in table.schema:
+            known, first = common.setdefault(field.name, (field, name))
+            if known.type == field.type or field.name in mixed:
+                continue
+            try:
+                unified = pa.unify_schemas([pa.schema([known]), pa.schema([field])], promote_options="permissive")
+            except (pa.ArrowInvalid, pa.ArrowTypeError):
+                mixed[field.name] = f'column "{field.name}" is {known.type} in {first} and {field.type} in {name}'
+            else:
+                common[field.name] = (unified.field(0), first if unified.field(0).type == known.type else name)
+    return mixed
 
 
 def frame_of(table: "pyarrow.Table") -> "pandas.DataFrame":
@@ -87,7 +127,7 @@ def frame_of(table: "pyarrow.Table") -> "pandas.DataFrame":
     return table.to_pandas()
 
 
-def _table(body: bytes, form: OutputForm) -> "pyarrow.Table | None":
+def _table(body: bytes, form: OutputForm, strings: Collection[str]) -> "pyarrow.Table | None":
     """Return one output as a table, None if it has no row."""
     if form.table is TableForm.PARQUET:
         import pyarrow.parquet
@@ -100,7 +140,7 @@ def _table(body: bytes, form: OutputForm) -> "pyarrow.Table | None":
     if not body.strip():
         return None
     if form.text == Format.CSV:
-        return _csv(body, form)
+        return _csv(body, form, strings)
     return _json(_documents(body) if form.text == Format.JSON else _lines(body))
 
 
@@ -114,16 +154,26 @@ def _json(rows: list[Any]) -> "pyarrow.Table":
     return pa.Table.from_struct_array(pa.array(whole))  # from_pylist would take the members of the first row only
 
 
-def _csv(body: bytes, form: OutputForm) -> "pyarrow.Table | None":
+def _csv(body: bytes, form: OutputForm, strings: Collection[str]) -> "pyarrow.Table | None":
+    import pyarrow as pa
     from pyarrow import csv
 
     if form.has_placeholders:
         body = _filled(body)
-    return csv.read_csv(
-        io.BytesIO(body),
-        read_options=csv.ReadOptions(autogenerate_column_names=not form.has_header),
-        parse_options=csv.ParseOptions(newlines_in_values=b'"' in body, ignore_empty_lines=not form.has_placeholders),
-    )
+
+    def read(block_bytes: int | None) -> "pyarrow.Table":
+        return csv.read_csv(
+            io.BytesIO(body),
+            csv.ReadOptions(autogenerate_column_names=not form.has_header, block_size=block_bytes),
+            csv.ParseOptions(newlines_in_values=b'"' in body, ignore_empty_lines=not form.has_placeholders),
+            csv.ConvertOptions(column_types={name: pa.string() for name in strings}),
+        )
+
+    try:
+        return read(None)
+    except pa.ArrowInvalid:
+        # It goes by the first rows, and what a column is the last one may tell: all of them are one block then.
+        return read(min(len(body) + 1, MAX_BLOCK_BYTES))
 
 
 def _filled(body: bytes) -> bytes:

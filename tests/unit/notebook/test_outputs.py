@@ -24,6 +24,21 @@ def test_rows_of_csv_come_in_the_order_of_the_outputs() -> None:
     assert table.to_pydict() == {"f0": [1.0, 2.0, 3.5], "f1": ["x", "y", "z\nz"]}
 
 
+def test_the_last_row_tells_what_a_column_of_csv_is() -> None:
+    """However far behind it stands, and in whichever output."""
+    long = b"1\n" * (1 << 20)
+    assert read_table([("a", long + b"0.5\n")], _form()).column("f0").to_pylist()[-2:] == [1.0, 0.5]
+    assert read_table([("a", long + b"x\n")], _form()).column("f0").to_pylist()[-2:] == ["1", "x"]
+    mixed = read_table([("a", b"1,01\n"), ("b", b"x,2\n"), ("c", b"true,\n")], _form())
+    assert mixed.to_pydict() == {"f0": ["1", "x", "true"], "f1": [1, 2, None]}
+
+
+def test_columns_that_are_no_one_column_are_named() -> None:
+    """With the outputs that differ: values of JSON, and columns of tables, are not made others."""
+    with pytest.raises(UsageError, match='column "y" is int64 in a and string in c, which make no one table'):
+        read_table([("a", b'{"y":1}'), ("b", b'{"y":null}'), ("c", b'{"y":"z"}')], _form("application/jsonlines"))
+
+
 def test_columns_have_the_names_of_the_output() -> None:
     """Where it begins with them."""
     assert read_table([("a", b"score\n1\n")], _form(MILLRACE_OUTPUT_COLUMNS="score")).to_pydict() == {"score": [1]}
