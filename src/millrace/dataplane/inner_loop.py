@@ -61,6 +61,7 @@ def inner_loop(
     sends_ready = not (rules.chunked or tuned)
     if processing is not None and (rules.isolates or rules.formats.header() is not None):
         sends_ready = False  # more is done to payloads of such jobs
+    lets_go = rules.filters_input
     write_bytes, answers_held, head = rules.limits.write_bytes, rules.limits.answers_held, rules.head
     measured = counters.latency.recent.append
 
@@ -119,6 +120,8 @@ def inner_loop(
                     connection.payload = payload
                     connection.started = now
                     connection.send(head, payload.body, payload.sent_size)
+                    if lets_go:
+                        payload.let_go()
                 else:
                     connection.lane = connection.payload = None
                     counters.in_flight -= 1

@@ -22,6 +22,10 @@ BEGINNING = 1, 0
 """The number and first byte of an object's first record."""
 
 
+SHORT_BODY_BYTES = 64 * 1024
+"""Up to as many bytes of what was sent are held until the answer comes, for another attempt."""
+
+
 class UnusableRecord(Exception):
     """No payload can be formed; `record` counts from 1, `offset` is its first byte."""
 
@@ -104,6 +108,16 @@ class Payload:
         self.record = record
         self.offset = offset
         self.records = records
+
+    def let_go(self) -> None:
+        """Forget the body, which was sent and can be made of `raw` again; a short one is not worth that."""
+        if self.raw and self.sent_size > SHORT_BODY_BYTES:
+            self.body = b""
+
+    @property
+    def is_let_go(self) -> bool:
+        """Whether the body must be made again to be sent."""
+        return self.sent_size > SHORT_BODY_BYTES and not self.body
 
     def joined(self) -> bytes:
         """Return the body as one bytes object."""

@@ -95,6 +95,7 @@ class Requests:
         self._may_write = may_write
         self._head = rules.head
         self._chunked = rules.chunked
+        self._lets_go = rules.filters_input
         self._timeout = rules.spec.invocation_timeout_seconds
         self.on_answer: Callable[[Connection], None] = no_listener
         """Takes the answer of a connection, and puts that among the idle ones if it can be used again."""
@@ -126,7 +127,7 @@ class Requests:
             self._put_aside(lane, payload, self._connect_and_send(lane, payload))
             return
         connection = self.idle.pop()
-        if self._chunked:
+        if self._chunked or self._lets_go:
             self._send_on(connection, lane, payload, now)
             return
         connection.lane = lane  # as `_send_on` does: this is the inner loop
@@ -155,15 +156,18 @@ class Requests:
         connection.lane = lane
         connection.payload = payload
         connection.started = now
+        if payload.is_let_go:
+            self._rules.prepare_again(payload, lane.header)
         body = payload.body
         if not self._chunked:
             connection.send(self._head, body, payload.sent_size)
-            return
-        if not payload.sent_size:  # a chunk of no bytes would end the body, and the end be taken for a request
+        elif not payload.sent_size:  # a chunk of no bytes would end the body, and the end be taken for a request
             connection.send_raw((self._head, b"0\r\n\r\n"))
-            return
-        parts = (body,) if isinstance(body, bytes) else body
-        connection.send_raw((self._head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
+        else:
+            parts = (body,) if isinstance(body, bytes) else body
+            connection.send_raw((self._head, b"%x\r\n" % payload.sent_size, *parts, b"\r\n0\r\n\r\n"))
+        if self._lets_go:
+            payload.let_go()
 
     def _put_aside(self, lane: Lane, payload: Payload, actor: Coroutine[Any, Any, None]) -> None:
         self.aside[self._owner.spawn(actor)] = lane, payload

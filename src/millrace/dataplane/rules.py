@@ -11,6 +11,7 @@ from millrace.dataplane.execution_parameters import EffectiveSettings
 from millrace.dataplane.formats.answer_rows import AnswerRows
 from millrace.dataplane.formats.header import HeaderLine
 from millrace.dataplane.formats.job import JobFormats
+from millrace.dataplane.job_filters import input_filter
 from millrace.dataplane.limits import Limits
 from millrace.dataplane.long_records import PassingOver
 from millrace.dataplane.payload import NoPayloads, Payload, PayloadFormer, PayloadTooLarge
@@ -69,6 +70,8 @@ class Rules:
         self.processing: Processing | AnswerRows | None = self.formats.processing(job_start)
         self.rewrites = self.processing is not None and self.processing.rewrites_answers
         """Whether answers are not written as they are."""
+        self.filters_input = self.processing is not None and not input_filter(spec).is_identity
+        """Whether what is sent is made of the records, which are held for the answer, and can be made again."""
         self.isolates = options.on_error is not OnError.FAIL
         """Whether bad records are found and left out."""
         self.counts_rows: Callable[[Payload, bytes], None] | None = None
@@ -121,6 +124,14 @@ class Rules:
             and not 0 < limit < entry.size
             and (self.formats.codec(entry.ref.key) is None)
         )
+
+    def prepare_again(self, payload: Payload, header: HeaderLine | None) -> None:
+        """Make the body of a payload again as it was sent."""
+        assert self.processing is not None, "it is made of the payload's records"
+        payload.body = payload.raw
+        self.processing.prepare(payload)
+        if header is not None:
+            header.prefix(payload)
 
     def passing_over(self, former: PayloadFormer, error: PayloadTooLarge, header: HeaderLine | None) -> PassingOver:
         """Return what takes the place of a former that came to a record which is too long."""

@@ -157,7 +157,7 @@ class Sending:
                     return None
                 continue
             if isolates or (lane.header is not None and self._tuning is not None):  # what halves are cut from
-                payload.raw = payload.joined()
+                payload.raw = payload.body = payload.joined()  # both, or its text would be held twice
             try:
                 if processing is None or processing.prepare(payload):
                     if lane.header is not None:
