@@ -19,7 +19,7 @@ from millrace.dataplane.manifest import parse_manifest
 from millrace.errors import ClientFailure
 from millrace.jobs.channel import Channel, ChannelSource, Distribution, RecordWrapper
 from millrace.names import ObjectRef, relative_key
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, ObjectUnreadable
 
 __all__ = ["feed_pipe", "list_channel", "materialise", "shard"]
 
@@ -60,7 +60,7 @@ async def _list_manifest(objects: ObjectStore, channel: Channel) -> list[Member]
         text = b"".join([chunk async for chunk in objects.read(ref, length=MAX_MANIFEST_BYTES)])
         entries = parse_manifest(text, name=str(ref))
         members = [(it.ref, (await objects.get(it.ref)).size, it.relative) for it in entries]
-    except (NoSuchKey, NoSuchBucket) as exc:
+    except (NoSuchKey, NoSuchBucket, ObjectUnreadable) as exc:
         raise ClientFailure(f"channel '{channel.name}': {exc}") from exc
     return members
 

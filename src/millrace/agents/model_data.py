@@ -10,7 +10,7 @@ from millrace.agents.placement import Placement
 from millrace.errors import ClientFailure
 from millrace.jobs.endpoint import ModelData
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
-from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore
+from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, ObjectUnreadable
 
 __all__ = ["bring_model"]
 
@@ -41,6 +41,8 @@ async def bring_model(objects: ObjectStore, data: ModelData | None, folder: Path
         local = await objects.open_local(ref)
     except (NoSuchKey, NoSuchBucket) as exc:
         raise ClientFailure(f"model data {ref} does not exist") from exc
+    except ObjectUnreadable as exc:
+        raise ClientFailure(f"model data {ref} can't be read: {exc.detail}") from exc
     if local is not None:
         _, _, descriptor = local
     else:
