@@ -256,6 +256,11 @@ class Feeding:
         self._commits.tell(entry)
         return True
 
+    async def _is_joined(self, entry: InputObject) -> bool:
+        """Return whether a range has nothing to go on with since another instance has just made the output of all."""
+        was_begun = self._checkpoints is not None and self._checkpoints.position(entry) is not None
+        return entry.range is not None and was_begun and await self._is_done(entry)
+
     def _refuse(self, entry: InputObject, order: int) -> None:
         """Fail an object that can have no output."""
         lane = self._open_lane(entry, order)
@@ -273,6 +278,9 @@ class Feeding:
             else:
                 told = refused_output_told(lane, exc)
             self._owner.fail(lane, 0, told)
+            self._owner.close_lane(lane)
+            return
+        if position is None and await self._is_joined(lane.input):
             self._owner.close_lane(lane)
             return
         if position is not None:

@@ -124,7 +124,8 @@ class Joining:
     async def _finish(self, entry: InputObject, done: RangesDone, checkpoints: Checkpoints) -> None:
         _check(entry, done.parts)
         try:
-            await self._join(entry, checkpoints)
+            if await self._join(entry, checkpoints):
+                await self._discard(entry, done.parts, checkpoints)  # ours were in use when theirs were removed
         except DraftLost as exc:
             if await self._find_made(entry, checkpoints) is None:
                 raise Unjoinable(
@@ -175,7 +176,8 @@ class Joining:
             return position.counts
         return origin.counts if is_earlier and is_first else Counts()
 
-    async def _join(self, entry: InputObject, checkpoints: Checkpoints) -> None:
+    async def _join(self, entry: InputObject, checkpoints: Checkpoints) -> bool:
+        """See that the output is made, unless the run is over before; return whether another has made it."""
         lock, draft = checkpoints.joint_lock(entry), checkpoints.joint_draft(entry)
         patience = self._clock.monotonic() + PATIENCE_SECONDS
         while await self._find_made(entry, checkpoints) is None:
@@ -183,12 +185,13 @@ class Joining:
                 async with self._locked(entry, lock):
                     if await self._find_made(entry, checkpoints) is None:  # now nobody else makes it
                         await self._make(entry, checkpoints, draft)
-                    return
+                        return False
             except DraftHeld:
                 if self._clock.monotonic() > patience:
                     token = token_hex(4)
                     lock, draft = f"{lock[:45]}-{token}", f"{draft[:40]}-{token}"
                 await self._clock.sleep(POLL_SECONDS)
+        return True
 
     @asynccontextmanager
     async def _locked(self, entry: InputObject, lock: str) -> AsyncIterator[None]:

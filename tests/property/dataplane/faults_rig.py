@@ -19,6 +19,7 @@ from tests.framed import recordio, tfrecord
 
 from millrace.dataplane import EffectiveSettings, InputObject, Limits, run_transform
 from millrace.dataplane.checkpoints import Checkpoints
+from millrace.dataplane.inputs import Inputs
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.listing import list_ahead
 from millrace.dataplane.rows import nonblank_lines
@@ -290,77 +291,93 @@ class Play:
         raise AssertionError("a job that is taken up often enough ends")
 
     async def _live(self, ref: InstanceRef) -> InstanceOutcome:
-        job, clock = self.job, ManualClock()
-        journal = self._journals.open(ref)
+        clock, budget = ManualClock(), WatchedBudget(self.job.inflight_bytes)
         checkpoints = None
-        if job.checkpoints:
-            found = await journal.load()
-            self._done_before.append((len(self.model.attempts), self._done(found)))
-            checkpoints = Checkpoints(
-                journal=journal,
-                work="job 1",
-                resumes=ref.attempt > 1,
-                found=found,
-                pause_seconds=job.pause_seconds,
-                share=1e9,
-            )
-        budget = WatchedBudget(job.inflight_bytes)
-        effective = EffectiveSettings(
-            max_concurrent_transforms=job.concurrency, max_payload_bytes=job.payload_bytes, strategy=job.strategy
-        )
-        options = JobOptions(
-            on_error=job.on_error,
-            strict_counts=job.strict,
-            autotune=Autotune.THROUGHPUT if job.autotune else Autotune.OFF,
-        )
+        if self.job.checkpoints:
+            self._done_before.append((len(self.model.attempts), self._done()))
+            checkpoints = await self._checkpoints(ref)
         driving = asyncio.create_task(self._drive(clock))
         try:
             async with await list_ahead(self.store, self._spec, Path(), page_objects=1) as inputs:
-                outcome = await run_transform(
-                    self._spec,
-                    inputs,
-                    objects=self.store,
-                    address=self.model.address,
-                    effective=effective,
-                    data_log=self.log.append,
-                    on_progress=lambda _: None,
-                    stop=self._stop,
-                    commit_guard=self._guard,
-                    clock=clock,
-                    limits=Limits(
-                        chunk_bytes=job.chunk_bytes,
-                        inflight_bytes=job.inflight_bytes,
-                        answer_bytes=ANSWER_BYTES,
-                        answers_held=job.answers_held,
-                        objects_open=job.objects_open,
-                        write_bytes=50,
-                        tick_seconds=5,
-                    ),
-                    options=options,
-                    checkpoints=checkpoints,
-                    on_committed=self.committed.append,
-                    budget=budget,
-                )
+                outcome = await self._transform(inputs, clock, budget, checkpoints)
         finally:
             driving.cancel()
             self._check_nothing_is_left()
             self.most_held = max(self.most_held, budget.most)
             await self._check_nobody_is_connected()
-        assert outcome.stopped or budget.held == 0, f"all room is given back: {budget.held}"
-        assert budget.most <= self._most_allowed(), f"{budget.most} bytes were held of {job.inflight_bytes}"
+        self._check_room(outcome, budget)
         return outcome
 
-    def _done(self, found: Mapping[str, bytes]) -> set[bytes]:
+    async def _checkpoints(self, ref: InstanceRef) -> Checkpoints:
+        journal = self._journals.open(ref)
+        return Checkpoints(
+            journal=journal,
+            work="job 1",
+            resumes=ref.attempt > 1,
+            found=await journal.load(),
+            pause_seconds=self.job.pause_seconds,
+            share=1e9,
+            job_id=ref.job_id,
+            instance=ref.index,
+        )
+
+    async def _transform(
+        self,
+        inputs: Inputs | Sequence[InputObject],
+        clock: ManualClock,
+        budget: Budget,
+        checkpoints: Checkpoints | None,
+    ) -> InstanceOutcome:
+        job = self.job
+        return await run_transform(
+            self._spec,
+            inputs,
+            objects=self.store,
+            address=self.model.address,
+            effective=EffectiveSettings(
+                max_concurrent_transforms=job.concurrency, max_payload_bytes=job.payload_bytes, strategy=job.strategy
+            ),
+            data_log=self.log.append,
+            on_progress=lambda _: None,
+            stop=self._stop,
+            commit_guard=self._guard,
+            clock=clock,
+            limits=Limits(
+                chunk_bytes=job.chunk_bytes,
+                inflight_bytes=job.inflight_bytes,
+                answer_bytes=ANSWER_BYTES,
+                answers_held=job.answers_held,
+                objects_open=job.objects_open,
+                write_bytes=50,
+                tick_seconds=5,
+            ),
+            options=JobOptions(
+                on_error=job.on_error,
+                strict_counts=job.strict,
+                autotune=Autotune.THROUGHPUT if job.autotune else Autotune.OFF,
+            ),
+            checkpoints=checkpoints,
+            on_committed=self.committed.append,
+            budget=budget,
+        )
+
+    def _check_room(self, outcome: InstanceOutcome, budget: WatchedBudget) -> None:
+        assert outcome.stopped or budget.held == 0, f"all room is given back: {budget.held}"
+        assert budget.most <= self._most_allowed(), f"{budget.most} bytes were held of {budget.limit}"
+
+    def _done(self) -> set[bytes]:
         """Return the keys of the records that are committed: in a part, or in an output."""
         done: set[bytes] = set()
         outputs = self.store.keys("shop", "out/")
+        saved = [told for held in self._journals.entries.get(1, {}).values() for told in held.items()]
         for entry in self._objects:
-            told = found.get(f"s3://shop/out/{entry.key}.out")
-            offset = 0 if told is None else orjson.loads(told)["offset"]
+            name = f"s3://shop/out/{entry.key}.out"
+            parts = [orjson.loads(text) for key, text in saved if key.partition("#")[0] == name]
+            bounds = [(part["began_at"], part["began_at"] + part["offset"]) for part in parts]
             if f"out/{entry.key}.out" in outputs:
-                offset = entry.offsets[-1]
-            for record, end in zip(entry.stored, entry.offsets[1:], strict=True):
-                if end <= offset:
+                bounds = [(0, entry.offsets[-1])]
+            for record, begin, end in zip(entry.stored, entry.offsets, entry.offsets[1:], strict=False):
+                if any(first <= begin and end <= last for first, last in bounds):
                     done.update(_KEY.findall(record))
         return done
 
