@@ -105,11 +105,15 @@ def _together(outcomes: Sequence[InstanceOutcome]) -> InstanceOutcome:
     """Return what became of all instances."""
 
     def total(name: str) -> int:
-        return sum(getattr(one.progress, name) for one in outcomes)
+        return sum(int(getattr(one.progress, name)) for one in outcomes)
 
-    names = ("objects_done", "records", "records_failed", "requests")
     return InstanceOutcome(
-        progress=Progress(**{name: total(name) for name in names}),
+        progress=Progress(
+            objects_done=total("objects_done"),
+            records=total("records"),
+            records_failed=total("records_failed"),
+            requests=total("requests"),
+        ),
         failures=tuple(told for one in outcomes for told in one.failures),
         failure_count=sum(one.failure_count for one in outcomes),
         stopped=any(one.stopped for one in outcomes),
