@@ -76,8 +76,7 @@ fuzz: $(VENV)/.installed-fuzz        ## all readers of strangers' bytes under a 
 	$(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
 
 faults: dev                          ## jobs whose model and store misbehave, FAULT_EXAMPLES of each kind
-	MILLRACE_TEST_EXAMPLES=$(FAULT_EXAMPLES) $(BIN)/python -m pytest tests/property/dataplane/test_faults.py \
-		tests/property/dataplane/test_range_faults.py --timeout 0
+	MILLRACE_TEST_EXAMPLES=$(FAULT_EXAMPLES) $(BIN)/python -m pytest tests/property/dataplane/test_*faults.py --timeout 0
 
 lint: dev
 	$(BIN)/ruff check src tests bench fuzz examples scripts

@@ -178,6 +178,8 @@ class Play:
         turns: For how many turns of the loop the n-th request is thought about, and the store works on a step.
     """
 
+    store_class: type[FaultyObjects] = FaultyObjects
+
     def __init__(
         self,
         job: Job,
@@ -203,7 +205,7 @@ class Play:
         self._living: asyncio.Task[InstanceOutcome] | None = None
         self._requests_left = self._requests_until_cancelled = -1
         self._store_chunk_bytes = max(chunk_sizes)
-        self.store = FaultyObjects(chunk_sizes=chunk_sizes, troubles=troubles, turns=turns[0] % 4)
+        self.store = self.store_class(chunk_sizes=chunk_sizes, troubles=troubles, turns=turns[0] % 4)
         for entry in self._objects:
             data = b"".join(entry.stored)
             self.store.add(f"s3://shop/in/{entry.key}", gzip.compress(data, mtime=0) if job.gzip else data)

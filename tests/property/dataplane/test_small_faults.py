@@ -1,0 +1,142 @@
+"""Laws of many small objects, which are read and written in groups, while model and store misbehave."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.property.dataplane.faults_rig import Guard, Job, Play, Record
+
+from millrace.jobs.transform import AssembleWith, SplitType
+from millrace.names import ObjectRef
+from millrace.ports.objects import NoSuchKey, ObjectMeta, SmallObjects, SmallOutput
+from millrace.testing.faults import Fault
+from millrace.testing.faulty_objects import FaultyObjects, Step, Trouble, disk_full, input_output_error
+from millrace.testing.objects import MemoryObjects
+
+SOME = settings(
+    max_examples=int(os.environ.get("MILLRACE_TEST_EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+"""More are played by `make faults`."""
+
+
+class FaultyQuickObjects(FaultyObjects):
+    """A faulty store that has a quick way for small objects; a full disk leaves an object to the usual way."""
+
+    groups = 0
+
+    def small_objects(self) -> SmallObjects:
+        return _QuickWay(self)
+
+
+class _QuickWay:
+    """The quick way of a faulty store."""
+
+    def __init__(self, objects: FaultyQuickObjects) -> None:
+        self._objects = objects
+
+    def read(self, refs: Sequence[ObjectRef], *, at_most: int) -> list[bytes | None]:
+        return [self._body(ref, at_most) for ref in refs]
+
+    def _body(self, ref: ObjectRef, at_most: int) -> bytes | None:
+        try:
+            body = self._objects.data(str(ref))
+        except NoSuchKey:
+            return None
+        return body if 0 < len(body) <= at_most else None
+
+    async def write(self, outputs: Sequence[SmallOutput], meta: ObjectMeta) -> Sequence[int]:
+        self._objects.groups += 1
+        left = []
+        for index, (ref, body, origin) in enumerate(outputs):
+            try:
+                await self._objects.take_step(Step.COMMIT, ref)
+            except OSError as exc:
+                if str(exc) != str(disk_full(ref)):
+                    raise
+                left.append(index)
+                continue
+            writer = await MemoryObjects.open_writer(self._objects, ref, replace(meta, origin=origin))
+            await writer.write(body)
+            await writer.commit(origin=origin)
+        return left
+
+
+class SmallPlay(Play):
+    """A job over a store with a quick way."""
+
+    store_class = FaultyQuickObjects
+
+
+FAULTS = [Fault.NOTHING] * 4 + [Fault.UNAVAILABLE, Fault.RESET, Fault.PIECES, Fault.LAST, Fault.BROKEN]
+
+
+@SOME
+@given(
+    data=st.data(),
+    assemble_with=st.sampled_from(list(AssembleWith)),
+    concurrency=st.integers(1, 8),
+    retries=st.integers(0, 2),
+    checkpoints=st.booleans(),
+    inflight_bytes=st.sampled_from([200, 2000, 20_000]),
+    sizes=st.lists(st.sampled_from([0, 8, 8, 20, 70]), min_size=1, max_size=90),
+    bad=st.sets(st.integers(0, 89), max_size=3),
+    turns=st.lists(st.integers(0, 12), min_size=1, max_size=7),
+    stops=st.lists(st.integers(0, 60), max_size=3),
+    cancels=st.lists(st.integers(-1, 60), max_size=3),
+    guards=st.dictionaries(st.integers(0, 5), st.sampled_from(Guard), max_size=2),
+    script=st.lists(st.sampled_from(FAULTS), max_size=40),
+)
+async def test_groups_that_are_broken_off_anywhere_lose_and_double_nothing(
+    data: st.DataObject,
+    assemble_with: AssembleWith,
+    concurrency: int,
+    retries: int,
+    checkpoints: bool,
+    inflight_bytes: int,
+    sizes: list[int],
+    bad: set[int],
+    turns: list[int],
+    stops: list[int],
+    cancels: list[int],
+    guards: Mapping[int, Guard],
+    script: list[Fault],
+) -> None:
+    """Each object has the output of its answer, however often the job is stopped, cancelled or fenced off."""
+    troubles: dict[tuple[Step, int], Trouble] = {}
+    steps = st.tuples(st.sampled_from([Step.READ, Step.OPEN, Step.WRITE, Step.COMMIT]), st.integers(0, 60))
+    for step, number in data.draw(st.lists(steps, max_size=4)):
+        kinds = [input_output_error] if step is Step.READ else [disk_full, input_output_error]
+        troubles[step, number] = data.draw(st.sampled_from(kinds))
+    play = SmallPlay(
+        Job(
+            split=SplitType.NONE,
+            assemble_with=assemble_with,
+            concurrency=concurrency,
+            retries=retries,
+            checkpoints=checkpoints,
+            payload_bytes=10_000,
+            inflight_bytes=inflight_bytes,
+        ),
+        [[Record(size=size, bad=at in bad)] if size else [] for at, size in enumerate(sizes)],
+        script,
+        turns=turns,
+        stops=stops,
+        cancels=cancels,
+        guards=guards,
+        troubles=troubles,
+    )
+    play.check(await play.run())
+
+
+async def test_small_objects_are_played_in_groups() -> None:
+    """What this page is about is what its plays come to."""
+    play = SmallPlay(
+        Job(split=SplitType.NONE, payload_bytes=10_000, inflight_bytes=20_000), [[Record(size=8)] for _ in range(90)]
+    )
+    play.check(await play.run())
+    assert isinstance(play.store, FaultyQuickObjects)
+    assert play.store.groups > 0
