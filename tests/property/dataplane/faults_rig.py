@@ -8,7 +8,7 @@ import asyncio
 import errno
 import gzip
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from heapq import nlargest
@@ -21,7 +21,7 @@ from millrace.dataplane import EffectiveSettings, InputObject, Limits, run_trans
 from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.inputs import Inputs
 from millrace.dataplane.limits import Budget
-from millrace.dataplane.listing import list_ahead
+from millrace.dataplane.listing import list_ahead, list_inputs
 from millrace.dataplane.rows import nonblank_lines
 from millrace.errors import LeaseLost
 from millrace.jobs.transform import (
@@ -174,6 +174,7 @@ class Play:
         troubles: Steps of the store that fail.
         stops: In each life, the request (from 1) at which it is stopped; 0 if it is from the start.
         cancels: In each life, the request at which its task is cancelled.
+        resumes: The lives (from 1) that are the first ones of a job that resumes the one before.
         guards: What happens when the guard is asked for the n-th time (from 0), through all lives.
         turns: For how many turns of the loop the n-th request is thought about, and the store works on a step.
     """
@@ -190,6 +191,7 @@ class Play:
         troubles: Mapping[tuple[Step, int], Trouble] | None = None,
         stops: Sequence[int] = (),
         cancels: Sequence[int] = (),
+        resumes: Collection[int] = (),
         guards: Mapping[int, Guard] | None = None,
         turns: Sequence[int] = (0,),
     ) -> None:
@@ -198,6 +200,8 @@ class Play:
         self._objects = [self._made(number, records) for number, records in enumerate(objects)]
         self._stops = list(stops)
         self._cancels = list(cancels)
+        self._resumes = resumes
+        self._job_id = 1
         self._guards = guards or {}
         self._guarded = 0
         self._turns = turns
@@ -275,7 +279,8 @@ class Play:
             if self._requests_left == 0:
                 self._stop.set()
             self._requests_until_cancelled = self._cancels.pop(0) if self._cancels else -1
-            ref = InstanceRef(job_id=1, index=0, attempt=attempt)
+            self._job_id += attempt - 1 in self._resumes
+            ref = InstanceRef(job_id=self._job_id, index=0, attempt=attempt)
             async with self.model:
                 self._living = asyncio.create_task(self._live(ref))
                 try:
@@ -297,7 +302,7 @@ class Play:
         checkpoints = None
         if self.job.checkpoints:
             self._done_before.append((len(self.model.attempts), self._done()))
-            checkpoints = await self._checkpoints(ref)
+            checkpoints = await self._checkpoints(ref, await list_inputs(self.store, self._spec))
         driving = asyncio.create_task(self._drive(clock))
         try:
             async with await list_ahead(self.store, self._spec, Path(), page_objects=1) as inputs:
@@ -310,18 +315,20 @@ class Play:
         self._check_room(outcome, budget)
         return outcome
 
-    async def _checkpoints(self, ref: InstanceRef) -> Checkpoints:
-        journal = self._journals.open(ref)
-        return Checkpoints(
-            journal=journal,
-            work="job 1",
+    async def _checkpoints(self, ref: InstanceRef, inputs: Sequence[InputObject]) -> Checkpoints:
+        earlier = range(ref.job_id - 1, 0, -1)
+        checkpoints = Checkpoints(
+            journal=self._journals.open(ref),
+            work=f"job {ref.job_id}",
+            earlier=[f"job {number}" for number in earlier],
             resumes=ref.attempt > 1,
-            found=await journal.load(),
             pause_seconds=self.job.pause_seconds,
             share=1e9,
             job_id=ref.job_id,
             instance=ref.index,
         )
+        await checkpoints.take_up(inputs, earlier)
+        return checkpoints
 
     async def _transform(
         self,
@@ -371,7 +378,8 @@ class Play:
         """Return the keys of the records that are committed: in a part, or in an output."""
         done: set[bytes] = set()
         outputs = self.store.keys("shop", "out/")
-        saved = [told for held in self._journals.entries.get(1, {}).values() for told in held.items()]
+        jobs = self._journals.entries.values()
+        saved = [told for instances in jobs for held in instances.values() for told in held.items()]
         for entry in self._objects:
             name = f"s3://shop/out/{entry.key}.out"
             parts = [orjson.loads(text) for key, text in saved if key.partition("#")[0] == name]

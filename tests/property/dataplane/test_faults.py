@@ -85,6 +85,7 @@ async def test_faults_of_a_model_lose_and_double_nothing(
     turns=turns,
     stops=st.lists(st.integers(0, 30), max_size=4),
     cancels=st.lists(st.integers(-1, 30), max_size=4),
+    resumes=st.sets(st.integers(1, 6), max_size=3),
     guards=st.dictionaries(st.integers(0, 6), st.sampled_from(Guard), max_size=3),
 )
 async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
@@ -95,6 +96,7 @@ async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
     turns: list[int],
     stops: list[int],
     cancels: list[int],
+    resumes: set[int],
     guards: dict[int, Guard],
 ) -> None:
     """Whatever step of the store fails, and wherever the job is stopped or cancelled, or loses its lease.
@@ -114,6 +116,7 @@ async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
         turns=turns,
         stops=stops,
         cancels=cancels,
+        resumes=resumes,
         guards=guards,
         troubles=troubles,
     )

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -32,8 +33,15 @@ class RangePlay(Play):
     """A job whose objects are cut, and whose instances run at the same time."""
 
     def __init__(
-        self, job: Job, objects: Sequence[Sequence[Record]], *, instances: int, range_bytes: int, **trouble: Any
+        self,
+        job: Job,
+        objects: Sequence[Sequence[Record]],
+        *,
+        instances: Sequence[int],
+        range_bytes: int,
+        **trouble: Any,
     ) -> None:
+        """`instances` are those of each job that resumes the one before, again from the first behind the last."""
         super().__init__(job, objects, **trouble)
         self._instances = instances
         self._range_bytes = range_bytes
@@ -45,9 +53,9 @@ class RangePlay(Play):
         try:
             listed = await list_inputs(self.store, self._spec)
             units = cut_inputs(listed, JobFormats(self._spec), self._range_bytes)
-            shares = share_out(units, self._instances)
+            shares = share_out(units, self._instances[(ref.job_id - 1) % len(self._instances)])
             ended = await asyncio.gather(
-                *(self._instance(index, share, ref.attempt, clock) for index, share in enumerate(shares)),
+                *(self._instance(replace(ref, index=index), share, clock) for index, share in enumerate(shares)),
                 return_exceptions=True,
             )
         finally:
@@ -60,11 +68,9 @@ class RangePlay(Play):
                 raise one
         return _together(outcomes)
 
-    async def _instance(
-        self, index: int, share: Sequence[InputObject], attempt: int, clock: ManualClock
-    ) -> InstanceOutcome:
+    async def _instance(self, ref: InstanceRef, share: Sequence[InputObject], clock: ManualClock) -> InstanceOutcome:
         budget = WatchedBudget(self.job.inflight_bytes)
-        checkpoints = await self._checkpoints(InstanceRef(job_id=1, index=index, attempt=attempt))
+        checkpoints = await self._checkpoints(ref, share)
         outcome = await self._transform(share, clock, budget, checkpoints)
         self._check_room(outcome, budget)
         return outcome
@@ -151,11 +157,12 @@ steps = st.tuples(st.sampled_from([step for step in Step if step is not Step.LIS
     data=st.data(),
     job=jobs(),
     objects=st.lists(records, min_size=1, max_size=2),
-    instances=st.integers(1, 3),
+    instances=st.lists(st.integers(1, 3), min_size=1, max_size=3),
     range_bytes=st.integers(60, 400),
     turns=st.lists(st.integers(0, 12), min_size=1, max_size=7),
     stops=st.lists(st.integers(0, 30), max_size=3),
     cancels=st.lists(st.integers(-1, 30), max_size=3),
+    resumes=st.sets(st.integers(1, 6), max_size=3),
     guards=st.dictionaries(st.integers(0, 12), st.sampled_from(Guard), max_size=3),
     script=st.lists(st.sampled_from([Fault.NOTHING, Fault.NOTHING, Fault.UNAVAILABLE, Fault.RESET]), max_size=30),
 )
@@ -163,11 +170,12 @@ async def test_ranges_that_are_broken_off_anywhere_become_their_objects_output(
     data: st.DataObject,
     job: Job,
     objects: list[list[Record]],
-    instances: int,
+    instances: list[int],
     range_bytes: int,
     turns: list[int],
     stops: list[int],
     cancels: list[int],
+    resumes: set[int],
     guards: Mapping[int, Guard],
     script: list[Fault],
 ) -> None:
@@ -185,6 +193,7 @@ async def test_ranges_that_are_broken_off_anywhere_become_their_objects_output(
         turns=turns,
         stops=stops,
         cancels=cancels,
+        resumes=resumes,
         guards=guards,
         troubles=troubles,
     )
@@ -195,6 +204,6 @@ async def test_a_range_is_not_asked_for_again_whose_output_another_instance_make
     """Between its look whether the output is there and its look at what it had of it, the other one may make it."""
     job = Job(split=SplitType.RECORDIO, concurrency=1, objects_open=1, checkpoints=True)
     objects = [[Record(size=8)] * 3 + [Record(size=8, bad=True)], [Record(size=8)] * 4]
-    play = RangePlay(job, objects, instances=2, range_bytes=60, guards={2: Guard.STOPS})
+    play = RangePlay(job, objects, instances=[2], range_bytes=60, guards={2: Guard.STOPS})
     play.check(await play.run())
     assert len(play.lives) == 2

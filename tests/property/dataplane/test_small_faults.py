@@ -87,6 +87,7 @@ FAULTS = [Fault.NOTHING] * 4 + [Fault.UNAVAILABLE, Fault.RESET, Fault.PIECES, Fa
     turns=st.lists(st.integers(0, 12), min_size=1, max_size=7),
     stops=st.lists(st.integers(0, 60), max_size=3),
     cancels=st.lists(st.integers(-1, 60), max_size=3),
+    resumes=st.sets(st.integers(1, 6), max_size=3),
     guards=st.dictionaries(st.integers(0, 5), st.sampled_from(Guard), max_size=2),
     script=st.lists(st.sampled_from(FAULTS), max_size=40),
 )
@@ -102,6 +103,7 @@ async def test_groups_that_are_broken_off_anywhere_lose_and_double_nothing(
     turns: list[int],
     stops: list[int],
     cancels: list[int],
+    resumes: set[int],
     guards: Mapping[int, Guard],
     script: list[Fault],
 ) -> None:
@@ -126,6 +128,7 @@ async def test_groups_that_are_broken_off_anywhere_lose_and_double_nothing(
         turns=turns,
         stops=stops,
         cancels=cancels,
+        resumes=resumes,
         guards=guards,
         troubles=troubles,
     )
