@@ -5,7 +5,7 @@ Batches are cut so that their text is about as long as a chunk.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -53,12 +53,10 @@ def _parquet_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen:
     schema = parquet.schema_arrow
     seen(schema)
     _check_columns(schema, columns)
-    begin = 0
-    for group in range(parquet.num_row_groups):
-        facts = parquet.metadata.row_group(group)
-        begin = max(begin, _first_byte(facts))  # whatever a file says: ranges must keep the order of rows
-        if not _is_in(part, begin):
+    for group, place in enumerate(_group_places(parquet.metadata, file.size)):
+        if not _is_in(part, place):
             continue
+        facts = parquet.metadata.row_group(group)
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         yield from _selected(
             parquet.iter_batches(
@@ -71,13 +69,15 @@ def _parquet_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen:
         )
 
 
-def _first_byte(group: Any) -> int:
-    """Return where a row group of Parquet begins; that of one without columns is the file's beginning."""
-    if not group.num_columns:
-        return 0
-    column = group.column(0)
-    places = (column.dictionary_page_offset if column.has_dictionary_page else None, column.data_page_offset)
-    return int(min(place for place in places if place is not None))
+def _group_places(facts: Any, size: int) -> list[int]:
+    """Return where the row groups of a Parquet file of `size` bytes begin, by what their rows take.
+
+    The file tells their first bytes too, but whoever asks pyarrow 26 for them has the process ended if the file tells
+    anything wrong about a column; what reads the rows raises instead.
+    """
+    lengths = [max(0, facts.row_group(group).total_byte_size) for group in range(facts.num_row_groups)]
+    total = sum(lengths) or 1
+    return [min(size * before // total, size - 1) for before in [0, *accumulate(lengths)][:-1]]
 
 
 def _is_in(part: Part, place: int) -> bool:

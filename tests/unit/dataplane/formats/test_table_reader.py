@@ -1,10 +1,12 @@
 """Tables as text."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.unit.dataplane.formats.tables import arrow, joined, parquet, views
 
@@ -20,6 +22,7 @@ from millrace.testing.objects import MemoryObjects
 TABLE = pa.table({"id": [1, 2, 3], "x": [0.5, None, 2.0], "s": ["a", "b,c", "d"]})
 TEXT = b'1,0.5,a\n2,,"b,c"\n3,2,d\n'
 CSV = "text/csv"
+JSON_LINES = "application/jsonlines"
 
 
 async def text_of(data: bytes, form: TableForm, columns: tuple[str, ...] = (), *, header: bool = False) -> bytes:
@@ -53,7 +56,7 @@ async def test_categories_that_are_views_are_read() -> None:
     nested = pa.table({"l": lists, "s": pa.StructArray.from_arrays([categories], ["c"])})
     objects = MemoryObjects()
     ref = objects.add("s3://shop/t", arrow(nested))
-    lines = table_lines(objects, ref, TableForm.ARROW, media_type="application/jsonlines", chunk_bytes=1000)
+    lines = table_lines(objects, ref, TableForm.ARROW, media_type=JSON_LINES, chunk_bytes=1000)
     assert await joined(lines) == (
         b'{"l":["u"],"s":{"c":"u"}}\n{"l":[],"s":{"c":"v,w"}}\n{"l":["v,w",null],"s":{"c":null}}\n'
     )
@@ -91,6 +94,28 @@ async def test_what_is_no_table_is_told(form: TableForm, data: bytes) -> None:
     """An object of another format, or half of one, fails with a message that says what was to be read."""
     with pytest.raises(UnfitFormat, match=f"Failed to read {form}: "):
         await text_of(data, form)
+
+
+async def test_a_damaged_footer_of_parquet_ends_no_process() -> None:
+    """Arrow ends the process where some facts of columns are asked for that are wrong; it must not come to that."""
+    data = parquet(pa.table({"tags": [["a"], ["b", "c"], None]}))
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    objects = MemoryObjects()
+    refused = 0
+    for place in range(footer, len(data) - 8):
+        ref = objects.add("s3://shop/t", data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        try:
+            await joined(table_lines(objects, ref, TableForm.PARQUET, media_type=JSON_LINES, chunk_bytes=1000))
+        except UnfitFormat:
+            refused += 1
+    assert refused
+
+
+async def test_a_table_without_row_groups_has_no_rows() -> None:
+    """Nothing is asked of a group that is not there."""
+    file = io.BytesIO()
+    pq.ParquetWriter(file, TABLE.schema).close()
+    assert await text_of(file.getvalue(), TableForm.PARQUET) == b""
 
 
 async def test_progress_ends_at_the_size_of_the_object() -> None:
