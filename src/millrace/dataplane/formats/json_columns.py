@@ -86,6 +86,7 @@ class JsonColumns:
         count = plain_rows(block)
         if count and not self._bare and block.startswith(b"{") and block.count(b"\n{") == count - 1:
             self._bare = False
+            _require_text(block, first_row)
             return block, count
         rows = nonblank_lines(block)
         for at, row in enumerate(rows):
@@ -99,10 +100,13 @@ class JsonColumns:
                     f"{kinds[bare]}, earlier ones are {kinds[not bare]}"
                 )
             self._bare = bare
-        if not self._bare:
-            return b"\n".join([b"{}" if row == NOTHING else row for row in rows]), len(rows)
-        name = self._bare_name()
-        return b"\n".join([b'{"%b":%b}' % (name, row) for row in rows]), len(rows)
+        if self._bare:
+            name = self._bare_name()
+            text = b"\n".join([b'{"%b":%b}' % (name, row) for row in rows])
+        else:
+            text = b"\n".join([b"{}" if row == NOTHING else row for row in rows])
+        _require_text(text, first_row)
+        return text, len(rows)
 
     def _bare_name(self) -> bytes:
         if len(self._columns) > 1:
@@ -110,6 +114,17 @@ class JsonColumns:
             raise UnfitFormat(f"rows of the output must be JSON objects with the members [{named}], got other values")
         name = self._columns[0].name if self._columns else ANSWER_COLUMN
         return orjson.dumps(name)[1:-1]
+
+
+def _require_text(rows: bytes, first_row: int) -> None:
+    """Raise UnfitFormat if lines are not in UTF-8: the reader takes any bytes, and whoever reads the table may not."""
+    if rows.isascii():
+        return
+    try:
+        rows.decode()
+    except UnicodeDecodeError as exc:
+        row = first_row + rows.count(b"\n", 0, exc.start)
+        raise UnfitFormat(f"row {row} of the output has bytes that are not UTF-8") from exc
 
 
 def _read_json(text: bytes, schema: Any) -> Any:
