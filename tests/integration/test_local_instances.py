@@ -61,8 +61,11 @@ EXPECTED = {"a.csv.out": b"1,2\n", "b.csv.out": b"1,2\n", "large.csv.out": ROWS}
 
 def test_models_share_one_object(place: Place) -> None:
     """Each gets a part of its records; there is one output, in order, and nothing beside it."""
-    ended = place.run("--instances", "2", "--range-split", "1")
+    ended = place.run("--instances", "2", "--range-split", "1", "--report", str(place.path / "report"))
     assert ended.returncode == 0, ended.stderr
+    report = json.loads((place.path / "report" / "report.json").read_bytes())
+    assert report["records"]["out"] == sum(instance["records"] for instance in report["instances"]) == 20002
+    assert [instance["index"] for instance in report["instances"]] == [0, 1]
     assert "3 of 3 objects 20002 records" in ended.stdout.replace(",", "")
     assert place.outputs() == EXPECTED
     asked = [line.split() for line in (place.path / "asked").read_text().splitlines()]

@@ -13,6 +13,7 @@ from millrace.commands.progress_view import (
     progress_line,
     sum_views,
 )
+from millrace.commands.sizes import counted
 from millrace.jobs.job import Job, JobKind, JobStatus
 from millrace.ports.jobs import AgentRecord
 from millrace.told import printable
@@ -149,10 +150,10 @@ def view_line(view: JobView) -> str:
         words.append(progress_line(sums))
     elif sums.objects_total:
         words.append(f"{sums.told_objects} objects")
-        words.append(f"{sums.records:,} records")
+        words.append(counted(sums.records, "record"))
         words.append(f"{sums.objects_failed:,} failed")
         if sums.records_failed:
-            words.append(f"{sums.records_failed:,} bad records")
+            words.append(counted(sums.records_failed, "bad record"))
     if view.failure_reason:
         words.append(printable(view.failure_reason))
     return ", ".join(words)

@@ -50,6 +50,8 @@ class LocalInstances:
         self._told = told
         self._journals = ProcessJournals()
         self._agents = [make(session, self._journals) for session in sessions]
+        self.outcomes: Sequence[InstanceOutcome] = ()
+        """How each of them ended, once `run` has returned."""
 
     @property
     def progress(self) -> Progress:
@@ -75,10 +77,10 @@ class LocalInstances:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
-        outcome = add_outcomes(
-            [outcome for outcome in outcomes if isinstance(outcome, InstanceOutcome)],
-            failures_kept=self._failures_kept,
-        )
+        self.outcomes = [self._in_words(outcome) for outcome in outcomes if isinstance(outcome, InstanceOutcome)]
+        return add_outcomes(self.outcomes, failures_kept=self._failures_kept)
+
+    def _in_words(self, outcome: InstanceOutcome) -> InstanceOutcome:
         failures = tuple(replace(failure, message=self._told(failure.message)) for failure in outcome.failures)
         return replace(outcome, failures=failures)
 

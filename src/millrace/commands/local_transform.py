@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -125,14 +125,15 @@ class LocalTransform:
         for session in self.sessions:
             session.stop.set()
 
-    def report(self, outcome: InstanceOutcome, *, failure_reason: str | None = None) -> "JobReport":
-        """Return the report of a run that ended now; places are told as they were asked for.
+    def report(self, outcomes: Sequence[InstanceOutcome], *, failure_reason: str | None = None) -> "JobReport":
+        """Return the report of a run that ended now with the outcomes of its instances.
 
-        `failure_reason` is given for a run that ended without an outcome of its own.
+        Places are told as they were asked for. `failure_reason` is given for a run that ended without an outcome of its
+        own.
         """
         from millrace.dataplane.report import local_report  # only where somebody asks for one
 
-        report = local_report(self.spec, outcome, arn=self.arn, created_at=self.created_at, ended_at=self.clock.now())
+        report = local_report(self.spec, outcomes, arn=self.arn, created_at=self.created_at, ended_at=self.clock.now())
         report = replace(report, input=self.request.input, output=self.request.output)
         if failure_reason is not None:
             return replace(report, status="Failed", failure_reason=self.told_text(failure_reason))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from millrace.commands.sizes import told_rate, told_size
+from millrace.commands.sizes import counted, told_rate, told_size
 
 __all__ = [
     "COUNTS",
@@ -208,11 +208,11 @@ def progress_line(view: ProgressView) -> str:
     words = [
         f"{share} of {told_size(view.bytes_total)}{'' if view.listed else '+'}",
         f"{view.told_objects} objects",
-        f"{view.records:,} records",
+        counted(view.records, "record"),
         f"{view.objects_failed:,} failed",
     ]
     if view.records_failed:
-        words.append(f"{view.records_failed:,} bad records")
+        words.append(counted(view.records_failed, "bad record"))
     if view.records_per_second is not None and view.bytes_per_second is not None:
         words += [f"{view.records_per_second:,.0f} records/s", told_rate(view.bytes_per_second)]
     words.append(activity(view))

@@ -10,7 +10,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,26 +129,26 @@ async def _transform(settings: Settings, request: TransformRequest, scratch: Pat
         try:
             outcome = await work.run()
         except JobFailure as failure:
-            await _report(local, InstanceOutcome(progress=work.progress), report, failure.reason)
+            await _report(local, [InstanceOutcome(progress=work.progress)], report, failure.reason)
             raise
         finally:
             showing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await showing
         seconds = time.monotonic() - started
-        await _report(local, outcome, report)
+        await _report(local, work.outcomes, report)
         return _conclude(outcome, local, seconds)
 
 
 async def _report(
-    local: LocalTransform, outcome: InstanceOutcome, folder: Path | None, failure_reason: str | None = None
+    local: LocalTransform, outcomes: Sequence[InstanceOutcome], folder: Path | None, failure_reason: str | None = None
 ) -> None:
     wanted = job_options(local.spec.environment).report
     if folder is None and not wanted:
         return
     from millrace.dataplane.report import write_report, write_report_files
 
-    report = local.report(outcome, failure_reason=failure_reason)
+    report = local.report(outcomes, failure_reason=failure_reason)
     if folder is not None:
         write_report_files(report, folder)
         print(f"report in {folder / 'report.html'}")

@@ -65,6 +65,6 @@ def told_choice(base: Base, tries: int, settings: AutotuneSettings) -> str:
         return found
     best = base.slice
     return (
-        f"{found}, after {tries} others were tried: {best.record_rate:.4g} records/s, "
+        f"{found}, after {tries} other{'s were' if tries != 1 else ' was'} tried: {best.record_rate:.4g} records/s, "
         f"{best.byte_rate / 1e6:.4g} MB/s, {best.latency_seconds * 1e3:.3g} ms a request"
     )

@@ -115,17 +115,18 @@ def job_report(job: TransformJob) -> JobReport:
 
 
 def local_report(
-    spec: TransformSpec, outcome: InstanceOutcome, *, arn: Arn, created_at: datetime, ended_at: datetime
+    spec: TransformSpec, outcomes: Sequence[InstanceOutcome], *, arn: Arn, created_at: datetime, ended_at: datetime
 ) -> JobReport:
-    """Return the report of a transform that no server ran."""
-    reason = transform_failure_reason([outcome], job_options(spec.environment).failures_allowed)
+    """Return the report of a transform that no server ran, of the outcomes of its instances."""
+    reason = transform_failure_reason(outcomes, job_options(spec.environment).failures_allowed)
     status = "Failed" if reason is not None else "Completed"
+    stopped = any(outcome.stopped for outcome in outcomes)
     return _report(
         spec,
-        {0: (1, outcome)},
+        {index: (1, outcome) for index, outcome in enumerate(outcomes)},
         arn=arn,
-        status="Stopped" if outcome.stopped else status,
-        failure_reason=None if outcome.stopped else reason,
+        status="Stopped" if stopped else status,
+        failure_reason=None if stopped else reason,
         created_at=created_at,
         started_at=created_at,
         ended_at=ended_at,

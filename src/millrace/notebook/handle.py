@@ -240,7 +240,7 @@ class TransformHandle:
             self._ready.set_result(_Places(aliases=local.aliases, form=form, told=local.told))
             started = time.monotonic()
             outcome = await work.run()
-            report = local.report(outcome)
+            report = local.report(work.outcomes)
             result = TransformResult(
                 status=report.status,
                 reason=report.failure_reason,
