@@ -29,7 +29,7 @@ from millrace.jobs.transform import (
 from millrace.jobs.transform_options import job_options
 from millrace.names import ObjectRef
 from millrace.testing.journal import MemoryJournals
-from millrace.testing.model_server import Behaviour, ModelReply, ModelRequest, ModelServer
+from millrace.testing.model_server import CLOSE, Behaviour, ModelReply, ModelRequest, ModelServer
 from millrace.testing.objects import MemoryObjects
 
 LINES = {"split": SplitType.LINE, "max_concurrent_transforms": 3, "invocation_max_retries": 0}
@@ -143,6 +143,79 @@ async def test_a_record_that_no_filter_can_read_is_bad() -> None:
     (told,) = errors(result)
     assert (told["record"], told["offset"], told["status"]) == (2, 8, None)
     assert str(told["error"]).startswith("ClientError: Failed to parse line: 'not json' as JSON")
+
+
+class Fragile:
+    """A model that goes down at some records, and says for how many pings it is."""
+
+    def __init__(self, at: bytes, *, pings: float, times: float = 1) -> None:
+        self._at, self._pings, self._times = at, pings, times
+        self._down = 0.0
+        self.asked = asyncio.Event()
+        """It was asked while it was down whether it is there."""
+
+    async def answer(self, request: ModelRequest) -> ModelReply:
+        if request.path != "/invocations":
+            return ModelReply(status=404)
+        if self._at in request.body and self._times:
+            self._times, self._down = self._times - 1, self._pings
+            return CLOSE
+        return CLOSE if self._down else ModelReply(request.body)
+
+    async def ping(self, request: ModelRequest) -> ModelReply:
+        if not self._down:
+            return ModelReply()
+        self._down -= 1
+        self.asked.set()
+        return CLOSE
+
+
+@pytest.mark.parametrize("strategy", list(BatchStrategy))
+async def test_no_record_is_bad_since_the_container_was_down(strategy: BatchStrategy) -> None:
+    """Those that were sent before it was back are sent again, though no retries are allowed."""
+    fragile = Fragile(b"20,", pings=3)
+    spec = job(**LINES, **QUARANTINE, strategy=strategy)
+    result = await run_job(spec, fragile.answer, b"".join(rows()), ping=fragile.ping)
+    assert result.output == b"".join(rows())
+    assert result.objects.keys("b", "out/") == ["out/a.csv.out"]
+
+
+@pytest.mark.parametrize("pings", [0, 2])
+async def test_a_record_that_takes_the_container_down_again_is_bad(pings: int) -> None:
+    """It alone is quarantined, whether the container is back before anybody could ask for it or later."""
+    fragile = Fragile(b"BAD", pings=pings, times=float("inf"))
+    spec = job(split=SplitType.LINE, invocation_max_retries=0, **QUARANTINE, strategy=BatchStrategy.SINGLE_RECORD)
+    result = await run_job(spec, fragile.answer, b"".join(rows(20)), ping=fragile.ping)
+    assert result.output == b"".join(rows(20)).replace(rows(20)[19], b"")
+    assert [(told["record"], told["status"]) for told in errors(result)] == [(20, None)]
+
+
+async def test_what_is_in_doubt_when_a_run_is_stopped_is_not_bad() -> None:
+    """An agent whose container has ended stops the run: no record is told to be bad that nobody could answer."""
+    fragile, stop = Fragile(b"20,", pings=float("inf")), asyncio.Event()
+
+    async def stop_once_it_is_asked(server: ModelServer) -> None:
+        await fragile.asked.wait()
+        stop.set()
+
+    spec = job(**LINES, **QUARANTINE, strategy=BatchStrategy.SINGLE_RECORD)
+    result = await run_job(
+        spec, fragile.answer, b"".join(rows()), ping=fragile.ping, stop=stop, driver=stop_once_it_is_asked
+    )
+    assert result.outcome.stopped
+    assert result.outcome.progress.records_failed == 0
+
+
+async def test_a_container_that_does_not_come_back_is_not_waited_for_at_each_record() -> None:
+    """Once it was waited for in vain, records without an answer are bad at once, as they are where it is there."""
+    fragile = Fragile(b"20,", pings=float("inf"))
+    spec = job(**LINES, **QUARANTINE, strategy=BatchStrategy.SINGLE_RECORD)
+    limits = Limits(recovery_seconds=0.0)
+    result = await run_job(spec, fragile.answer, b"".join(rows()), ping=fragile.ping, limits=limits)
+    assert {told["error"] for told in errors(result)} == {
+        "AlgorithmError: Unable to get response from algorithm: the server closed the connection"
+    }
+    assert 21 <= len(errors(result)) <= 23
 
 
 async def test_an_answer_with_a_row_too_few_is_found_by_halving() -> None:

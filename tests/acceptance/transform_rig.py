@@ -166,6 +166,7 @@ async def run_job(
     checkpoints: Checkpoints | None = None,
     scratch: Path | None = None,
     resumed: Sequence[int] | None = None,
+    ping: Behaviour | None = None,
 ) -> Result:
     """Run one instance as the agent does: check, ping, ask, list, transform.
 
@@ -185,7 +186,7 @@ async def run_job(
     chosen_clock = clock or SystemClock()
     bounds = limits or Limits()
     room = budget or Budget(bounds.inflight_bytes)
-    async with ModelServer(behaviour) as server:
+    async with ModelServer(behaviour, ping=ping) as server:
         await wait_until_healthy(server.address, window_seconds=60, clock=chosen_clock)
         async with Client(server.address) as client:
             settled = effective or await effective_settings(client, spec)

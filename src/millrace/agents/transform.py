@@ -290,6 +290,7 @@ class TransformAgent:
             scratch=self._folder,
             objects=self._backends.objects,
             address=served.address,
+            containers=[it.address for it in served.containers],
             effective=effective,
             data_log=self._data_log.write_now,
             on_progress=self._note_progress,

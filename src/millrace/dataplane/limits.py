@@ -37,6 +37,8 @@ class Limits:
     """Characters of a failing answer that are kept for messages."""
     curve_points: int = 256
     """Measurements of the autotuner that the outcome tells."""
+    recovery_seconds: float = 30.0
+    """How long a container that gave no answer is waited for, before the record that it was asked for counts as bad."""
     payloads_resting: int = 64
     """Payloads of a tuned job that back off without a slot; with more, no new ones are sent."""
     tick_seconds: float = 0.25

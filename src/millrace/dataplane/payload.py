@@ -86,6 +86,7 @@ class Payload:
     original text where a join needs it, `frames` what answers are joined with if that is known before they come.
     `dropped` are those of its `records` that are not sent, since they are blank.
     `index`, `failed_attempts`, `isolation` and `sent_at` (of the attempt that failed last) belong to the run.
+    `is_doubted` tells that it had no answer, and that it was asked once whether the container was there.
     `too_large` tells that it is not to be sent: it holds the beginning of a record of `length` bytes.
     """
 
@@ -94,6 +95,7 @@ class Payload:
     index = 0
     failed_attempts = 0
     dropped = 0
+    is_doubted = False
     sent_at = 0.0
     too_large: PayloadTooLarge | None = None
     length = 0

@@ -1,7 +1,7 @@
 """Send the payloads of a transform run over keep-alive connections, and see to those that get no answer.
 
-A payload is either on a connection, or *aside*: connecting, or backing off. It keeps its slot meanwhile. One sweep over
-all connections finds late requests, cheaper than a timer for each.
+A payload is either on a connection, or *aside*: connecting, backing off, or in doubt. It keeps its slot meanwhile. One
+sweep over all connections finds late requests, cheaper than a timer for each.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from millrace.dataplane.retry import (
     retry_delay,
 )
 from millrace.dataplane.rules import Rules
+from millrace.dataplane.standing import Inquiry, Standing
 from millrace.ports.runtime import Address
 
 __all__ = ["Requests", "RequestsOwner"]
@@ -85,8 +86,10 @@ class Requests:
         budget: Budget,
         counters: Counters,
         may_write: Callable[[], bool],
+        inquiry: Inquiry,
     ) -> None:
         self._rules = rules
+        self._inquiry = inquiry
         self._owner = owner
         self._address = address
         self._clock = clock
@@ -102,7 +105,8 @@ class Requests:
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         self.aside: dict[asyncio.Task[None], tuple[Lane, Payload]] = {}
-        """Payloads on no connection: their tasks connect, or back off. Whoever removes an entry answers for it."""
+        """Payloads on no connection: their tasks connect, back off, or ask for the container. Whoever removes an entry
+        answers for it."""
         self._connecting: dict[asyncio.Task[None], float] = {}
         """Those of the tasks that connect, and since when."""
         self.resting = 0
@@ -142,6 +146,16 @@ class Requests:
             retry_after = PROVOKED_SECONDS
         delay = self.retry_delay(payload.failed_attempts, retry_after)
         self._put_aside(lane, payload, self._back_off(lane, payload, delay))
+
+    def ask_first(self, lane: Lane, payload: Payload, judge: Callable[[Standing], None]) -> None:
+        """Have it judged what a payload without an answer means, once it is known how the container is found."""
+        self._put_aside(lane, payload, self._ask_and_judge(judge))
+
+    async def _ask_and_judge(self, judge: Callable[[Standing], None]) -> None:
+        standing = await self._inquiry.standing()
+        if self.aside.pop(_current_task(), None) is not None:
+            judge(standing)
+            self._owner.pump()
 
     @property
     def sleeping(self) -> int:

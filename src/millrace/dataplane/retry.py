@@ -31,7 +31,8 @@ class Trouble(Enum):
 class AttemptFailure:
     """What a failed attempt means for its object.
 
-    `log_text` is the data log's line, `message` says the same where no prefix tells whose fault it is.
+    `log_text` is the data log's line, `message` says the same where no prefix tells whose fault it is. `may_be_down`
+    tells that there is no answer, as there would be none if the container were not there at all.
     """
 
     label: str
@@ -39,6 +40,7 @@ class AttemptFailure:
     log_text: str
     may_retry: bool
     status: int | None = None
+    may_be_down: bool = False
 
 
 def failure_of_status(status: int) -> AttemptFailure | None:
@@ -67,7 +69,8 @@ def failure_of_trouble(trouble: Trouble, *, timeout_seconds: float) -> AttemptFa
         text = f"Model server did not respond to /invocations request within {timeout_seconds:g} seconds"
     else:
         text = "Unable to get response from algorithm"
-    return AttemptFailure(label="AlgorithmError", message=text, log_text=text, may_retry=True)
+    may_be_down = trouble is Trouble.NO_ANSWER
+    return AttemptFailure(label="AlgorithmError", message=text, log_text=text, may_retry=True, may_be_down=may_be_down)
 
 
 def failure_of_large_answer(most: int, size: int | None) -> AttemptFailure:

@@ -46,6 +46,7 @@ from millrace.dataplane.rules import Rules
 from millrace.dataplane.sending import Sending
 from millrace.dataplane.settling import Settling
 from millrace.dataplane.small_outputs import SmallOutputs
+from millrace.dataplane.standing import Inquiry
 from millrace.dataplane.streaming import Streaming
 from millrace.dataplane.tuning import Tuning
 from millrace.dataplane.writing import Commits, Writing
@@ -80,6 +81,7 @@ async def run_transform(
     scratch: Path | None = None,
     autotune: AutotuneSettings | None = None,
     tells_rows: bool = False,
+    containers: Sequence[Address] = (),
 ) -> InstanceOutcome:
     """Transform `inputs` in order and return how it went; a failing object never keeps the others from their output.
 
@@ -102,6 +104,7 @@ async def run_transform(
         on_committed: Called with each input whose output was committed, in the order of the commits.
         autotune: Bounds of the search for concurrency and payload size; if None, `options` say whether there is one.
         tells_rows: Whether rows of answers are counted, as they are where a report is asked for; it takes 0.4 ms a MB.
+        containers: Where each container answers /ping, if not at `address`.
         scratch: A folder for text that is converted when it is complete; needed by jobs that write other formats.
         budget: Where room is taken and given back, all of it by the end of a run that nothing broke off; one of its
             own of `limits.inflight_bytes` if None.
@@ -137,6 +140,7 @@ async def run_transform(
         on_committed=on_committed,
         budget=budget or Budget(limits.inflight_bytes),
         scratch=scratch,
+        inquiry=Inquiry(containers or (address,), window_seconds=limits.recovery_seconds, clock=clock),
     )
     with rare_collections():
         return await run.run()
@@ -161,6 +165,7 @@ class _Run:
         on_committed: Callable[[InputObject], None] | None,
         budget: Budget,
         scratch: Path | None,
+        inquiry: Inquiry,
     ) -> None:
         self._rules = rules
         self._inputs = inputs
@@ -196,6 +201,7 @@ class _Run:
             budget=budget,
             counters=self._counters,
             may_write=self._may_write,
+            inquiry=inquiry,
         )
         self._arriving = self._requests.arriving
         self._settling = Settling(

@@ -8,6 +8,7 @@ often as if nothing had failed, later ones no more.
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from millrace.clock import Clock
@@ -31,6 +32,7 @@ from millrace.dataplane.retry import (
     retry_after_seconds,
 )
 from millrace.dataplane.rules import Rules
+from millrace.dataplane.standing import Standing
 from millrace.dataplane.streamed import FailedAttempt
 from millrace.dataplane.tuning import TOO_LARGE, Tuning
 from millrace.jobs.transform import ObjectFailure
@@ -221,6 +223,27 @@ class Settling:
             return
         text = None if answer is None else answer.decode("utf-8", "replace")[: self._rules.limits.answer_snippet_chars]
         message = f"{failure.message}: {detail}" if detail else failure.message
+        if self._rules.isolates and failure.may_be_down and payload.records == 1 and not payload.is_doubted:
+            payload.is_doubted = True
+            self._requests.ask_first(lane, payload, partial(self._judge, lane, payload, failure, message, text))
+        else:
+            self._give_up(lane, payload, failure, message, text)
+
+    def _judge(
+        self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str, text: str | None, standing: Standing
+    ) -> None:
+        """Take a record without an answer, now that it is known how the container was found."""
+        if not self.wants_failure(lane, payload):
+            self.drop_payload(lane, payload)
+            self.settle(lane)
+        elif standing is Standing.BACK:
+            self._counters.retries += 1
+            self._requests.send(lane, payload, self._monotonic())
+        else:
+            self._give_up(lane, payload, failure, message, text)
+
+    def _give_up(self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str, text: str | None) -> None:
+        """Take a payload whose attempts are used up."""
         if self._rules.isolates:
             self._counters.in_flight -= 1
             self.isolator.take(lane, payload, failure.label, message, status=failure.status, answer=text)
