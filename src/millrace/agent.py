@@ -7,6 +7,7 @@ another machine run the same code. The exit code is 0 if the agent reported how 
 1 if it ended without a word (the scheduler then starts another attempt).
 """
 
+import asyncio
 import logging
 import os
 import sys
@@ -89,6 +90,8 @@ class Agent:
             clock=self._clock,
             heartbeat_seconds=self._settings.heartbeat_seconds,
             process_start=process_start(os.getpid()) or 0,
+            busy_seconds=self._settings.lease_seconds / 3,
+            beat_alone=self._beat_alone,
         )
         async with opening as session:
             job = await self._jobs.get_by_id(self._ref.job_id)
@@ -97,6 +100,11 @@ class Agent:
                 return
             await session.report_progress()
             await session.post(finished)
+
+    def _beat_alone(self, ref: InstanceRef, agent_id: str) -> None:
+        """Send a heartbeat over a connection, and from a loop, of its own."""
+        with closing(open_agent_database(self._settings)) as database:
+            asyncio.run(SqlJobStore(database, clock=self._clock).heartbeat(ref, agent_id, None))
 
     async def work(self, job: Job, session: Session) -> InstanceFinished:
         """Do the instance's work and say how it ended.

@@ -12,8 +12,10 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Protocol
 
+from millrace.agents.busy_loop import BusyLoop
 from millrace.clock import Clock
 from millrace.errors import LeaseLost, StoreUnavailable
 from millrace.jobs.job import Event
@@ -77,7 +79,14 @@ class AgentSession:
     """A registered agent. `stop` is set once the instance is wanted to stop; `lost` once the lease is lost."""
 
     def __init__(
-        self, ref: InstanceRef, *, jobs: JobStore, clock: Clock, heartbeat_seconds: float, agent_id: str
+        self,
+        ref: InstanceRef,
+        *,
+        jobs: JobStore,
+        clock: Clock,
+        heartbeat_seconds: float,
+        agent_id: str,
+        has_beaten: Callable[[], None],
     ) -> None:
         self.ref = ref
         self.clock = clock
@@ -88,19 +97,38 @@ class AgentSession:
         self._jobs = jobs
         self.agent_id = agent_id
         self._interval = heartbeat_seconds
+        self._has_beaten = has_beaten
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, ref: InstanceRef, *, jobs: JobStore, clock: Clock, heartbeat_seconds: float, process_start: int
+        cls,
+        ref: InstanceRef,
+        *,
+        jobs: JobStore,
+        clock: Clock,
+        heartbeat_seconds: float,
+        process_start: int,
+        busy_seconds: float = 5.0,
+        beat_alone: Callable[[InstanceRef, str], None] = lambda ref, agent_id: None,
     ) -> AsyncIterator["AgentSession"]:
         """Register for an attempt and keep the lease while the block runs.
+
+        `beat_alone` sends a heartbeat from a thread of its own when the event loop has not beaten for `busy_seconds`.
 
         Raises:
             LeaseLost: Another agent has the attempt, or it is closed.
         """
         agent_id = uuid.uuid4().hex
-        session = cls(ref, jobs=jobs, clock=clock, heartbeat_seconds=heartbeat_seconds, agent_id=agent_id)
+        busy = BusyLoop(partial(beat_alone, ref, agent_id), clock=clock, after_seconds=busy_seconds)
+        session = cls(
+            ref,
+            jobs=jobs,
+            clock=clock,
+            heartbeat_seconds=heartbeat_seconds,
+            agent_id=agent_id,
+            has_beaten=busy.has_beaten,
+        )
         nudge = asyncio.Event()
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, nudge.set)  # before anybody can know of us and send it
@@ -118,7 +146,8 @@ class AgentSession:
             session.stop.set()
         beating = asyncio.create_task(session._beat(nudge))
         try:
-            yield session
+            with busy:
+                yield session
         finally:
             beating.cancel()
             await asyncio.wait({beating})
@@ -138,6 +167,7 @@ class AgentSession:
             try:
                 if await self._jobs.heartbeat(self.ref, self.agent_id, self.read_progress()):
                     self.stop.set()
+                self._has_beaten()
                 heard = self.clock.monotonic()
             except StoreUnavailable:
                 if self.clock.monotonic() - heard > PATIENCE_SECONDS:
