@@ -193,7 +193,7 @@ class TransformAgent:
         inputs = await list_inputs(self._backends.objects, spec)
         if self._backends.journal is not None:  # else nobody could tell when all ranges are done
             formats = JobFormats(spec)
-            inputs = cut_inputs(inputs, formats, options.range_bytes)
+            inputs = await asyncio.to_thread(cut_inputs, inputs, formats, options.range_bytes)
             for line in tell_whole(inputs, formats, options.range_bytes):
                 self._report(line)
         return await asyncio.to_thread(share_out, inputs, spec.instance_count, options.scheduling)

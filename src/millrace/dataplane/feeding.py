@@ -35,6 +35,12 @@ __all__ = ["Feeding", "FeedingOwner"]
 SMALL_WINDOW = 32
 """Small objects that are read before answers are looked at: half a millisecond."""
 
+PASSED_OVER = 128
+"""Objects that may be done already, of a job that is taken up, before others have their turn: a few milliseconds.
+
+There may be a million, and who is not heard of for so long has lost the work.
+"""
+
 _UNREADABLE = (NoSuchKey, NoSuchBucket, ObjectUnreadable, ObjectChanged, *UNREADABLE)
 """What is the input's own fault; other errors of the store end the run."""
 
@@ -147,6 +153,8 @@ class Feeding:
         """Small objects that are read together."""
         size = 0
         for number, entry in enumerate(entries, start=order):
+            if number % PASSED_OVER == 0:
+                await asyncio.sleep(0)
             if entry.refused is not None:
                 self._refuse(entry, number)
                 continue

@@ -44,12 +44,20 @@ async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputOb
         ClientFailure: The manifest is missing or malformed, or two inputs share one output.
     """
     if spec.source_type is SourceType.MANIFEST:
-        return name_outputs(await _manifest_entries(objects, spec.source), spec.output)
+        return await _with_outputs(await _manifest_entries(objects, spec.source), spec)
     pages = _Pages(objects, spec.source)
     found: list[Found] = []
     while pages.more:
         found += await pages.next()
-    return name_outputs(found, spec.output)
+    return await _with_outputs(found, spec)
+
+
+async def _with_outputs(found: Sequence[Found], spec: TransformSpec) -> list[InputObject]:
+    """Return inputs in key order, each with its output; raises ClientFailure.
+
+    A million takes six seconds: on the loop nobody would hear of the agent meanwhile, and its work be another's.
+    """
+    return await asyncio.to_thread(name_outputs, found, spec.output)
 
 
 async def list_ahead(
@@ -211,7 +219,7 @@ async def _manifest_text(objects: ObjectStore, ref: ObjectRef, *, read_at_most: 
 async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[Found]:
     ref = ObjectRef(source.bucket, source.prefix)
     text = await _manifest_text(objects, ref, read_at_most=MANIFEST_BYTES)
-    entries = parse_manifest(text or b"", str(ref))
+    entries = await asyncio.to_thread(parse_manifest, text or b"", str(ref))
     found = []
     for start in range(0, len(entries), STAT_WINDOW):
         window = entries[start : start + STAT_WINDOW]
