@@ -1,6 +1,9 @@
 """Transform jobs over tables and compressed objects, through boto3 on a real server with real containers."""
 
 import gzip
+import json
+import subprocess
+import sys
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +30,14 @@ def settings(*, joins: bool = False, **variables: str) -> dict[str, Any]:
     return members
 
 
+def told_bytes_out(job: str, platform: Platform) -> int:
+    """Return how many bytes of output the report of a job tells of."""
+    words = [sys.executable, "-m", "millrace", "jobs", "report", job, "--data-dir", str(platform.settings.data_dir)]
+    told = subprocess.run(words, capture_output=True, timeout=60, check=True).stdout
+    size: int = json.loads(told)["size_bytes"]["out"]
+    return size
+
+
 def test_a_table_gets_a_column(platform: Platform, rowsum: str) -> None:
     """The unmodified client sets variables of the job; the output is the input's table with the answers beside it."""
     platform.put("s3://shop/tables/t.parquet", parquet(TABLE))
@@ -37,6 +48,7 @@ def test_a_table_gets_a_column(platform: Platform, rowsum: str) -> None:
     assert found["TransformJobStatus"] == "Completed", found
     data = platform.get("s3://shop/t-table/t.parquet.out")
     assert read(data, TableForm.PARQUET).to_pydict() == {**TABLE.to_pydict(), "sum": [3.0, 7.0, 11.0]}
+    assert told_bytes_out("t-table", platform) == len(data)
     head = platform.client("s3").head_object(Bucket="shop", Key="t-table/t.parquet.out")
     assert head["ContentType"] == "application/vnd.apache.parquet"
 
@@ -47,7 +59,9 @@ def test_compressed_text_with_a_header_stays_so(platform: Platform, rowsum: str)
     formats = {"input_compression": "auto", "csv_header": "skip", "output_compression": "gzip"}
     platform.transform("t-zipped", rowsum, "s3://shop/zipped/", **settings(joins=True, output_columns="sum", **formats))
     assert platform.ended_transform("t-zipped")["TransformJobStatus"] == "Completed"
-    assert gzip.decompress(platform.get("s3://shop/t-zipped/a.csv.gz.out")) == b"a,b,sum\n1,2,3\n3,4,7\n"
+    data = platform.get("s3://shop/t-zipped/a.csv.gz.out")
+    assert gzip.decompress(data) == b"a,b,sum\n1,2,3\n3,4,7\n"
+    assert told_bytes_out("t-zipped", platform) == len(data)
 
 
 def test_what_is_no_table_fails_the_job(platform: Platform, rowsum: str) -> None:

@@ -223,8 +223,8 @@ class ObjectOutput:
         await self._checkpoints.save(self._entry, position)
         self._part = position
 
-    async def commit(self, counts: Counts, *, empty: bool = False) -> None:
-        """Make the output visible, and before it what tells of bad records; not to be cancelled.
+    async def commit(self, counts: Counts, *, empty: bool = False) -> int:
+        """Make the output visible, and before it what tells of bad records; return its size. Not to be cancelled.
 
         `empty` means that there is to be none, and only bad records are told.
         """
@@ -240,12 +240,14 @@ class ObjectOutput:
                 await self._objects.delete(self._errors_ref())
                 if self._draft:
                     await self._objects.discard_draft(self._entry.output.bucket, errors_draft(self._draft))
+            size = 0
             if empty:
                 await writer.abort()
             else:
                 with of_output(self._entry.output):
-                    await writer.commit(origin=self.origin(counts))
+                    size = (await writer.commit(origin=self.origin(counts))).size
             self._writer = None
+            return size
         except BaseException:
             await self.suspend()
             raise

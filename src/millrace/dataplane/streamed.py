@@ -67,7 +67,6 @@ class StreamedAttempt:
         """
         writer: ObjectWriter | None = None
         sent = self.new_count()
-        written = 0
         started = self.clock.monotonic()
         try:
             async with aclosing(chunks):
@@ -87,16 +86,13 @@ class StreamedAttempt:
                         writer = await open_writer()
                         async for piece in answer:
                             await writer.write(piece)
-                            written += len(piece)
                     self.counters.latency.add(self.clock.monotonic() - started)
                     if self.line_after:
                         await writer.write(b"\n")
-                        written += 1
             if writer is None:
                 writer = await open_writer()
             if await commit(writer, sent.records):
                 writer = None
-                self.counters.bytes_out += written
         except InvocationTimeout:
             return FailedAttempt(failure=failure_of_trouble(Trouble.TIMEOUT, timeout_seconds=self.timeout_seconds))
         except ConnectionFailed as exc:

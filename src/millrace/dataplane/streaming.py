@@ -109,5 +109,10 @@ class Streaming:
 
     async def _commit(self, lane: Lane, writer: ObjectWriter, records: int) -> bool:
         lane.ok = records
+
+        async def commit() -> None:
+            info = await writer.commit(origin=lane.output.origin(lane.counts))
+            self._counters.bytes_out += info.size
+
         with of_output(lane.input.output):
-            return await self._commits.make(lane, partial(writer.commit, origin=lane.output.origin(lane.counts)))
+            return await self._commits.make(lane, commit)

@@ -202,7 +202,8 @@ class Writing:
     async def _write(self, lane: Lane, answers: Sequence[AnswerBody], bad: Sequence[BadRecord]) -> None:
         for buffer in assemble(answers, self._rules.line_end):
             await lane.output.write(buffer)
-            self._counters.bytes_out += len(buffer)
+            if not self._is_converted(lane):
+                self._counters.bytes_out += len(buffer)
             if self._rules.tells_rows:
                 lane.told_lines.add(buffer)
             if isinstance(buffer, memoryview):
@@ -231,7 +232,16 @@ class Writing:
             )
         if lane.input.range is not None:
             return await self._commit_range(lane, counts)
-        return await self._commits.make(lane, partial(lane.output.commit, counts, empty=self._has_no_output(lane)))
+        return await self._commits.make(lane, partial(self._commit_output, lane, counts))
+
+    async def _commit_output(self, lane: Lane, counts: Counts) -> None:
+        size = await lane.output.commit(counts, empty=self._has_no_output(lane))
+        if self._is_converted(lane):
+            self._counters.bytes_out += size
+
+    def _is_converted(self, lane: Lane) -> bool:
+        """Whether how long an output is shows only when it is complete; ranges become one later."""
+        return self._rules.formats.converts and lane.input.range is None
 
     async def _commit_range(self, lane: Lane, counts: Counts) -> bool:
         """Commit a range, and make the object's output if it was the last one; False if the job was stopped before."""
