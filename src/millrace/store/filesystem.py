@@ -64,6 +64,8 @@ _PRIVATE = ".millrace"
 _ALIAS_PRIVATE = ".millrace-tmp"
 _INLINE_READ_BYTES = 64 * 1024
 """Up to this many bytes a hop to a thread takes longer than the work."""
+_TURN_BYTES = 16 * 1024 * 1024
+"""After so many bytes others have their turn, however quickly they came: some objects are larger than all memory."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_META = ObjectMeta()
 _MAX_FOLDERS = 1024
@@ -227,8 +229,12 @@ class FilesystemObjects:
         file = self._open(self._bucket(ref.bucket), ref)
         try:
             end = file.stat.st_size if length is None else min(file.stat.st_size, start + length)
+            turn = start
             while start < end:
                 size = min(self._chunk_bytes, end - start)
+                if start - turn >= _TURN_BYTES:
+                    await asyncio.sleep(0)
+                    turn = start
                 if size <= _INLINE_READ_BYTES or is_cached(file.descriptor, start, size):
                     chunk = os.pread(file.descriptor, size, start)
                 else:

@@ -68,6 +68,29 @@ async def test_a_writer_takes_chunks_of_all_sizes(tmp_path: Path) -> None:
     assert await read_all(store, ref) == expected
 
 
+async def test_others_have_their_turn_while_a_large_object_is_read(tmp_path: Path) -> None:
+    """However quickly its bytes come: they may all be in memory."""
+    store = FilesystemObjects(tmp_path, chunk_bytes=64 * 1024)
+    await store.create_bucket("box", region="us-east-1", owner="1")
+    with (tmp_path / "box" / "large").open("wb") as file:
+        file.truncate(100 * 1024 * 1024)
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    size = 0
+    async for chunk in store.read(ObjectRef("box", "large")):
+        size += len(chunk)
+    counting.cancel()
+    assert size == 100 * 1024 * 1024
+    assert turns > 3
+
+
 async def test_attaching_waits_beside_the_event_loop(store: FilesystemObjects, tmp_path: Path) -> None:
     """While another process holds an object's lock, a change of its tags waits and the server goes on."""
     ref = ObjectRef("box", "k")
