@@ -9,7 +9,8 @@ from typing import Any, cast
 import orjson
 
 from fuzz.source import Source
-from millrace.dataplane.connection import ClientError, Connection
+from millrace.dataplane.client_errors import ClientError
+from millrace.dataplane.connection import Connection
 from millrace.dataplane.execution_parameters import settle
 from millrace.dataplane.formats.options import FORMAT_VARIABLES, format_options
 from millrace.dataplane.long_body import BufferPool

@@ -16,7 +16,9 @@ from typing import Protocol
 
 from millrace.agents.chain_room import Room
 from millrace.dataplane.chain_failures import FAILURE_HEADER, Absence
-from millrace.dataplane.connection import AnswerTooLarge, Buffers, Headers, request_head
+from millrace.dataplane.client_errors import AnswerTooLarge
+from millrace.dataplane.connection import Buffers
+from millrace.dataplane.request_head import Headers, request_head
 from millrace.dataplane.retry import too_large
 from millrace.ports.runtime import Address
 

@@ -19,14 +19,9 @@ from millrace.agents.chain import (
     of_the_body,
 )
 from millrace.dataplane.answers import decoded_headers
-from millrace.dataplane.connection import (
-    AnswerTooLarge,
-    Buffers,
-    Connection,
-    ConnectionFailed,
-    no_listener,
-    open_connection,
-)
+from millrace.dataplane.client_errors import AnswerTooLarge, ConnectionFailed
+from millrace.dataplane.connecting import open_connection
+from millrace.dataplane.connection import Buffers, Connection, no_listener
 
 __all__ = ["Lane"]
 

@@ -2,20 +2,29 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
-from millrace.dataplane.connection import (
-    AnswerTooLarge,
-    ClientError,
-    Connection,
-    ConnectionFailed,
-    InvocationTimeout,
-    send_chunked,
-)
+from millrace.dataplane.chunked_body import send_chunked
+from millrace.dataplane.client_errors import AnswerTooLarge, ClientError, ConnectionFailed, InvocationTimeout
+from millrace.dataplane.connection import Connection
 
-__all__ = ["OpenAnswer", "StreamedAnswer", "WholeAnswer", "decoded_headers", "read_whole"]
+__all__ = ["Answer", "OpenAnswer", "StreamedAnswer", "WholeAnswer", "decoded_headers", "read_whole"]
 
 STREAM_HIGH_WATER = 1024 * 1024
 """Bytes of a streamed answer that wait for the reader before the socket is no longer read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer; header names are lower-case."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """Return the first value of a header, by its lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
 
 
 class StreamedAnswer:

@@ -8,7 +8,8 @@ back, or the earliest request is another one, there may be answers to read on.
 
 from collections.abc import Callable
 
-from millrace.dataplane.connection import AnswerTooLarge, Connection
+from millrace.dataplane.client_errors import AnswerTooLarge
+from millrace.dataplane.connection import Connection
 from millrace.dataplane.limits import Budget
 
 __all__ = ["ArrivingAnswers"]

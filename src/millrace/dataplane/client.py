@@ -8,22 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from millrace.dataplane.answers import OpenAnswer, StreamedAnswer, WholeAnswer, decoded_headers, read_whole
-from millrace.dataplane.connection import (
-    Answer,
-    AnswerTooLarge,
-    Body,
-    Buffers,
-    ClientError,
-    Connection,
-    ConnectionFailed,
-    Headers,
-    InvocationTimeout,
-    no_listener,
-    open_connection,
-    request_head,
-    send_chunked,
-)
+from millrace.dataplane.answers import Answer, OpenAnswer, StreamedAnswer, WholeAnswer, decoded_headers, read_whole
+from millrace.dataplane.chunked_body import Body, send_chunked
+from millrace.dataplane.client_errors import AnswerTooLarge, ClientError, ConnectionFailed, InvocationTimeout
+from millrace.dataplane.connecting import open_connection
+from millrace.dataplane.connection import Buffers, Connection, no_listener
+from millrace.dataplane.request_head import Headers, request_head
 from millrace.ports.runtime import Address
 
 __all__ = [

@@ -5,45 +5,21 @@ gives one plain callback per answer: no future, no task, no timer per request.
 """
 
 import asyncio
-import ipaddress
-import re
-import socket
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import httptools
 
 from millrace.dataplane.answer_text import AnswerBody
-from millrace.dataplane.handed import receive_socket
+from millrace.dataplane.client_errors import ClientError, ConnectionFailed
+from millrace.dataplane.container_socket import has_taken_nothing, set_up
+from millrace.dataplane.known_heads import known_heads, remember_head
 from millrace.dataplane.long_body import BufferPool, LongBody, LongBodyReceiver
-from millrace.ports.runtime import Address
 
-__all__ = [
-    "Answer",
-    "AnswerTooLarge",
-    "Body",
-    "Buffers",
-    "ClientError",
-    "Connection",
-    "ConnectionFailed",
-    "Headers",
-    "InvocationTimeout",
-    "no_listener",
-    "open_connection",
-    "request_head",
-    "send_chunked",
-]
+__all__ = ["Buffers", "Connection", "no_listener"]
 
 Buffers = bytes | Sequence[bytes | memoryview]
 """A body in memory: one bytes object, or several buffers that are sent one after the other without being joined."""
-
-Body = Buffers | AsyncIterator[bytes]
-"""A request body; an iterator is sent chunked."""
-
-Headers = Sequence[tuple[str, str]]
 
 JOIN_BELOW = 64 * 1024
 """Bodies of at most this many bytes are copied behind their head: one buffer is cheaper to write than two."""
@@ -62,86 +38,6 @@ SMALL_PIECE_BYTES = 4096
 
 LONG_BODY_BYTES = 64 * 1024
 """From as many bytes on that are still to come, a body of stated length is received into memory that is used again."""
-
-KNOWN_HEADS = 1024
-"""Heads of answers that are remembered: servers repeat theirs, save for a date that changes once a second."""
-
-KNOWN_HEAD_BYTES = 1024
-"""Longest head that is remembered."""
-
-_QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", 0)
-"""0 where the system knows nothing like it."""
-
-_CONGESTION_CONTROL = getattr(socket, "TCP_CONGESTION", 0)
-"""0 where the system knows nothing like it."""
-
-_TCP_INFO = getattr(socket, "TCP_INFO", 0)
-_RETRANSMITS, _BYTES_ACKNOWLEDGED = 2, slice(120, 128)
-"""Where Linux tells in its `tcp_info` how often in a row it had to send the same again, and what the other end took."""
-
-SERVING_HOST = "model.aws.local:8080"
-"""What the service calls a container's server that has port 8080 of a network of its own."""
-
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f]")
-
-
-_known_heads: dict[bytes, tuple[int, list[tuple[bytes, bytes]]]] = {}
-"""Heads of answers of status 200 with their stated length and headers, after which the connection stays open.
-
-The same bytes mean the same: a head that was parsed once is not parsed again.
-"""
-
-
-class ClientError(Exception):
-    """The exchange gave no complete answer."""
-
-
-class ConnectionFailed(ClientError):
-    """The connection could not be made, or ended before the answer was complete.
-
-    `stale` tells that a reused connection was closed before one byte of the answer came: the server had most likely
-    given it up while it was idle, and the request may be sent again. `absent` tells that nobody listens there.
-    """
-
-    def __init__(self, message: str, *, stale: bool = False, absent: bool = False) -> None:
-        super().__init__(message)
-        self.stale = stale
-        self.absent = absent
-
-
-class InvocationTimeout(ClientError):
-    """No complete answer within the time allowed."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"no complete answer within {seconds:g} seconds")
-        self.seconds = seconds
-
-
-class AnswerTooLarge(ClientError):
-    """The answer's body is longer than the caller takes; `status` is the answer's.
-
-    `size` is the length that the container declared; None if it declared none and sent more than the limit.
-    """
-
-    def __init__(self, limit: int, *, status: int, size: int | None = None) -> None:
-        got = "more" if size is None else f"{size}"
-        super().__init__(f"the body of an answer must be at most {limit} bytes, got {got}")
-        self.limit = limit
-        self.status = status
-        self.size = size
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A complete answer; header names are lower-case."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-    def header(self, name: str) -> str | None:
-        """Return the first value of a header, by its lower-case name."""
-        return next((value for key, value in self.headers if key == name), None)
 
 
 class _SecondAnswer(Exception):
@@ -169,6 +65,7 @@ class Connection(LongBodyReceiver):
     """
 
     __slots__ = (
+        "_acknowledge_now",
         "_closing",
         "_complete",
         "_feed",
@@ -178,7 +75,6 @@ class Connection(LongBodyReceiver):
         "_in_answer",
         "_parser",
         "_pieces",
-        "_tcp",
         "_usual_head",
         "_usual_headers",
         "_usual_size",
@@ -222,7 +118,7 @@ class Connection(LongBodyReceiver):
         self.keep_alive = False
         self.error: ClientError | None = None
         self._writable: asyncio.Future[None] | None = None
-        self._tcp: Any = None
+        self._acknowledge_now: Callable[[], None] | None = None
         self._closing = False
         self._complete = False
         self._in_answer = False
@@ -304,29 +200,14 @@ class Connection(LongBodyReceiver):
         end has taken it has acknowledged: on one machine nothing of that gets lost.
         """
         sock = self.transport.get_extra_info("socket") if self.transport is not None else None
-        if self.served or not _TCP_INFO or sock is None or sock.family == socket.AF_UNIX or not _is_here(sock):
-            return False
-        try:
-            info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKNOWLEDGED.stop)
-        except OSError:  # it is closed already
-            return False
-        acknowledged = int.from_bytes(info[_BYTES_ACKNOWLEDGED], sys.byteorder)
-        return len(info) == _BYTES_ACKNOWLEDGED.stop and info[_RETRANSMITS] > 0 and acknowledged <= 1  # that is the SYN
+        return not self.served and sock is not None and has_taken_nothing(sock)
 
     # -- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self._write = self.transport.write
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if _CONGESTION_CONTROL and _is_here(sock):
-                # Many hosts use BBR by default, which sets a timer for each piece that it sends: a tenth of the
-                # processor time of large payloads, for a network that is not there. Any process may choose Reno.
-                with suppress(OSError):  # a kernel that has it not uses what it has
-                    sock.setsockopt(socket.IPPROTO_TCP, _CONGESTION_CONTROL, b"reno")
-            self._tcp = sock if _QUICK_ACKNOWLEDGEMENT else None
+        self._acknowledge_now = set_up(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
@@ -353,8 +234,8 @@ class Connection(LongBodyReceiver):
                 return
             self.keep_alive = False  # something follows the answer: take the answer, drop the rest and the connection
         if self._complete:
-            if not self.received and self.keep_alive:
-                self._remember_head(data)
+            if not self.received and self.keep_alive and self.status == 200:
+                remember_head(data, self._headers, sum(map(len, self._pieces)))
             self._finish()
         elif self.busy:
             self._wait_for_more(len(data))
@@ -362,30 +243,17 @@ class Connection(LongBodyReceiver):
     def _is_usual_now(self, data: bytes) -> bool:
         """Return whether a segment is a whole answer with a head that is remembered, which then is the usual one."""
         head = data[: data.find(b"\r\n\r\n") + 4]
-        known = _known_heads.get(head)
+        known = known_heads.get(head)
         if known is None or len(data) - len(head) != known[0]:
             return False
         self._usual_head, self._usual_size, self._usual_headers = head, len(data), known[1]
         return True
 
-    def _remember_head(self, data: bytes) -> None:
-        """Remember the head of a good answer that came whole, behind no 1xx answer."""
-        end = data.find(b"\r\n\r\n") + 4
-        length = sum(map(len, self._pieces))
-        lengths = [value for name, value in self._headers if name.lower() == b"content-length"]
-        framed = len(lengths) == 1 and int(lengths[0]) == length == len(data) - end
-        if framed and self.status == 200 and 4 < end <= KNOWN_HEAD_BYTES:
-            if len(_known_heads) >= KNOWN_HEADS:
-                _known_heads.clear()
-            _known_heads[data[:end]] = length, self._headers
-
     def _wait_for_more(self, size: int) -> None:
         """Bound what is held of an answer of which `size` more bytes came that did not complete it."""
-        if self._tcp is not None and not self.received:
-            # Many servers write head and body apart. The kernel would hold our acknowledgement of the head back for 40
-            # milliseconds, and with it (Nagle's algorithm) the server's the body. The option lasts for one answer.
-            self._tcp.setsockopt(socket.IPPROTO_TCP, _QUICK_ACKNOWLEDGEMENT, 1)
         if not self.received:
+            if self._acknowledge_now is not None:
+                self._acknowledge_now()
             self.body_size = self._gathered = 0
         self.received += size
         if not self.status:
@@ -524,63 +392,3 @@ class Connection(LongBodyReceiver):
             self.status = 0
             return
         self._complete = True
-
-
-def _is_here(sock: socket.socket) -> bool:
-    """Return whether the other end of a connection is on this machine."""
-    try:
-        return ipaddress.ip_address(sock.getpeername()[0]).is_loopback
-    except (OSError, ValueError):  # it is closed already; or an address with a zone
-        return False
-
-
-async def open_connection(address: Address) -> Connection:
-    """Connect to an address.
-
-    Raises:
-        ConnectionFailed: Nobody listens there; the message names the address.
-    """
-    loop = asyncio.get_running_loop()
-    try:
-        if address.handed is not None:
-            _, connection = await loop.create_connection(Connection, sock=await receive_socket(address.handed))
-        elif address.path is not None:
-            _, connection = await loop.create_unix_connection(Connection, address.path)
-        else:
-            _, connection = await loop.create_connection(Connection, address.host, address.port)
-    except OSError as exc:
-        # Its owner reads it, and knows the container's port but not our folders.
-        place = "port 8080 of the container" if address.handed is not None else address
-        raise ConnectionFailed(f"cannot connect to {place}: {exc}", absent=True) from exc
-    return connection
-
-
-def request_head(method: str, path: str, address: Address, headers: Headers = ()) -> bytes:
-    """Return the head of a request up to and with its last header line; framing headers are the caller's.
-
-    Raises:
-        ValueError: A header would break out of its line.
-    """
-    if address.handed is not None:
-        host = SERVING_HOST
-    else:
-        host = "localhost" if address.path is not None else str(address)
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "User-Agent: millrace"]
-    for name, value in headers:
-        if _CONTROL.search(value):
-            raise ValueError(f"header {name} must not contain control characters, got {value!r}")
-        lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n").encode()
-
-
-async def send_chunked(connection: Connection, head: bytes, chunks: AsyncIterator[bytes]) -> None:
-    """Send a request with a chunked body as it is read; stops early if the answer is complete before the body."""
-    connection.send_raw([head, b"Transfer-Encoding: chunked\r\n\r\n"])
-    async for chunk in chunks:
-        if not connection.busy:
-            connection.keep_alive = False  # the rest of the body was never sent: nothing can follow on this connection
-            return
-        if chunk:
-            await connection.send_more((b"%x\r\n" % len(chunk), chunk, b"\r\n"))
-    if connection.busy:
-        await connection.send_more((b"0\r\n\r\n",))

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from millrace.dataplane import client
+from millrace.dataplane.answers import Answer
 from millrace.dataplane.client import ClientError, ConnectionFailed, InvocationTimeout, OpenAnswer
-from millrace.dataplane.connection import Answer
 from millrace.jobs.captured_calls import CapturedCall
 from millrace.jobs.job import EndpointJob, Job, JobKind, JobStatus
 from millrace.ports.endpoints import AnswerTooLarge, Invocation, InvocationAnswer, NoSuchEndpoint

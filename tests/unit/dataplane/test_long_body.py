@@ -6,8 +6,10 @@ import socket
 
 import pytest
 
-from millrace.dataplane.connection import Connection, open_connection, request_head
+from millrace.dataplane.connecting import open_connection
+from millrace.dataplane.connection import Connection
 from millrace.dataplane.long_body import STEP_BYTES, BufferPool
+from millrace.dataplane.request_head import request_head
 from millrace.ports.runtime import Address
 
 MIB = 1024 * 1024

@@ -16,8 +16,9 @@ from tests.acceptance.transform_rig import job, no_guard
 
 from millrace.clock import SystemClock
 from millrace.dataplane import EffectiveSettings, InputObject, Limits, list_inputs, run_transform
-from millrace.dataplane.connection import open_connection, request_head
+from millrace.dataplane.connecting import open_connection
 from millrace.dataplane.inputs import InputStream
+from millrace.dataplane.request_head import request_head
 from millrace.ports.runtime import Address
 from millrace.testing.objects import MemoryObjects
 
