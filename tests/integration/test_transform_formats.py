@@ -53,6 +53,22 @@ def test_a_table_gets_a_column(platform: Platform, rowsum: str) -> None:
     assert head["ContentType"] == "application/vnd.apache.parquet"
 
 
+def test_bad_records_are_left_out_of_a_table(platform: Platform, rowsum: str) -> None:
+    """The row of the input goes with the answer that it has not, and is told beside the output."""
+    platform.put(
+        "s3://shop/some-bad/t.parquet", parquet(pa.table({"a": ["1", "one", "3", "three"], "b": [2, 4, 6, 8]}))
+    )
+    formats = {"input_format": "parquet", "output_format": "parquet", "output_columns": "sum", "on_error": "quarantine"}
+    client = {"ModelClientConfig": {"InvocationsMaxRetries": 0}}
+    platform.transform("t-some-bad", rowsum, "s3://shop/some-bad/", **client, **settings(joins=True, **formats))
+    found = platform.ended_transform("t-some-bad")
+    assert found["TransformJobStatus"] == "Completed", found
+    data = read(platform.get("s3://shop/t-some-bad/t.parquet.out"), TableForm.PARQUET)
+    assert data.to_pydict() == {"a": ["1", "3"], "b": [2, 6], "sum": [3, 9]}
+    told = platform.get("s3://shop/t-some-bad/t.parquet.errors.jsonl").splitlines()
+    assert [json.loads(line)["record"] for line in told] == [2, 4]
+
+
 def test_compressed_text_with_a_header_stays_so(platform: Platform, rowsum: str) -> None:
     """The header of the input names columns of the output; both are compressed."""
     platform.put("s3://shop/zipped/a.csv.gz", gzip.compress(b"a,b\n1,2\n3,4\n", mtime=0))

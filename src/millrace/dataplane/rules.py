@@ -8,6 +8,7 @@ from millrace.dataplane.assemble import LineEnd
 from millrace.dataplane.autotune_settings import AutotuneSettings
 from millrace.dataplane.client import Headers, request_head
 from millrace.dataplane.execution_parameters import EffectiveSettings
+from millrace.dataplane.formats.absent_rows import ABSENT_ROW
 from millrace.dataplane.formats.answer_rows import AnswerRows
 from millrace.dataplane.formats.header import HeaderLine
 from millrace.dataplane.formats.job import JobFormats
@@ -147,7 +148,7 @@ class Rules:
     def placeholder(self, record: bytes | None) -> bytes | None:
         """Return what is written for a bad record, which is None if it is not held; None if nothing is."""
         if self.options.on_error is not OnError.SKIP:
-            return None
+            return ABSENT_ROW + b"\n" if self.formats.joins_tables else None
         if not self.rewrites or self.processing is None:
             return placeholder(self.spec)
         row = self.processing.placeholder(record)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from millrace.dataplane.formats.absent_rows import AbsentRows
 from millrace.dataplane.formats.answer_columns import AnswerColumns, answer_columns
 from millrace.dataplane.formats.arrow_errors import arrow_errors
 from millrace.dataplane.formats.columns import OutputColumn
@@ -55,7 +56,7 @@ async def table_of_rows(rows: Rows, output: TableOutput) -> AsyncGenerator[bytes
     columns = answer_columns(output.media_type, output.columns, more=output.more)
     await _find_types(columns, rows, output)
     writer = await asyncio.to_thread(TableWriter, output.form, columns.schema, output.codec)
-    async with aclosing(_parsed(columns, rows, output)) as tables:
+    async with aclosing(_parsed(columns, rows, output, AbsentRows(output.media_type))) as tables:
         async for table in tables:
             for piece in await asyncio.to_thread(writer.add, table):
                 yield piece
@@ -74,7 +75,8 @@ async def joined_table(
 ) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of the input's table with the columns of the rows added: row i to row i.
 
-    The input's columns are read again and pass as they are, without ever being text.
+    The input's columns are read again and pass as they are, without ever being text. A row of the input whose answer
+    is an ABSENT_ROW is left out.
 
     Args:
         rows: As many as the input's table has.
@@ -90,9 +92,10 @@ async def joined_table(
     """
     columns = answer_columns(output.media_type, output.columns, more=output.more)
     await _find_types(columns, rows, output)
+    absent = AbsentRows(output.media_type)
     async with (
         aclosing(table_batches(objects, ref, form, etag=etag)) as inputs,
-        aclosing(_parsed(columns, rows, output)) as tables,
+        aclosing(_parsed(columns, rows, output, absent)) as tables,
     ):
         queue = _RowQueue(columns.schema)
         schema = _joined_schema(await anext(inputs), columns.schema, output.form)
@@ -107,6 +110,8 @@ async def joined_table(
                 )
             with arrow_errors(f"Failed to join columns of {output.form}"):
                 joined = _beside(batch, queue.take(batch.num_rows), schema)
+                if (present := absent.present(done + 1, batch.num_rows)) is not None:
+                    joined = joined.filter(pa.array(present))
             done += batch.num_rows
             for piece in await asyncio.to_thread(writer.add, joined):
                 yield piece
@@ -121,18 +126,20 @@ async def joined_table(
 async def _find_types(columns: AnswerColumns, rows: Rows, output: TableOutput) -> None:
     if columns.schema is not None:
         return
-    row = 1
+    row, absent = 1, AbsentRows(output.media_type)
     async with aclosing(_blocks(rows, output)) as blocks:
         async for block in blocks:
-            row += await asyncio.to_thread(columns.look, block, row)
+            row += await asyncio.to_thread(columns.look, absent.fill(block, row), row)
     columns.settle()
 
 
-async def _parsed(columns: AnswerColumns, rows: Rows, output: TableOutput) -> AsyncGenerator[Any, None]:
+async def _parsed(
+    columns: AnswerColumns, rows: Rows, output: TableOutput, absent: AbsentRows
+) -> AsyncGenerator[Any, None]:
     row = 1
     async with aclosing(_blocks(rows, output)) as blocks:
         async for block in blocks:
-            table = await asyncio.to_thread(columns.parse, block, row)
+            table = await asyncio.to_thread(columns.parse, absent.fill(block, row), row)
             row += table.num_rows
             yield table
 

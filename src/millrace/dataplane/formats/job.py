@@ -55,7 +55,8 @@ class JobFormats:
         self.options = format_options(spec.environment) if options is None else options
         check_formats(spec, self.options)
         self._spec = spec
-        self._joins_tables = joins_tables(spec, self.options)
+        self.joins_tables = joins_tables(spec, self.options)
+        """Whether the rows of answers become columns of the input's table, and no text is joined."""
         self._text_type = format_of(spec.content_type) or ""
         self._row_type = format_of(spec.accept) or ""
         self._input_filter = input_filter(spec)
@@ -178,7 +179,7 @@ class JobFormats:
             media_type=self._text_type,
             header=named,
             # Told now, not when all answers are there.
-            joined=[column.name for column in self.options.output_columns] if self._joins_tables else (),
+            joined=[column.name for column in self.options.output_columns] if self.joins_tables else (),
             chunk_bytes=chunk_bytes,
             part=part,
             on_open=on_open,
@@ -232,13 +233,13 @@ class JobFormats:
         if not self.writes_tables:
             return processing_of(self._spec, job_start, quoted_newlines=self.keeps_quoted_newlines)
         spec = self._spec
-        if self._joins_tables:
+        if self.joins_tables:
             spec = replace(spec, processing=replace(spec.processing, join_source=JoinSource.NONE))
         quoted, no_row = self.keeps_quoted_newlines, PLACEHOLDER_ROW + b"\n"
         processing = processing_of(spec, job_start, quoted_newlines=quoted, no_row=no_row)
         if processing is not None and processing.rewrites_answers:
             return processing
-        return AnswerRows(self._row_type, counts=self._joins_tables, processing=processing)
+        return AnswerRows(self._row_type, counts=self.joins_tables, processing=processing)
 
     def output_start(self, header: HeaderLine | None) -> bytes:
         """Return what an object's output begins with: names of its columns where they are asked for, or nothing.
@@ -351,7 +352,7 @@ class JobFormats:
             columns=columns,
             more=more,
         )
-        if not self._joins_tables:
+        if not self.joins_tables:
             return table_of_rows(rows, output)
         assert options.input_format is not None, "tables are joined"
         return joined_table(rows, output, objects=objects, ref=ref, form=options.input_format, etag=etag)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from tests.unit.dataplane.formats.tables import joined, parquet, read, rows, views
 
+from millrace.dataplane.formats.absent_rows import ABSENT_ROW
 from millrace.dataplane.formats.answer_columns import answer_columns
 from millrace.dataplane.formats.columns import parse_output_columns
 from millrace.dataplane.formats.convert import TableOutput, joined_table, table_of_rows
@@ -208,6 +209,17 @@ async def test_a_join_adds_columns() -> None:
         assert found.schema.field("e").type.value_type == pa.float64()
     found = await join(b'{"p":1,"l":"a"}\n{"p":2}\n{"l":"x"}\n', JSON)
     assert found.select(["p", "l"]).to_pydict() == {"p": [1, 2, None], "l": ["a", None, "x"]}
+
+
+@pytest.mark.parametrize("form", TableForm)
+async def test_rows_that_are_left_out_are_left_out_of_the_input(form: TableForm) -> None:
+    """A record without an answer has no row in a join; the others keep theirs, and their types."""
+    found = await join(b"%s\n2\n%s\n" % (ABSENT_ROW, ABSENT_ROW), CSV, "score", form)
+    assert found.to_pydict() == {**INPUT.slice(1, 1).to_pydict(), "score": [2]}
+    found = await join(b'{"p":1}\n%s\n{"p":3}\n' % ABSENT_ROW, JSON, "", form)
+    assert found.select(["id", "p"]).to_pydict() == {"id": [1, 3], "p": [1, 3]}
+    found = await join(b"%s\n" % ABSENT_ROW * 3, CSV, "score:float", form)
+    assert (found.num_rows, found.column_names) == (0, ["id", "k", "e", "score"])
 
 
 @pytest.mark.parametrize("form", TableForm)
