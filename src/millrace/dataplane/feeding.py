@@ -264,10 +264,13 @@ class Feeding:
         self._commits.tell(entry)
         return True
 
-    async def _is_joined(self, entry: InputObject) -> bool:
-        """Return whether a range has nothing to go on with since another instance has just made the output of all."""
+    async def _was_just_made(self, entry: InputObject) -> bool:
+        """Return whether there is nothing to go on with since another process has made the output meanwhile.
+
+        It joined the ranges of the object; or it was in the midst of the commit when it lost its work to us.
+        """
         was_begun = self._checkpoints is not None and self._checkpoints.position(entry) is not None
-        return entry.range is not None and was_begun and await self._is_done(entry)
+        return was_begun and await self._is_done(entry)
 
     def _refuse(self, entry: InputObject, order: int) -> None:
         """Fail an object that can have no output."""
@@ -288,7 +291,7 @@ class Feeding:
             self._owner.fail(lane, 0, told)
             self._owner.close_lane(lane)
             return
-        if position is None and await self._is_joined(lane.input):
+        if position is None and await self._was_just_made(lane.input):
             self._owner.close_lane(lane)
             return
         if position is not None:
