@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from millrace import __version__
+from millrace import __version__, built_in_images
 from millrace.errors import StoreUnavailable
 from millrace.runtimes.choice import RuntimeChoice
 from millrace.runtimes.process import ProcessRuntime
@@ -22,7 +22,7 @@ from millrace.store.opening import open_database
 __all__ = ["examine"]
 
 _MODULES = {
-    "algorithms": ("numpy", "scipy", "faiss", "simdjson", "jsonschema"),
+    "algorithms": built_in_images.MODULES,
     "arrow": ("pyarrow",),
     "postgresql": ("psycopg",),
 }
