@@ -35,6 +35,7 @@ from millrace.jobs.processing import ProcessingOutcome
 from millrace.jobs.training import TrainingOutcome
 from millrace.jobs.transform import InstanceOutcome
 from millrace.log_format import set_up_logging
+from millrace.open_files import allow_many_files
 from millrace.ports.jobs import InstanceRef, NoSuchJob
 from millrace.ports.journal import Journal
 from millrace.settings import Settings
@@ -244,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = settings_module.load()
     about = {"job_id": job_id, "instance": index, "attempt": attempt}
     set_up_logging(settings.log_level, settings.log_format, about=about)
+    allow_many_files()
     try:
         with closing(Agent(settings, InstanceRef(job_id=job_id, index=index, attempt=attempt), os.environ)) as agent:
             keep_freed_memory()  # payloads come and go: a tenth of the data plane's time went into page faults

@@ -173,11 +173,13 @@ def _serve(options: argparse.Namespace) -> int:
 
     from millrace.app import run_server
     from millrace.log_format import set_up_logging
+    from millrace.open_files import allow_many_files
     from millrace.private_folder import make_private_folder
 
     loaded = _settings(options)
     set_up_logging(loaded.log_level, loaded.log_format)
     make_private_folder(loaded.data_dir, known_by=loaded.database_path.name)
+    allow_many_files()
     try:
         uvloop.run(run_server(loaded, stop_jobs=options.stop_jobs, stop_at_eof=options.stop_at_eof))
     except OSError as exc:

@@ -27,6 +27,7 @@ from millrace.dataplane.answer_lines import rows_out
 from millrace.errors import ApiError, JobFailure, UsageError
 from millrace.jobs.transform import InstanceOutcome, transform_failure_reason
 from millrace.jobs.transform_options import job_options
+from millrace.open_files import allow_many_files
 from millrace.ports.objects import ObjectStoreError
 from millrace.settings import Settings
 from millrace.told import printable
@@ -62,6 +63,7 @@ def dry_run(settings: Settings, request: TransformRequest) -> int:
 
 
 def _run(work: Callable[[Path], Coroutine[Any, Any, int]]) -> int:
+    allow_many_files()
     with scratch_folder() as scratch:
         try:
             code: int = uvloop.run(work(scratch))
