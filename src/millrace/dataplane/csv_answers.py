@@ -118,6 +118,8 @@ class CsvAnswers:
         check_counts(*counts)
 
     def _filtered(self, answer: AnswerBody) -> Written:
+        if isinstance(answer, bytes) and len(answer) <= PIECE_BYTES:
+            return self._filtered_rows(self._split(answer), 0, are_plain=_is_plain(answer))
         rows, done = self._rows(answer), 0
         written = list[bytes]()
         while some := rows.next_rows():

@@ -15,7 +15,7 @@ from millrace.dataplane.arriving import ArrivingAnswers
 from millrace.dataplane.connection import Connection
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
-from millrace.dataplane.payload import Payload
+from millrace.dataplane.payload import SHORT_BODY_BYTES, Payload
 from millrace.dataplane.processing import RecordError
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.rules import Rules
@@ -120,7 +120,7 @@ def inner_loop(
                     connection.payload = payload
                     connection.started = now
                     connection.send(head, payload.body, payload.sent_size)
-                    if lets_go:
+                    if lets_go and payload.sent_size > SHORT_BODY_BYTES:
                         payload.let_go()
                 else:
                     connection.lane = connection.payload = None

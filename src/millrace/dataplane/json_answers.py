@@ -64,7 +64,8 @@ class JsonAnswers:
     def complete(self, payload: Payload, answer: AnswerBody) -> Written:
         """Return what is written for an answer. Raises RecordError."""
         if payload.records == 1:
-            answer = whole_text(answer)
+            if type(answer) is not bytes:
+                answer = whole_text(answer)
             if self._adds_member and not is_worth_searching(payload.raw):
                 row = with_member(payload.raw.removesuffix(b"\n"), "SageMakerOutput", answer.removesuffix(b"\n"))
                 if row is not None:
@@ -102,14 +103,23 @@ class JsonAnswers:
         framed, answered, end = text.framed, text.answered, self._line_end
         if framed is None or answered is None:
             return None
-        frames = payload.frames or map(framed, chain.from_iterable(_text_rows(payload.raw)))
-        records = enumerate(_lines(payload.raw))
-        most = _pieces_at_once(payload, answer)
+        raw, kept = payload.raw, payload.frames
+        if type(answer) is bytes and len(answer) <= PIECE_BYTES and len(raw) <= PIECE_BYTES:
+            rows: Iterable[bytes] = _rows_of_piece(answer)
+            frames = kept or map(framed, _rows_of_piece(raw))
+            most = _JOINED_AT_ONCE
+        else:
+            rows = chain.from_iterable(_text_rows(answer))
+            frames = kept or map(framed, chain.from_iterable(_text_rows(raw)))
+            most = _pieces_at_once(payload, answer)
+        records: Iterator[tuple[int, bytes]] | None = None
+        """To look those up that have no frame, in their order."""
         pieces: list[bytes] = []
         parts: list[bytes] = []
-        for i, (row, frame) in enumerate(zip(chain.from_iterable(_text_rows(answer)), frames, strict=True)):
+        for i, (row, frame) in enumerate(zip(rows, frames, strict=True)):
             written = None if frame is None else answered(row)
             if frame is None or written is None:
+                records = records or enumerate(_lines(raw))
                 pieces.append(self._joined(next(one for at, one in records if at == i), parse_json(row), i))
             else:
                 head, tail = frame
@@ -117,7 +127,10 @@ class JsonAnswers:
             if len(pieces) > most:
                 parts.append(b"".join(pieces))
                 pieces.clear()
-        parts.append(b"".join(pieces))
+        if not parts:
+            return b"".join(pieces)
+        if pieces:
+            parts.append(b"".join(pieces))
         return written_pieces(parts)
 
     # -- from what was parsed

@@ -109,7 +109,7 @@ class Processing:
             if not body:
                 return False
         payload.body = body
-        payload.sent_size = size_of(body)
+        payload.sent_size = len(body) if type(body) is bytes else size_of(body)
         return True
 
     def _drop_blank_lines(self, payload: Payload) -> None:
@@ -143,7 +143,7 @@ class Processing:
             raw
         ):
             payload.frames = frames
-        return written_pieces(body)
+        return body[0] if len(body) == 1 else written_pieces(body)
 
     def _filtered_rows(self, raw: bytes, records: list[bytes], first: int, frames: list[Frame]) -> bytes:
         """Return lines of what is sent of records, the first of which has that place; add their frames, if known."""
