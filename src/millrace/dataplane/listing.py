@@ -123,11 +123,14 @@ async def _name_pages(found: list[Found], pages: _Pages, spec: TransformSpec) ->
     """
     shared = _sharing(spec.source)
     while True:
-        if shared is not None and any(entry.ref.key.startswith(shared) for entry in found):
-            raise ClientFailure(
-                f"while {spec.source} was listed, an object was written to {shared}..., whose output may be that of "
-                "another object. Run the job again"
-            )
+        if shared is not None:
+            itself = f"{spec.source.prefix}/"
+            sharing = [key for key in (entry.ref.key for entry in found) if key.startswith(shared) or key == itself]
+            if sharing:
+                raise ClientFailure(
+                    f"while {spec.source} was listed, s3://{spec.source.bucket}/{sharing[0]} was written, whose output "
+                    "may be that of another object. Run the job again"
+                )
         yield named(found, spec.output)
         if not pages.more:
             return
@@ -148,7 +151,8 @@ def _may_meet(source: ObjectPrefix, target: ObjectPrefix) -> bool:
 def _sharing(source: ObjectPrefix) -> str | None:
     """Return the prefix of those keys of which each may have the same relative name as another key; None if none can.
 
-    Of `in/day`, which selects `in/day/...` and `in/day1`, these are the keys that begin with `in/day/day`.
+    Of `in/day`, which selects `in/day/...` and `in/day1`, these are the keys that begin with `in/day/day`; and the
+    folder `in/day/` itself, if it has content, which is called `day` like the object `in/day`.
     """
     if not source.prefix or source.prefix.endswith("/"):
         return None
@@ -156,13 +160,16 @@ def _sharing(source: ObjectPrefix) -> str | None:
 
 
 async def _may_share_outputs(objects: ObjectStore, source: ObjectPrefix) -> bool:
-    """Return whether two objects may have one output; the price is a look at one key."""
+    """Return whether two objects may have one output; the price is a look at one key or two."""
     shared = _sharing(source)
-    page = await objects.list_objects(source.bucket, prefix=shared or source.prefix, limit=1)
     if shared is not None:
-        return bool(page.objects)
+        page = await objects.list_objects(source.bucket, prefix=shared, limit=1)
+        if page.objects:
+            return True
     # The folder itself, if it has content: its output is called by its last name.
-    return any(entry.ref.key == source.prefix and entry.size for entry in page.objects)
+    folder = source.prefix if shared is None else f"{source.prefix}/"
+    page = await objects.list_objects(source.bucket, prefix=folder, limit=1)
+    return any(entry.ref.key == folder and entry.size for entry in page.objects)
 
 
 def _is_marker(key: str, size: int) -> bool:
