@@ -42,10 +42,11 @@ class BufferPool:
         for position in range(len(free) - 1, -1, -1):
             if wanted <= len(free[position]) <= 2 * wanted:
                 return memoryview(free.pop(position))[:size]
+        taken = self._bytes - sum(map(len, free))
+        if taken and taken + wanted > self._most_bytes:
+            return None
         while free and self._bytes + wanted > self._most_bytes:
             del free[0]
-        if self._bytes and self._bytes + wanted > self._most_bytes:
-            return None
         buffer = mmap.mmap(-1, wanted, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._bytes += wanted
         weakref.finalize(buffer, self._forget, wanted).atexit = False  # those of dropped answers are not given back

@@ -53,6 +53,20 @@ def test_free_buffers_of_another_size_make_way() -> None:
     assert pool.take(1) is None
 
 
+def test_free_buffers_are_kept_where_making_way_would_not_help() -> None:
+    """What others have leaves too little room anyway."""
+    pool = BufferPool(4 * STEP_BYTES)
+    others = pool.take(2 * STEP_BYTES)
+    short = pool.take(STEP_BYTES)
+    assert others is not None and short is not None
+    short[:4] = b"mark"
+    pool.give_back(short)
+    assert pool.take(4 * STEP_BYTES) is None
+    again = pool.take(STEP_BYTES)
+    assert again is not None
+    assert bytes(again[:4]) == b"mark"
+
+
 def test_one_buffer_may_be_larger_than_the_bound() -> None:
     """It is the only one then, and not kept."""
     pool = BufferPool(STEP_BYTES)
