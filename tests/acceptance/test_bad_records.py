@@ -690,3 +690,17 @@ async def test_a_whole_object_that_is_too_large_is_bad(stored: bool) -> None:
     assert (told["record"], told["offset"], told["size"]) == (1, 0, len(large))
     assert told["input"] == "x" * 1024 * 1024
     assert result.outcome.progress.bytes_in == sum(map(len, objects.values()))
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [(100, "100 bytes"), (0, "any number of bytes")])
+async def test_a_payload_that_a_server_has_no_room_for_is_told_with_its_length(limit: int, allowed: str) -> None:
+    """Servers in images have limits of their own: the reason tells what was sent, and the job's limit."""
+    spec = job(split=SplitType.LINE, strategy=BatchStrategy.SINGLE_RECORD)
+    settled = EffectiveSettings(
+        max_concurrent_transforms=1, max_payload_bytes=limit, strategy=BatchStrategy.SINGLE_RECORD
+    )
+    result = await run_job(spec, status(413, "big"), b"12345678\n", effective=settled)
+    assert (
+        "HTTP status 413 received from algorithm: its server takes less than the 9 bytes that were sent "
+        f"(MaxPayloadInMB allows {allowed}): big"
+    ) in result.reason

@@ -14,6 +14,7 @@ __all__ = [
     "retry_after_seconds",
     "retry_delay",
     "too_large",
+    "too_large_for_server",
 ]
 
 FIRST_BACKOFF_SECONDS = 1.0
@@ -88,6 +89,17 @@ def too_large(most: int, size: int | None) -> str:
     """Return the rule that an answer breaks which is longer than is held in memory."""
     got = "more" if size is None else f"{size}"
     return f"it must have at most {most} bytes (MILLRACE_MAX_ANSWER_BYTES), got {got}"
+
+
+def too_large_for_server(size: int, limit: int) -> str:
+    """Return what a 413 means: servers in images have limits of their own, of which no job knows.
+
+    Args:
+        size: Of the body that was sent, in bytes.
+        limit: The job's, in bytes; 0 for none.
+    """
+    allowed = f"{limit} bytes" if limit else "any number of bytes"
+    return f"its server takes less than the {size} bytes that were sent (MaxPayloadInMB allows {allowed})"
 
 
 def retry_delay(

@@ -30,6 +30,7 @@ from millrace.dataplane.retry import (
     failure_of_large_answer,
     failure_of_status,
     retry_after_seconds,
+    too_large_for_server,
 )
 from millrace.dataplane.rules import Rules
 from millrace.dataplane.standing import Standing
@@ -221,6 +222,8 @@ class Settling:
         if failure.may_retry and payload.failed_attempts <= self._rules.spec.invocation_max_retries:
             self._requests.send_later(lane, payload, retry_after, provoked=provoked)
             return
+        if failure.status == TOO_LARGE and payload.sent_size:  # of a streamed object nobody counts
+            detail = too_large_for_server(payload.sent_size, self._rules.effective.max_payload_bytes)
         text = None if answer is None else answer.decode("utf-8", "replace")[: self._rules.limits.answer_snippet_chars]
         message = f"{failure.message}: {detail}" if detail else failure.message
         if self._rules.isolates and failure.may_be_down and payload.records == 1 and not payload.is_doubted:
