@@ -162,7 +162,7 @@ async def test_what_is_cut_once_is_not_refused_again_and_again() -> None:
     result = await run_job(job(**TUNED, max_concurrent_transforms=8), narrow, LINES * 20)
     assert result.output == LINES * 20
     refused = [size for size in map(len, result.server.bodies) if size > 2000]
-    assert len(refused) <= 4 * 8, "as many as were under way, for each of four sizes"
+    assert len(refused) <= 5 * 8, "as many as were under way, for each of five sizes: the last payload is a shorter one"
 
 
 async def test_payloads_that_back_off_are_cut_to_what_is_sent_meanwhile() -> None:
