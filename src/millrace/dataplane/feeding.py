@@ -17,7 +17,8 @@ from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
 from millrace.dataplane.long_records import PassingOver
 from millrace.dataplane.object_failures import Told, reading_told, refused_output_told, writing_told
-from millrace.dataplane.object_output import NoOutputBucket, ObjectOutput
+from millrace.dataplane.object_output import ObjectOutput
+from millrace.dataplane.output_bucket import NoOutputBucket
 from millrace.dataplane.payload import PayloadTooLarge, UnusableRecord
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters

@@ -25,10 +25,10 @@ from millrace.dataplane.checkpoints import Checkpoints, Origin, Position, Ranges
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.draft_names import drafts_beside, errors_draft
 from millrace.dataplane.lane import Lane
-from millrace.dataplane.object_output import ERRORS_META
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.reading import ObjectChanged
 from millrace.dataplane.rules import Rules
+from millrace.dataplane.told_records import ERRORS_META
 from millrace.errors import InternalFailure
 from millrace.names import ObjectRef
 from millrace.ports.objects import (

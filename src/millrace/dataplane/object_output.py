@@ -1,21 +1,23 @@
 """Write the output of one object, and beside it what is told of its bad records; commit it in parts, then whole."""
 
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-from millrace.dataplane.bad_records import BadRecord, error_line, quarantine_key
+from millrace.dataplane.bad_records import BadRecord
 from millrace.dataplane.checkpoints import Checkpoints, Origin, Position
 from millrace.dataplane.counts import Counts
-from millrace.dataplane.draft_names import errors_draft, packed_draft
+from millrace.dataplane.draft_names import packed_draft
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.formats.writers import DraftText, FileText, KeptText
-from millrace.dataplane.left_drafts import LeftDrafts, find_origin
+from millrace.dataplane.left_drafts import LeftDrafts
+from millrace.dataplane.output_bucket import of_output
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.reading import ObjectReader
+from millrace.dataplane.told_records import ToldRecords
 from millrace.names import ObjectRef
 from millrace.ports.objects import (
     DraftHeld,
@@ -29,22 +31,7 @@ from millrace.ports.objects import (
     ResumableWriter,
 )
 
-__all__ = ["ERRORS_META", "NoOutputBucket", "ObjectOutput", "of_output"]
-
-ERRORS_META = ObjectMeta(headers={"content-type": "application/jsonlines"})
-
-
-class NoOutputBucket(Exception):
-    """The output path is in a bucket that does not exist: the client's fault, unlike other errors of the store."""
-
-
-@contextmanager
-def of_output(ref: ObjectRef) -> Iterator[None]:
-    """Say of a bucket that is missing that it is the output's."""
-    try:
-        yield
-    except NoSuchBucket as exc:
-        raise NoOutputBucket(f"bucket {ref.bucket} of the output does not exist") from exc
+__all__ = ["ObjectOutput"]
 
 
 class ObjectOutput:
@@ -82,7 +69,7 @@ class ObjectOutput:
         self._in_parts = in_parts and checkpoints is not None
         self._draft = checkpoints.draft(entry) if checkpoints is not None and self._in_parts else ""
         self._writer: ObjectWriter | None = None
-        self._errors: ObjectWriter | None = None
+        self._told = ToldRecords(entry, objects=objects, checkpoints=checkpoints)
         self._part: Position | None = None
         """The last part that is committed."""
         self._next_at = 0.0
@@ -111,7 +98,7 @@ class ObjectOutput:
         try:
             self._writer = await self._open_output(position.output_bytes)
             if position.error_bytes:
-                await self._begin_errors(position.error_bytes)
+                await self._told.begin(self._draft, position.error_bytes)
         except DraftLost as exc:
             if isinstance(exc, DraftHeld):  # by a process that has not noticed yet that its work is another's
                 draft = f"{draft}-{secrets.token_hex(4)}"
@@ -143,11 +130,7 @@ class ObjectOutput:
 
     async def tell(self, bad: Sequence[BadRecord]) -> None:
         """Append bad records to the object that tells of them."""
-        if not bad:
-            return
-        if self._errors is None:
-            self._errors = await self._open_errors(0)
-        await self._errors.write(b"".join(map(error_line, bad)))
+        await self._told.tell(self._draft, bad)
 
     async def open_streamed(self) -> ObjectWriter:
         """Return a writer of the caller's own, for an object that is streamed through; raises NoOutputBucket."""
@@ -208,13 +191,13 @@ class ObjectOutput:
 
     async def _save_part(self, offset: int, counts: Counts, *, ended_at: int | None = None) -> None:
         assert self._checkpoints is not None, "outputs in parts have a journal"
-        writer, errors = cast(ResumableWriter, self._writer), cast("ResumableWriter | None", self._errors)
+        writer = cast(ResumableWriter, self._writer)
         position = Position(
             input_version=self._entry.version,
             draft=self._draft,
             offset=offset,
             output_bytes=await writer.checkpoint(),
-            error_bytes=0 if errors is None else await errors.checkpoint(),
+            error_bytes=await self._told.checkpoint(),
             counts=counts,
             began_at=self._reader.begin,
             ended_at=ended_at,
@@ -229,17 +212,10 @@ class ObjectOutput:
         `empty` means that there is to be none, and only bad records are told.
         """
         await self.open()
-        writer, errors = self._writer, self._errors
+        writer = self._writer
         assert writer is not None, "write opens it"
         try:
-            if errors is not None:
-                with of_output(self._entry.output):
-                    await errors.commit(origin=self.origin(counts))
-                self._errors = None
-            elif self._tells:  # of an earlier run of the same input, or attempt at it
-                await self._objects.delete(self._errors_ref())
-                if self._draft:
-                    await self._objects.discard_draft(self._entry.output.bucket, errors_draft(self._draft))
+            await self._told.commit(self._draft, self.origin(counts), replaces=self._tells)
             size = 0
             if empty:
                 await writer.abort()
@@ -261,22 +237,19 @@ class ObjectOutput:
 
     async def abort(self) -> None:
         """Throw away what was written."""
-        for writer in self._take_writers():
-            await writer.abort()
+        await self._end(None)
 
     async def suspend(self) -> None:
         """Leave what was committed in parts to a later attempt; throw away what was not."""
-        part, errors = self._part, self._errors
-        for writer in self._take_writers():
-            if part is None or (writer is errors and not part.error_bytes):
-                await writer.abort()
-            else:
-                await cast(ResumableWriter, writer).suspend()
+        await self._end(self._part)
 
-    def _take_writers(self) -> list[ObjectWriter]:
-        writers = [writer for writer in (self._writer, self._errors) if writer is not None]
-        self._writer = self._errors = None
-        return writers
+    async def _end(self, part: Position | None) -> None:
+        writer, self._writer = self._writer, None
+        try:
+            if writer is not None:
+                await (writer.abort() if part is None else cast(ResumableWriter, writer).suspend())
+        finally:
+            await self._told.end(keeps=part is not None and part.error_bytes > 0)
 
     async def _open_output(self, at: int) -> ObjectWriter:
         reader, formats, draft = self._reader, self._formats, self._draft
@@ -306,46 +279,6 @@ class ObjectOutput:
             if text is not None:
                 await (text.suspend() if at else text.abort())
             raise
-
-    async def _begin_errors(self, at: int) -> None:
-        """Go on with what tells of bad records; raises DraftLost if that is not there, nor visible."""
-        try:
-            self._errors = await self._open_errors(at)
-        except DraftLost as exc:
-            if isinstance(exc, DraftHeld) or not await self._has_told():
-                raise
-            await self._begin_with_visible(at)
-
-    async def _begin_with_visible(self, at: int) -> None:
-        """Begin what tells of bad records with the first bytes of what is visible of it; raises DraftLost.
-
-        An attempt made it visible that ended before it did so with the output. What it tells of records behind the last
-        part is left out: those are transformed again, and of some another thing may be told now, or nothing.
-        """
-        ref, draft = self._errors_ref(), errors_draft(self._draft)
-        errors = self._errors = cast(ResumableWriter, await self._open_errors(0))
-        try:
-            async with aclosing(cast("AsyncGenerator[bytes, None]", self._objects.read(ref, length=at))) as chunks:
-                async for chunk in chunks:
-                    await errors.write(chunk)
-        except NoSuchKey as exc:
-            raise DraftLost(draft, f"it was made {ref}, which is gone") from exc
-        if (size := await errors.checkpoint()) != at:
-            raise DraftLost(draft, f"it was made {ref}: {at} bytes are wanted of {size}")
-
-    async def _has_told(self) -> bool:
-        """Return whether the object that tells of bad records is this output's: it is made visible first."""
-        assert self._checkpoints is not None, "asked only of work that is taken up"
-        if self._entry.range is not None:  # then it is of all ranges
-            return False
-        return self._checkpoints.made_by_us(await find_origin(self._errors_ref(), self._objects), self._entry)
-
-    def _errors_ref(self) -> ObjectRef:
-        return ObjectRef(self._entry.output.bucket, quarantine_key(self._entry.output.key))
-
-    async def _open_errors(self, at: int) -> ObjectWriter:
-        draft = self._draft and errors_draft(self._draft)
-        return await self._open(self._errors_ref(), ERRORS_META, draft, at)
 
     async def _open_draft(self, ref: ObjectRef, meta: ObjectMeta, draft: str, at: int) -> ObjectWriter:
         try:

@@ -10,7 +10,7 @@ from millrace.dataplane.client import Client
 from millrace.dataplane.formats.unreadable import UNREADABLE
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.object_failures import reading_told, refused_output_told, unusable_told, writing_told
-from millrace.dataplane.object_output import NoOutputBucket, of_output
+from millrace.dataplane.output_bucket import NoOutputBucket, of_output
 from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.requests import Requests

@@ -14,7 +14,7 @@ from millrace.dataplane.joining import Joining, Unjoinable
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.long_body import BufferPool
 from millrace.dataplane.object_failures import Told, reading_told, refused_output_told, writing_told
-from millrace.dataplane.object_output import NoOutputBucket
+from millrace.dataplane.output_bucket import NoOutputBucket
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters
 from millrace.dataplane.requests import Requests
