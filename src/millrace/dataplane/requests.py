@@ -189,8 +189,7 @@ class Requests:
     async def _connect_and_send(self, lane: Lane, payload: Payload) -> None:
         self._connecting[_current_task()] = self._monotonic()
         try:
-            async with asyncio.timeout(self._timeout):
-                connection = await open_connection(self._address)
+            connection = await asyncio.wait_for(open_connection(self._address), self._timeout)
         except (ConnectionFailed, TimeoutError) as exc:
             if self.aside.pop(_current_task(), None) is None:
                 return
@@ -201,7 +200,7 @@ class Requests:
             return
         finally:
             self._connecting.pop(_current_task(), None)
-        if self.aside.pop(_current_task(), None) is None:
+        if self.aside.pop(_current_task(), None) is None:  # wait_for may return although it was cancelled
             connection.abort()
             return
         connection.on_answer = self.on_answer
