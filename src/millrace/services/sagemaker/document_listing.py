@@ -7,6 +7,7 @@ from millrace.moments import to_micros
 from millrace.ports.documents import Document
 from millrace.protocol.message import Params
 from millrace.services.sagemaker.paging import DEFAULT_PAGE, parse_token, print_token
+from millrace.services.sagemaker.told_times import told_after, told_before
 
 __all__ = ["list_documents"]
 
@@ -29,10 +30,10 @@ def list_documents(documents: Sequence[Document], params: Params) -> tuple[list[
 def _matches(document: Document, params: Params) -> bool:
     tests: list[tuple[str, Callable[[Any], bool]]] = [
         ("NameContains", lambda part: part.lower() in document.name.lower()),
-        ("CreationTimeAfter", lambda moment: document.created_at > moment),
-        ("CreationTimeBefore", lambda moment: document.created_at < moment),
-        ("LastModifiedTimeAfter", lambda moment: document.modified_at > moment),
-        ("LastModifiedTimeBefore", lambda moment: document.modified_at < moment),
+        ("CreationTimeAfter", lambda moment: document.created_at > told_after(moment)),
+        ("CreationTimeBefore", lambda moment: document.created_at < told_before(moment)),
+        ("LastModifiedTimeAfter", lambda moment: document.modified_at > told_after(moment)),
+        ("LastModifiedTimeBefore", lambda moment: document.modified_at < told_before(moment)),
     ]
     return all(test(params[member]) for member, test in tests if params.get(member) is not None)
 

@@ -1,6 +1,7 @@
 """List operations of jobs: parameters to a query, a page to a result."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -8,6 +9,7 @@ from millrace.jobs.job import JobKind, JobStatus
 from millrace.ports.jobs import JobPage, JobQuery, JobStore, JobSummary
 from millrace.protocol.message import Context, Handler, Params, Result, WireEntries
 from millrace.services.sagemaker.paging import DEFAULT_PAGE, parse_token, print_token
+from millrace.services.sagemaker.told_times import told_after, told_before
 
 __all__ = ["job_query", "list_handler"]
 
@@ -39,15 +41,20 @@ def job_query(kind: JobKind, context: Context, params: Params) -> JobQuery:
         region=context.region,
         name_contains=params.get("NameContains"),
         status=None if status is None else _status(status),
-        created_after=params.get("CreationTimeAfter"),
-        created_before=params.get("CreationTimeBefore"),
-        modified_after=params.get("LastModifiedTimeAfter"),
-        modified_before=params.get("LastModifiedTimeBefore"),
+        created_after=_bound(params, "CreationTimeAfter", told_after),
+        created_before=_bound(params, "CreationTimeBefore", told_before),
+        modified_after=_bound(params, "LastModifiedTimeAfter", told_after),
+        modified_before=_bound(params, "LastModifiedTimeBefore", told_before),
         sort_by=sort_by,
         descending=params.get("SortOrder", "Descending") == "Descending",
         limit=params.get("MaxResults", DEFAULT_PAGE),
         after=parse_token(params, int if sort_by == "created_at" else str, int),
     )
+
+
+def _bound(params: Params, member: str, told: Callable[[datetime], datetime]) -> datetime | None:
+    moment: datetime | None = params.get(member)
+    return None if moment is None else told(moment)
 
 
 def _status(value: str) -> JobStatus | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,19 @@ async def test_equal_queries_of_different_requests_have_tokens_of_their_own(jobs
         rest = await handler(CONTEXT, {**params, "NextToken": first["NextToken"]})
         assert isinstance(rest, dict)
         assert [it["TransformJobName"] for it in rest[MEMBER]] == ["job-0"]
+
+
+async def test_the_time_of_a_job_that_was_told_does_not_find_it_again(jobs: JobStore) -> None:
+    """Bounds are exclusive for clients, who are told milliseconds of jobs that are made between them."""
+    created = datetime(2026, 1, 31, 12, 0, 0, 560_400, tzinfo=UTC)
+    await jobs.add(JobKind.TRANSFORM, replace(transform_job("new"), created_at=created), {})
+    told = datetime(2026, 1, 31, 12, 0, 0, 560_000, tzinfo=UTC)
+    handler = list_handler(jobs, JobKind.TRANSFORM, MEMBER, summarizing([]))
+
+    async def names(**params: Any) -> list[str]:
+        found = await handler(CONTEXT, params)
+        assert isinstance(found, dict)
+        return [entry["TransformJobName"] for entry in found[MEMBER]]
+
+    assert await names(CreationTimeAfter=told) == await names(CreationTimeBefore=told) == []
+    assert await names(CreationTimeAfter=told - timedelta(milliseconds=1)) == ["new"]
