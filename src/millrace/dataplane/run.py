@@ -15,7 +15,6 @@ Payloads are sent by `sending`, and by `inner_loop` where all is plain; `settlin
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -32,9 +31,9 @@ from millrace.dataplane.inner_loop import inner_loop
 from millrace.dataplane.inputs import Inputs, ListedInputs
 from millrace.dataplane.joining import Joining
 from millrace.dataplane.lane import Lane
+from millrace.dataplane.lanes_in_work import LanesInWork
 from millrace.dataplane.limits import Budget, Limits
 from millrace.dataplane.object_failures import Told
-from millrace.dataplane.open_objects import bytes_done, open_objects
 from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.progress import Counters
@@ -43,6 +42,7 @@ from millrace.dataplane.requests import Requests
 from millrace.dataplane.retry import AttemptFailure
 from millrace.dataplane.room import Room
 from millrace.dataplane.rules import Rules
+from millrace.dataplane.run_tasks import RunTasks
 from millrace.dataplane.sending import Sending
 from millrace.dataplane.settling import Settling
 from millrace.dataplane.small_outputs import SmallOutputs
@@ -177,21 +177,12 @@ class _Run:
         self._checkpoints = checkpoints
         self._budget = budget
         self._counters = Counters()
-        self._lanes: set[Lane] = set()
-        """Objects in work whose outputs are written each from a task of its own."""
-        self._small_lanes: set[Lane] = set()
-        """Those whose outputs are written in groups."""
-        self._forming: deque[Lane] = deque()
-        """Lanes with payloads to form, in key order; only the first of them is still fed when objects are split."""
+        self._lanes = lanes = LanesInWork(rules, inputs=inputs, counters=self._counters)
         self._tuning: Tuning | None = None
         if rules.autotune is not None:
-            self._tuning = Tuning(rules.autotune, in_flight=self._count_sent, remaining_bytes=self._remaining_bytes)
+            self._tuning = Tuning(rules.autotune, in_flight=self._count_sent, remaining_bytes=lanes.remaining_bytes)
         self._room = Room(budget, read_ahead=rules.read_ahead, flush=self.flush)
         self._stopped = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: dict[asyncio.Task[None], Lane] = {}
-        """Those of the tasks that write outputs in parts."""
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         self._requests = Requests(
             rules,
@@ -200,14 +191,14 @@ class _Run:
             clock=clock,
             budget=budget,
             counters=self._counters,
-            may_write=self._may_write,
+            may_write=lanes.may_write,
             inquiry=inquiry,
         )
         self._arriving = self._requests.arriving
         self._settling = Settling(
             rules,
             self,
-            forming=self._forming,
+            forming=lanes.forming,
             requests=self._requests,
             tuning=self._tuning,
             budget=budget,
@@ -218,7 +209,7 @@ class _Run:
         self._sending = Sending(
             rules,
             self,
-            forming=self._forming,
+            forming=lanes.forming,
             requests=self._requests,
             settling=self._settling,
             tuning=self._tuning,
@@ -234,7 +225,7 @@ class _Run:
             budget=budget,
             counters=self._counters,
             monotonic=clock.monotonic,
-            forming=self._forming,
+            forming=lanes.forming,
             again=self._settling.isolator.again,
             idle=self._requests.idle,
             arriving=self._arriving,
@@ -242,6 +233,7 @@ class _Run:
         self._commits = Commits(
             counters=self._counters, guard=commit_guard, is_over=self._is_over, on_committed=on_committed
         )
+        self._tasks = RunTasks(self._commits.tasks)
         joining = Joining(
             rules, objects=objects, checkpoints=checkpoints, commits=self._commits, clock=clock, inputs=inputs.known
         )
@@ -272,9 +264,9 @@ class _Run:
             self,
             inputs=inputs,
             objects=objects,
-            lanes=self._lanes,
-            small_lanes=self._small_lanes,
-            forming=self._forming,
+            lanes=lanes.alone,
+            small_lanes=lanes.small,
+            forming=lanes.forming,
             room=self._room,
             budget=budget,
             counters=self._counters,
@@ -304,12 +296,12 @@ class _Run:
         for actor in (self._tick(), self._watch_stop(), self._feeding.run()):
             self.spawn(actor)
         try:
-            await self._ended
+            await self._tasks.wait()
         finally:
             await self._shut_down()
-            self._on_progress(self._snapshot())
+            self._on_progress(self._lanes.progress())
         return InstanceOutcome(
-            progress=self._snapshot(),
+            progress=self._lanes.progress(),
             failures=select_failures(self._settling.failures, self._limits.failures_kept),
             failure_count=self._settling.failure_count,
             stopped=self._stopped,
@@ -325,65 +317,28 @@ class _Run:
 
     def spawn(self, actor: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a task; if it fails, so does the run."""
-        task = asyncio.create_task(actor)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_ended)
-        return task
-
-    def _task_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._writers.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.crash(error)
+        return self._tasks.spawn(actor)
 
     def crash(self, error: BaseException) -> None:
         """Break the run off."""
-        if not self._ended.done():
-            self._ended.set_exception(error)
-
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
+        self._tasks.crash(error)
 
     def _is_over(self) -> bool:
-        return self._stop.is_set() or self._ended.done()
+        return self._stop.is_set() or self._tasks.is_over
 
     async def _shut_down(self) -> None:
-        self._forming.clear()  # nothing is sent any more
+        self._lanes.forming.clear()  # nothing is sent any more
         self._settling.drop_all(self._requests.close())
-        for task in self._tasks - self._commits.tasks - self._writers.keys():
-            task.cancel()
-        try:
-            if self._stopped:
-                await self._keep_results()
-        finally:
-            for task in self._tasks - self._commits.tasks:
-                task.cancel()
-            while self._tasks:  # a commit under way is waited for: it must be either done or not done
-                await asyncio.wait(set(self._tasks))
+        await self._tasks.close(keeps_results=self._stopped)
         async with AsyncExitStack() as outputs:
-            for lane in self._lanes:  # whose writers were cancelled before they began
+            for lane in self._lanes.alone:  # whose writers were cancelled before they began
                 outputs.push_async_callback(lane.output.suspend)
         self._counters.in_flight = 0
-
-    async def _keep_results(self) -> None:
-        """Have what may be written committed in a last part of each object, for a job that resumes this one."""
-        writers = [
-            writer
-            for writer, lane in self._writers.items()
-            if lane.answers or lane.writing or not lane.complete or lane.in_no_part
-        ]  # others have nothing left to keep: they wait for those who join ranges
-        for writer in writers:
-            lane = self._writers[writer]
-            lane.closing = True
-            lane.wake.set()
-        if writers:
-            await asyncio.wait(writers)
 
     async def _watch_stop(self) -> None:
         await self._stop.wait()
         self._stopped = True
-        self._end()
+        self._tasks.end()
 
     async def _tick(self) -> None:
         while True:
@@ -397,25 +352,10 @@ class _Run:
                 self.flush()  # what is written can be committed in a part
             elif self._small_outputs is not None:
                 self._small_outputs.flush()
-            self._on_progress(self._snapshot())
+            self._on_progress(self._lanes.progress())
 
     def _count_sent(self) -> int:
         return self._counters.in_flight - self._requests.resting
-
-    def _remaining_bytes(self) -> int | None:
-        """Return how much of the input is in no payload yet; None where stored bytes don't tell that."""
-        first = self._inputs.first
-        if not self._inputs.is_complete or first is None or not self._rules.reads_as_stored(first):
-            return None
-        unread = self._inputs.size - self._counters.bytes_in
-        return unread + sum(lane.former.buffered for lane in self._forming)
-
-    def _snapshot(self) -> Progress:
-        lanes, rules, inputs, counters = self._lanes, self._rules, self._inputs, self._counters
-        counters.objects_total, counters.bytes_total, counters.listed = inputs.objects, inputs.size, inputs.is_complete
-        done = sum(bytes_done(lane, rules) for lane in lanes)  # many small ones are told when they are written
-        shown = open_objects(lanes | self._small_lanes, rules)
-        return counters.snapshot((it.counts for it in lanes), shown, bytes_done=done)
 
     def _log(self, text: str) -> None:
         self._data_log(data_log_line(self._clock.now(), text))
@@ -424,9 +364,7 @@ class _Run:
 
     def flush(self) -> None:
         """Have everything written that may be: somebody waits for the room."""
-        for lane in self._lanes:
-            if lane.answers:
-                lane.wake.set()
+        self._lanes.wake_writers()
         if self._small_outputs is not None:
             self._small_outputs.flush()
 
@@ -435,13 +373,12 @@ class _Run:
         answers = self._counters.in_flight - 1  # the last one, which is being taken, may be counted still
         if not self._feeding.done or self._settling.isolator.again or answers > 0:
             return False
-        return not any(lane.former.buffered for lane in self._forming)
+        return not self._lanes.unformed_bytes()
 
     def begin_output(self, lane: Lane) -> None:
         """Have the output of an object written as its answers come."""
-        writer = self.spawn(self._writing.write_object(lane))
-        if self._checkpoints is not None:
-            self._writers[writer] = lane
+        writes = None if self._checkpoints is None else lane
+        self._tasks.spawn(self._writing.write_object(lane), writes=writes)
 
     async def write_object(self, lane: Lane) -> None:
         """Write the output of an object; return when that is done with."""
@@ -449,14 +386,8 @@ class _Run:
 
     def write_alone(self, lane: Lane) -> None:
         """Write the output of a lane in the usual way: it is to have a writer of its own."""
-        self._small_lanes.discard(lane)
-        self._lanes.add(lane)
-        lane.wake = asyncio.Event()
-        lane.wake.set()
+        self._lanes.part_from_small(lane)
         self.spawn(self._writing.write_object(lane))
-
-    def _may_write(self) -> bool:
-        return any(lane.answers or lane.writing for lanes in (self._lanes, self._small_lanes) for lane in lanes)
 
     def give_back(self, size: int) -> None:
         """Give room back to whoever waits for it."""
@@ -509,14 +440,7 @@ class _Run:
 
     def close_lane(self, lane: Lane) -> None:
         """Take note that nothing more happens to an object."""
-        lanes = self._small_lanes if lane in self._small_lanes else self._lanes
-        if lane in lanes:
-            lanes.discard(lane)
-            self._counters.count(lane.counts)
-            over = lane.complete or lane.failure is not None  # else the run is, and leaves records without a result
-            self._counters.bytes_done += lane.input.size if over else bytes_done(lane, self._rules)
-            if lane.complete and lane.failure is None:
-                self._counters.rows_out += lane.told_lines.total
+        self._lanes.close(lane)
         self._room.look()
         self._end_if_done()
 
@@ -527,5 +451,5 @@ class _Run:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._feeding.done and not self._lanes and not self._small_lanes:
-            self._end()
+        if self._feeding.done and not self._lanes:
+            self._tasks.end()
