@@ -149,10 +149,10 @@ class Requests:
 
     def ask_first(self, lane: Lane, payload: Payload, judge: Callable[[Standing], None]) -> None:
         """Have it judged what a payload without an answer means, once it is known how the container is found."""
-        self._put_aside(lane, payload, self._ask_and_judge(judge))
+        self._put_aside(lane, payload, self._ask_and_judge(payload, judge))
 
-    async def _ask_and_judge(self, judge: Callable[[Standing], None]) -> None:
-        standing = await self._inquiry.standing()
+    async def _ask_and_judge(self, payload: Payload, judge: Callable[[Standing], None]) -> None:
+        standing = await self._inquiry.standing(since=payload.sent_at)
         if self.aside.pop(_current_task(), None) is not None:
             judge(standing)
             self._owner.pump()

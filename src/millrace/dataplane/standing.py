@@ -6,6 +6,7 @@ be waited for it may not be, and is sent once more. A container that has ended i
 work of its instance, and whatever was in doubt till then is neither a result nor bad, and is sent by whoever goes on.
 """
 
+import math
 from collections.abc import Sequence
 from enum import Enum, auto
 
@@ -39,20 +40,30 @@ class Inquiry:
         self._window = window_seconds
         self._clock = clock
         self._gone = False
+        self._waiting = 0
+        self._down_until = -math.inf
+        """They were found to be down until then, at least."""
 
-    async def standing(self) -> Standing:
-        """Return how the containers are found: none of the answers is older than the question."""
+    async def standing(self, *, since: float) -> Standing:
+        """Return how the containers are found: none of the answers is older than the question.
+
+        Those that are there now may have been down `since` the record was sent: then they are back.
+        """
         if await self._are_there():
             self._gone = False
-            return Standing.THERE
+            return Standing.BACK if self._waiting or since <= self._down_until else Standing.THERE
         if self._gone:
             return Standing.GONE
+        self._waiting += 1
         try:
             for address in self._addresses:
                 await wait_until_healthy(address, window_seconds=self._window, clock=self._clock)
         except AlgorithmFailure:
             self._gone = True
             return Standing.GONE
+        finally:
+            self._waiting -= 1
+            self._down_until = self._clock.monotonic()
         return Standing.BACK
 
     async def _are_there(self) -> bool:
