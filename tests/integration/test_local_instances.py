@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ class Place:
         """Return everything in the output folder, hidden files among it."""
         folder = self.path / "out"
         return {
-            os.path.relpath(path, folder): path.read_bytes()
+            os.path.relpath(path, folder): path.read_bytes() if path.is_file() else b""
             for path in sorted(folder.rglob("*"))
             if path.is_file() or path.name.startswith(".")
         }
@@ -70,6 +71,21 @@ def test_models_share_one_object(place: Place) -> None:
     assert place.outputs() == EXPECTED
     asked = [line.split() for line in (place.path / "asked").read_text().splitlines()]
     assert len({process for process, *_ in asked}) == 2
+
+
+def test_what_a_killed_transform_left_is_removed(place: Place) -> None:
+    """By one that writes into the same folder, once it is old; what may belong to another one that runs stays."""
+    left, days = place.path / "out" / ".millrace-tmp", 24 * 3600
+    for name, age in (("tmp/old", 2 * days), ("drafts/old", 8 * days), ("drafts/young", 2 * days)):
+        (left / name).parent.mkdir(parents=True, exist_ok=True)
+        (left / name).write_text("half")
+        os.utime(left / name, ns=(0, time.time_ns() - age * 1_000_000_000))
+    assert place.run().returncode == 0
+    assert place.outputs() == {
+        **EXPECTED,
+        ".millrace-tmp": b"",
+        ".millrace-tmp/drafts/young": b"half",
+    }
 
 
 def test_models_share_objects_that_are_whole(place: Place) -> None:

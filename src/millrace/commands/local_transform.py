@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from millrace.dataplane.report import JobReport
 
 __all__ = ["LocalTransform", "open_transform", "without_log"]
+
+LEFT_DRAFT_AGE = timedelta(days=7)
+"""Age of unfinished outputs in a local folder that a killed transform is taken to have left: no range waits as long."""
 
 MIB = 1024 * 1024
 _COUNTING = partial(run_transform, tells_rows=True)
@@ -213,6 +216,8 @@ async def open_transform(
     try:
         if writes:
             await check_places(objects, spec, told_input=request.input, told_output=request.output)
+            if spec.output.bucket in aliases:  # what killed transforms left there: no server looks after it
+                await objects.sweep_alias(spec.output.bucket, drafts_older_than=LEFT_DRAFT_AGE)
         local = LocalTransform(
             settings=settings,
             request=request,

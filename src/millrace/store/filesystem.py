@@ -480,6 +480,19 @@ class FilesystemObjects:
         buckets = [self._bucket(info.name) for info in await self.list_buckets()]
         return await asyncio.to_thread(lambda: [it for bucket in buckets for it in list_kept_drafts(bucket, before)])
 
+    async def sweep_alias(self, name: str, *, drafts_older_than: timedelta) -> int:
+        """Do for an alias what `sweep` does for buckets, and remove unfinished outputs; return the number of files.
+
+        For those who know that nobody goes on with outputs there but who began them.
+        """
+        bucket, now = self._aliases[name], self._clock.now()
+
+        def sweep() -> int:
+            found = list_leftovers(bucket, now - timedelta(days=1))
+            return sum(map(remove_leftover, [*found, *list_kept_drafts(bucket, now - drafts_older_than)]))
+
+        return await asyncio.to_thread(sweep)
+
     def close(self) -> None:
         """Remove the private folders of aliases where nothing is left in them, and files kept to be written again."""
         self._recycled.close()
