@@ -4,7 +4,7 @@ As objects of their own, lines take several times the memory of their text. So o
 rows are ever at hand, and what is written for it is never put together: it leaves in pieces, as it was made.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from millrace.dataplane.rows import PIECE_BYTES, line_pieces
 
@@ -45,10 +45,10 @@ class Rows:
     """Hands out the rows of a text, as many at a time as are asked for.
 
     Args:
-        text: In whole lines.
+        text: What has them.
         split: Returns the rows of a piece.
         is_plain: Tells of a piece whether nothing in it needs a closer look.
-        in_one: Whether the text can't be cut at its line feeds.
+        pieces: Cuts the text between rows.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class Rows:
         split: Callable[[bytes], list[bytes]],
         is_plain: Callable[[bytes], bool],
         *,
-        in_one: bool = False,
+        pieces: Callable[[AnswerBody], Iterable[bytes]] = line_pieces,
     ) -> None:
-        self._pieces: Iterator[bytes] = iter((whole_text(text),) if in_one else line_pieces(text))
+        self._pieces: Iterator[bytes] = iter(pieces(text))
         self._split = split
         self._is_plain = is_plain
         self._rows: list[bytes] = []

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from millrace.dataplane.answer_text import AnswerBody, Rows, Written, written_pieces
+from millrace.dataplane.csv_records import record_pieces
 from millrace.dataplane.csv_text import columns_in_text, select_all
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.jsonpath import Filter, FilterError
 from millrace.dataplane.payload import Payload
 from millrace.dataplane.record_errors import RecordError, check_counts, output_filter_error
-from millrace.dataplane.rows import PIECE_BYTES, RowError, nonblank_lines, parse_csv, serialize_csv
+from millrace.dataplane.rows import PIECE_BYTES, RowError, line_pieces, nonblank_lines, parse_csv, serialize_csv
 
 __all__ = ["CsvAnswers"]
 
@@ -140,7 +141,8 @@ class CsvAnswers:
         return self._body([self._row(_parsed(row, i, _ANSWER), 0) for i, row in enumerate(rows, first)])
 
     def _rows(self, text: AnswerBody) -> Rows:
-        return Rows(text, self._split, _is_plain, in_one=self._split is not nonblank_lines)
+        pieces = line_pieces if self._split is nonblank_lines else record_pieces
+        return Rows(text, self._split, _is_plain, pieces=pieces)
 
     def _body(self, rows: list[bytes]) -> bytes:
         if self._ids is not None:

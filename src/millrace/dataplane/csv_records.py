@@ -9,8 +9,10 @@ Source:
     RFC 4180 2.6: "Fields containing line breaks (CRLF), double quotes, and commas should be enclosed in double-quotes."
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+
 from millrace.dataplane.payload import BEGINNING, CorruptRecords
-from millrace.dataplane.rows import nonblank_lines
+from millrace.dataplane.rows import PIECE_BYTES, nonblank_lines
 from millrace.dataplane.split import LineSplitter
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "last_record_end",
     "middle_record",
     "nonblank_csv_records",
+    "record_pieces",
     "unended_quote",
 ]
 
@@ -80,6 +83,31 @@ def csv_records(body: bytes) -> list[bytes]:
     except CorruptRecords as exc:
         records.append(body[exc.offset :])
     return records
+
+
+def record_pieces(text: bytes | memoryview | Sequence[bytes]) -> Iterable[bytes]:
+    """Return a text, in one, in a buffer or in parts, in pieces of whole records: what `line_pieces` is to lines."""
+    if isinstance(text, bytes) and len(text) <= PIECE_BYTES:
+        return (text,)
+    return _record_pieces((text,) if isinstance(text, bytes | memoryview) else text)
+
+
+def _record_pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    begun: list[bytes] = []
+    """A record whose end is still to come."""
+    inside = False
+    for part in parts:
+        for start in range(0, len(part), PIECE_BYTES):
+            text = bytes(part[start : start + PIECE_BYTES])
+            end = last_record_end(text, len(text), inside=inside)
+            if end:
+                yield b"".join([*begun, text[:end]])
+                begun, inside = [], False
+            if end < len(text):
+                begun.append(text[end:])
+                inside ^= bool(text.count(b'"', end) & 1)
+    if begun:
+        yield b"".join(begun)
 
 
 def middle_record(body: bytes) -> tuple[int, int]:

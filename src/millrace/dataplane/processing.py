@@ -14,7 +14,7 @@ from datetime import datetime
 from millrace.dataplane.answer_text import AnswerBody, Written, size_of, written_pieces
 from millrace.dataplane.batch import Payload
 from millrace.dataplane.csv_answers import CsvAnswers
-from millrace.dataplane.csv_records import csv_records, nonblank_csv_records
+from millrace.dataplane.csv_records import csv_records, nonblank_csv_records, record_pieces
 from millrace.dataplane.csv_text import columns_in_text, select_all
 from millrace.dataplane.inference_ids import InferenceIds
 from millrace.dataplane.job_filters import input_filter, output_filter
@@ -120,7 +120,7 @@ class Processing:
         if not starts_blank and b"\n\n" not in body and b"\n\r\n" not in body:
             return
         kept, count = list[bytes](), 0
-        for piece in line_pieces(body) if self._records is _lines else (body,):
+        for piece in line_pieces(body) if self._records is _lines else record_pieces(body):
             lines = [line for line in self._records(piece) if line not in _BLANK]
             kept.append(b"".join(lines))
             count += len(lines)
@@ -132,7 +132,7 @@ class Processing:
         """Return what is sent of the lines of a payload; nothing if all are blank."""
         split = self._csv_rows if self._input_format == Format.CSV else nonblank_lines
         body, count, frames = list[bytes](), 0, list[Frame]()
-        for piece in line_pieces(raw) if split is nonblank_lines else (raw,):
+        for piece in line_pieces(raw) if split is nonblank_lines else record_pieces(raw):
             records = split(piece)
             if records:
                 body.append(self._filtered_rows(piece, records, count, frames))

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.dataplane.batch import ManyLines
-from millrace.dataplane.csv_records import CsvRecordSplitter, count_records, csv_records
+from millrace.dataplane.csv_records import CsvRecordSplitter, count_records, csv_records, record_pieces
 from millrace.dataplane.formats.csv_payloads import ManyCsvRecords, csv_payload_former
 from millrace.dataplane.formats.row_blocks import row_blocks
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.payload import CorruptRecords, Payload, PayloadFormer, PayloadTooLarge
+from millrace.dataplane.rows import PIECE_BYTES
 from millrace.jobs.transform import BatchStrategy
 
 fields = st.text(st.sampled_from('a,"\n\r é'), max_size=6)
@@ -141,3 +142,23 @@ async def test_blocks_do_not_depend_on_chunks(pieces: list[bytes], at: list[int]
     assert b"".join(made) == data
     assert all(block.endswith(b"\n") for block in made[:-1])
     assert not quoted or all(block.count(b'"') % 2 == 0 for block in made)
+
+
+@given(anything, cuts)
+def test_pieces_have_the_records_of_the_whole(parts: list[bytes], at: list[int]) -> None:
+    """However a text came, and even if its last quote is not closed."""
+    data = b"".join(parts)
+    pieces = list(record_pieces(cut(data, at)))
+    assert b"".join(pieces) == data
+    assert [record for piece in pieces for record in csv_records(piece)] == csv_records(data)
+
+
+def test_a_long_text_is_cut_between_records() -> None:
+    """A line feed between quotes is none, and a record may be longer than a piece."""
+    records = [b'%d,"%b"\n' % (n, b"line\n" * (n % 50)) for n in range(4_000)]
+    records[2_000] = b'2000,"%b"\n' % (b"\n" * 3 * PIECE_BYTES)
+    data = b"".join(records)
+    for text in (data, memoryview(data), [data[:100_000], data[100_000:]]):
+        pieces = list(record_pieces(text))
+        assert [record for piece in pieces for record in csv_records(piece)] == records
+        assert len(pieces) > 2

@@ -65,6 +65,17 @@ def text_of(row: bytes) -> tuple[bytes, int]:
     return b"".join(row % n for n in range(records)), records
 
 
+def test_of_rows_with_line_feeds_some_are_held_and_what_is_written() -> None:
+    """They are cut where a record ends."""
+    text, records = text_of(b'"id\n%07d",0.25,0.5\n')
+    payload = Payload(text, len(text), 1, 0, records)
+    payload.raw = text
+    with measured() as held:
+        written = Processing(processing_job(Format.CSV), quoted_newlines=True).complete(payload, memoryview(text))
+    assert size_of(written) == 2 * len(text)
+    assert held[0] - size_of(written) < MOST_BYTES
+
+
 @pytest.mark.parametrize("name", JOBS)
 def test_of_a_long_answer_some_rows_are_held_and_what_is_written(name: str) -> None:
     """A row as an object takes several times its text: those of a whole answer would take more than all else."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from millrace.dataplane.answer_text import AnswerBody, Written, whole_text, written_pieces
 from millrace.dataplane.batch import Payload
-from millrace.dataplane.csv_records import PLACEHOLDER_ROW, nonblank_csv_records
+from millrace.dataplane.csv_records import PLACEHOLDER_ROW, nonblank_csv_records, record_pieces
 from millrace.dataplane.jsonpath import Format
 from millrace.dataplane.processing import Processing, RecordError
 from millrace.dataplane.rows import RowError, line_pieces, nonblank_lines, parse_json, serialize_json
@@ -63,7 +63,7 @@ class AnswerRows:
                     raise RecordError(
                         "Failed to parse output from the algorithm as CSV: a quoted field has no closing quote"
                     )
-                return (nonblank_csv_records(whole_text(answer)),)
+                return map(nonblank_csv_records, record_pieces(answer))
         elif self._media_type == Format.JSON:
             text = whole_text(answer)
             rows = nonblank_lines(text)
