@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import select
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+READER_GONE = 128 + signal.SIGPIPE
+"""Exit code of a command whose output nobody reads to its end: that of a program which the signal ended."""
+
 Commands = argparse._SubParsersAction
 
 
@@ -25,12 +30,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
     except (BadSettings, MillraceError) as exc:
         print(f"millrace {options.command}: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        return READER_GONE
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads our output any more, as behind `| head`; what is left of it goes nowhere then."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -272,6 +272,24 @@ def test_wrong_usage_is_told_in_a_line(tmp_path: Path, words: tuple[str, ...], c
     assert text in ended.stderr + ended.stdout
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_may_go_away(tmp_path: Path, unbuffered: str) -> None:
+    """As `head` does once it has its lines: that is no fault of ours, and no traceback."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "millrace", "doctor", "--data-dir", str(tmp_path)],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 def test_exec_takes_the_data_directory_of_the_environment(platform: Platform) -> None:
     """As `millrace env` exports it; otherwise what the command made would vanish with a temporary one."""
     script = "import boto3; print(boto3.client('s3').list_objects_v2(Bucket='shop', Prefix='in/')['KeyCount'])"
