@@ -334,9 +334,17 @@ class Crashes:
         wait_until("end of the agents", lambda: not any(self._agents(run) for run in runs))
         wait_until("end of the containers", lambda: not self._model_servers())
         work = self.platform.settings.work_dir
-        wait_until("removal of the work folders", lambda: not list(work.glob("*/*")))
+        wait_until("removal of the work folders", lambda: not any(map(_content, _content(work))))
         left = list(self._drafts())
         assert not left, f"drafts are left of {'; '.join(map(str, runs))}: {left}"
+
+
+def _content(folder: Path) -> list[Path]:
+    """Return what a folder holds; one that has just been removed holds nothing."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def _kill_all(processes: Sequence[int]) -> None:
