@@ -182,6 +182,31 @@ async def test_no_lock_is_left_of_an_instance_that_was_killed_with_it(index: int
     assert not rig.objects.drafts.kept
 
 
+async def test_no_range_is_left_of_a_job_that_was_broken_off_once_its_output_was_there() -> None:
+    """Each instance of the job that resumes it knows of its own ranges only, until all have begun."""
+    rig = Rig(options=JobOptions(range_bytes=200))
+    rig.objects.add("s3://b/in/a.csv", lines(60))
+    for index in range(3):
+        await rig.run(index)
+    output = ObjectRef("b", "out/a.csv.out")
+    entries = {key: orjson.loads(entry) for held in rig.journals.entries[1].values() for key, entry in held.items()}
+    ranges = [entry["draft"] for entry in entries.values() if "ended_at" in entry]
+    assert len(ranges) > 3, "instances have several"
+    for draft in ranges:
+        await (await rig.objects.open_resumable(output, draft=draft, at=0)).suspend()
+    resuming = Rig(
+        objects=rig.objects,
+        journals=rig.journals,
+        options=JobOptions(range_bytes=200),
+        work="job 2",
+        job_id=2,
+        resumed=[(1, "job 1")],
+    )
+    results = [await resuming.run(index) for index in range(3)]
+    assert not any(result.outcome.progress.requests for result in results)
+    assert not rig.objects.drafts.kept
+
+
 async def test_what_is_done_is_copied_before_all_is() -> None:
     """Whoever ends the last range has little left to copy: the first ranges are in the joint draft by then."""
     data = lines(120)

@@ -172,8 +172,11 @@ class Joining:
             self._commits.count(entry)
             await self._discard(entry, (await checkpoints.ranges_done(entry)).parts, checkpoints)
         position = checkpoints.position(entry)
-        if position is not None and position.ended_at is not None:
-            return position.counts
+        if position is not None:  # whoever counts the object may not have been told of what this one took over
+            for draft in drafts_beside(position.draft):
+                await self._discard_alone(entry, draft)
+            if position.ended_at is not None:
+                return position.counts
         return origin.counts if is_earlier and is_first else Counts()
 
     async def _join(self, entry: InputObject, checkpoints: Checkpoints) -> bool:

@@ -94,4 +94,5 @@ class TableWriter:
         self._held_bytes = self._held_rows = 0
         if held.num_rows:
             with arrow_errors(f"Failed to write {self._form}"):
-                self._writer.write_table(held.combine_chunks(), self._group_rows)
+                held = held.combine_chunks()  # what it was put together of may go before it is encoded
+                self._writer.write_table(held, self._group_rows)
