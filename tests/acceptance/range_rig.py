@@ -73,6 +73,18 @@ class Rig:
         self.resumed = resumed
         self.attempts: Counter[int] = Counter()
 
+    def resuming(self, *, count: int = 3) -> "Rig":
+        """Return a job that resumes this one, which is job 1."""
+        return Rig(
+            objects=self.objects,
+            journals=self.journals,
+            count=count,
+            options=self.options,
+            work="job 2",
+            job_id=2,
+            resumed=[(self.job_id, self.work)],
+        )
+
     async def run(
         self,
         index: int,

@@ -194,14 +194,7 @@ async def test_no_range_is_left_of_a_job_that_was_broken_off_once_its_output_was
     assert len(ranges) > 3, "instances have several"
     for draft in ranges:
         await (await rig.objects.open_resumable(output, draft=draft, at=0)).suspend()
-    resuming = Rig(
-        objects=rig.objects,
-        journals=rig.journals,
-        options=JobOptions(range_bytes=200),
-        work="job 2",
-        job_id=2,
-        resumed=[(1, "job 1")],
-    )
+    resuming = rig.resuming()
     results = [await resuming.run(index) for index in range(3)]
     assert not any(result.outcome.progress.requests for result in results)
     assert not rig.objects.drafts.kept
@@ -268,15 +261,7 @@ async def test_another_number_of_instances_goes_on_with_ranges() -> None:
     assert "1 of 1 object failed; first: in/a.csv, record " in reason
     assert f" at byte {data.index(b'BAD')}: " in reason, "the byte is the object's own"
 
-    resuming = Rig(
-        objects=rig.objects,
-        journals=rig.journals,
-        count=2,
-        options=JobOptions(range_bytes=150),
-        work="job 2",
-        job_id=2,
-        resumed=[(1, "job 1")],
-    )
+    resuming = rig.resuming(count=2)
     results = [await resuming.run(index) for index in range(2)]
     assert rig.objects.data(OUTPUT) == data
     assert totals(results) == (1, 1, 0, 90, 0, 0)
@@ -335,14 +320,7 @@ async def test_what_has_gone_of_a_range_is_told() -> None:
     last = await rig.run(2)
     assert last.reason.startswith("InternalServerError: ")
     assert "what a range of s3://b/in/a.csv gave is no longer there" in last.reason
-    resuming = Rig(
-        objects=rig.objects,
-        journals=rig.journals,
-        options=JobOptions(range_bytes=200),
-        work="job 2",
-        job_id=2,
-        resumed=[(1, "job 1")],
-    )
+    resuming = rig.resuming()
     results = [await resuming.run(index) for index in range(3)]
     assert rig.objects.data(OUTPUT) == data
     assert totals(results) == (1, 1, 0, 60, 0, 0)

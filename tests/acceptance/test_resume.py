@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -21,9 +22,10 @@ from millrace.jobs.transform import (
     TransformSpec,
 )
 from millrace.names import ObjectRef
+from millrace.ports.jobs import InstanceRef
 from millrace.ports.objects import ObjectMeta
 from millrace.testing.drafts import MemoryResumableWriter
-from millrace.testing.journal import MemoryJournals
+from millrace.testing.journal import MemoryJournal, MemoryJournals
 from millrace.testing.model_server import ModelReply, ModelRequest
 from millrace.testing.objects import MemoryObjects
 
@@ -156,6 +158,28 @@ class SlowlyOpened(MemoryObjects):
         return writer
 
 
+class ToldJournals(MemoryJournals):
+    """Journals that tell once anything was saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saved = asyncio.Event()
+
+    def open(self, ref: InstanceRef) -> MemoryJournal:
+        super().open(ref)  # closes the earlier attempt's
+        return _ToldJournal(self, ref)
+
+
+class _ToldJournal(MemoryJournal):
+    def __init__(self, journals: ToldJournals, ref: InstanceRef) -> None:
+        super().__init__(journals, ref)
+        self._saved = journals.saved
+
+    async def save(self, entries: Mapping[str, bytes | None]) -> None:
+        await super().save(entries)
+        self._saved.set()
+
+
 async def test_answers_that_come_while_the_output_is_opened_are_counted() -> None:
     """A part reaches as far as the results in it, however many have come since the first was there."""
     spec = job(split=SplitType.LINE, strategy=BatchStrategy.SINGLE_RECORD)
@@ -164,7 +188,7 @@ async def test_answers_that_come_while_the_output_is_opened_are_counted() -> Non
     )
     rows = b"".join(b"%d\n" % n for n in range(100))
     asked, stop = asyncio.Event(), asyncio.Event()
-    objects, journals = SlowlyOpened(asked), MemoryJournals()
+    objects, journals = SlowlyOpened(asked), ToldJournals()
     seen: list[bytes] = []
 
     async def answer(request: ModelRequest) -> ModelReply:
@@ -173,8 +197,7 @@ async def test_answers_that_come_while_the_output_is_opened_are_counted() -> Non
             if len(seen) == 60:
                 asked.set()
             if len(seen) == 61:  # in the first attempt: the second has less to do
-                while not journals.entries:
-                    await asyncio.sleep(0)
+                await journals.saved.wait()
                 stop.set()
                 await asyncio.Event().wait()
         return await ECHO(request)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.property.dataplane.faults_rig import Guard, Job, Play, Record
+from tests.property.dataplane.store_troubles import store_troubles
 
 from millrace.jobs.transform import AssembleWith, BatchStrategy, SplitType
 from millrace.jobs.transform_options import OnError
@@ -57,9 +58,6 @@ chunk_sizes = st.lists(st.integers(0, 80), min_size=1, max_size=4).filter(any)
 turns = st.lists(st.integers(0, 12), min_size=1, max_size=7)
 
 
-steps = st.tuples(st.sampled_from(list(Step)), st.integers(0, 20))
-
-
 def scripts(job: Job, *unwanted: Fault) -> st.SearchStrategy[list[Fault]]:
     """Faults of a model; silence is not for jobs that are streamed, whose time-outs the loop's own clock tells."""
     among = [fault for fault in Fault if fault not in unwanted and not (job.streams and fault is Fault.SILENCE)]
@@ -87,6 +85,7 @@ async def test_faults_of_a_model_lose_and_double_nothing(
     cancels=st.lists(st.integers(-1, 30), max_size=4),
     resumes=st.sets(st.integers(1, 6), max_size=3),
     guards=st.dictionaries(st.integers(0, 6), st.sampled_from(Guard), max_size=3),
+    troubles=store_troubles(Step, within=20, most=5),
 )
 async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
     data: st.DataObject,
@@ -98,15 +97,12 @@ async def test_a_job_that_is_broken_off_anywhere_ends_as_if_it_were_not(
     cancels: list[int],
     resumes: set[int],
     guards: dict[int, Guard],
+    troubles: dict[tuple[Step, int], Trouble],
 ) -> None:
     """Whatever step of the store fails, and wherever the job is stopped or cancelled, or loses its lease.
 
     Whoever takes it up completes each output, and asks for nothing that was committed.
     """
-    troubles: dict[tuple[Step, int], Trouble] = {}
-    for step, number in data.draw(st.lists(steps, max_size=5)):
-        kinds = [input_output_error] if step in (Step.LIST, Step.READ) else [disk_full, input_output_error]
-        troubles[step, number] = data.draw(st.sampled_from(kinds))
     script = data.draw(scripts(job, Fault.DROPPED_UNREAD))
     play = Play(
         job,

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.property.dataplane.faults_rig import Guard, Job, Play, Record, WatchedBudget
+from tests.property.dataplane.store_troubles import store_troubles
 
 from millrace.dataplane.formats.job import JobFormats
 from millrace.dataplane.listing import list_inputs
@@ -19,7 +20,7 @@ from millrace.jobs.transform_options import OnError
 from millrace.ports.jobs import InstanceRef
 from millrace.testing.clock import ManualClock
 from millrace.testing.faults import Fault
-from millrace.testing.faulty_objects import Step, Trouble, disk_full, input_output_error
+from millrace.testing.faulty_objects import Step, Trouble
 
 SOME = settings(
     max_examples=int(os.environ.get("MILLRACE_TEST_EXAMPLES", "100")),
@@ -149,12 +150,11 @@ def jobs(draw: st.DrawFn) -> Job:
 records = st.lists(
     st.builds(Record, size=st.integers(8, 70), bad=st.sampled_from([False] * 12 + [True])), min_size=1, max_size=25
 )
-steps = st.tuples(st.sampled_from([step for step in Step if step is not Step.LIST]), st.integers(0, 25))
+steps = [step for step in Step if step is not Step.LIST]
 
 
 @SOME
 @given(
-    data=st.data(),
     job=jobs(),
     objects=st.lists(records, min_size=1, max_size=2),
     instances=st.lists(st.integers(1, 3), min_size=1, max_size=3),
@@ -165,9 +165,9 @@ steps = st.tuples(st.sampled_from([step for step in Step if step is not Step.LIS
     resumes=st.sets(st.integers(1, 6), max_size=3),
     guards=st.dictionaries(st.integers(0, 12), st.sampled_from(Guard), max_size=3),
     script=st.lists(st.sampled_from([Fault.NOTHING, Fault.NOTHING, Fault.UNAVAILABLE, Fault.RESET]), max_size=30),
+    troubles=store_troubles(steps, within=25, most=4),
 )
 async def test_ranges_that_are_broken_off_anywhere_become_their_objects_output(
-    data: st.DataObject,
     job: Job,
     objects: list[list[Record]],
     instances: list[int],
@@ -178,12 +178,9 @@ async def test_ranges_that_are_broken_off_anywhere_become_their_objects_output(
     resumes: set[int],
     guards: Mapping[int, Guard],
     script: list[Fault],
+    troubles: Mapping[tuple[Step, int], Trouble],
 ) -> None:
     """However instances are stopped, cancelled or fenced off, and whatever step of the store fails."""
-    troubles: dict[tuple[Step, int], Trouble] = {}
-    for step, number in data.draw(st.lists(steps, max_size=4)):
-        kinds = [input_output_error] if step is Step.READ else [disk_full, input_output_error]
-        troubles[step, number] = data.draw(st.sampled_from(kinds))
     play = RangePlay(
         job,
         objects,

@@ -7,12 +7,13 @@ from dataclasses import replace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.property.dataplane.faults_rig import Guard, Job, Play, Record
+from tests.property.dataplane.store_troubles import store_troubles
 
 from millrace.jobs.transform import AssembleWith, SplitType
 from millrace.names import ObjectRef
 from millrace.ports.objects import NoSuchKey, ObjectMeta, SmallObjects, SmallOutput
 from millrace.testing.faults import Fault
-from millrace.testing.faulty_objects import FaultyObjects, Step, Trouble, disk_full, input_output_error
+from millrace.testing.faulty_objects import FaultyObjects, Step, Trouble, disk_full
 from millrace.testing.objects import MemoryObjects
 
 SOME = settings(
@@ -76,7 +77,6 @@ FAULTS = [Fault.NOTHING] * 4 + [Fault.UNAVAILABLE, Fault.RESET, Fault.PIECES, Fa
 
 @SOME
 @given(
-    data=st.data(),
     assemble_with=st.sampled_from(list(AssembleWith)),
     concurrency=st.integers(1, 8),
     retries=st.integers(0, 2),
@@ -90,9 +90,9 @@ FAULTS = [Fault.NOTHING] * 4 + [Fault.UNAVAILABLE, Fault.RESET, Fault.PIECES, Fa
     resumes=st.sets(st.integers(1, 6), max_size=3),
     guards=st.dictionaries(st.integers(0, 5), st.sampled_from(Guard), max_size=2),
     script=st.lists(st.sampled_from(FAULTS), max_size=40),
+    troubles=store_troubles([Step.READ, Step.OPEN, Step.WRITE, Step.COMMIT], within=60, most=4),
 )
 async def test_groups_that_are_broken_off_anywhere_lose_and_double_nothing(
-    data: st.DataObject,
     assemble_with: AssembleWith,
     concurrency: int,
     retries: int,
@@ -106,13 +106,9 @@ async def test_groups_that_are_broken_off_anywhere_lose_and_double_nothing(
     resumes: set[int],
     guards: Mapping[int, Guard],
     script: list[Fault],
+    troubles: Mapping[tuple[Step, int], Trouble],
 ) -> None:
     """Each object has the output of its answer, however often the job is stopped, cancelled or fenced off."""
-    troubles: dict[tuple[Step, int], Trouble] = {}
-    steps = st.tuples(st.sampled_from([Step.READ, Step.OPEN, Step.WRITE, Step.COMMIT]), st.integers(0, 60))
-    for step, number in data.draw(st.lists(steps, max_size=4)):
-        kinds = [input_output_error] if step is Step.READ else [disk_full, input_output_error]
-        troubles[step, number] = data.draw(st.sampled_from(kinds))
     play = SmallPlay(
         Job(
             split=SplitType.NONE,
