@@ -193,7 +193,7 @@ async def run_job(
         chosen = job_options(spec.environment) if options is None else options
         listed = await list_inputs(store, spec)
         if checkpoints is not None:
-            listed = cut_inputs(listed, JobFormats(spec), chosen.range_bytes)
+            listed = list(cut_inputs(listed, JobFormats(spec), chosen.range_bytes))
         inputs_taken = assign(listed, instance, spec.instance_count, chosen.scheduling)
         if resumed is not None and checkpoints is not None:
             await checkpoints.take_up(inputs_taken, resumed)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -14,6 +13,7 @@ from millrace.agents.backends import AgentBackends
 from millrace.agents.capture import write_manifests
 from millrace.agents.chain import Chain, ChainLimits, Link, named_failure
 from millrace.agents.endpoint import instance_id
+from millrace.agents.instance_inputs import InstanceInputs
 from millrace.agents.log_stream import LogStream
 from millrace.agents.serving import (
     ContainerPlan,
@@ -28,15 +28,11 @@ from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.client import Client
 from millrace.dataplane.execution_parameters import EffectiveSettings, container_environment, effective_settings
 from millrace.dataplane.failures import data_log_line
-from millrace.dataplane.formats.job import JobFormats
-from millrace.dataplane.inputs import Inputs, ListedInputs
+from millrace.dataplane.inputs import Inputs, KnownInputs, ListedInputs
 from millrace.dataplane.limits import Limits
-from millrace.dataplane.listing import list_ahead, list_inputs
-from millrace.dataplane.plan import InputObject, share_out
-from millrace.dataplane.range_rules import cut_inputs, tell_whole
+from millrace.dataplane.plan import InputObject
 from millrace.dataplane.run import run_transform
-from millrace.dataplane.shares import JobShares
-from millrace.errors import JobFailure, LeaseLost, StoreUnavailable
+from millrace.errors import JobFailure
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import InstanceStarted, ResumedJob, work_name
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
@@ -98,7 +94,17 @@ class TransformAgent:
         self._on_committed = on_committed
         self._job_start = created_at
         self._captured: list[InputObject] = []
-        self._shares: JobShares | None = None
+        self._own = InstanceInputs(
+            spec,
+            arn,
+            created_at,
+            folder,
+            objects=backends.objects,
+            journal=backends.journal,
+            session=backends.session,
+            resumed=resumed,
+            report=self._report,
+        )
         self._progress = Progress()
         self._inputs: Inputs = ListedInputs(())
         self._halted: InstanceOutcome | None = None
@@ -129,7 +135,7 @@ class TransformAgent:
         self._job_start = session.clock.now()
         await session.post(InstanceStarted(at=self._job_start, index=session.ref.index, attempt=session.ref.attempt))
         try:
-            async with await self._plan() as inputs:
+            async with await self._own.plan() as inputs:
                 outcome = await self._serve(inputs)
             self._progress = outcome.progress
             await self._write_manifests()
@@ -138,7 +144,7 @@ class TransformAgent:
             await self._write_manifests()
             raise
         finally:
-            await self._forget_share()
+            await self._own.forget()
             self._data_log.flush()
 
     async def _serve(self, inputs: Inputs) -> InstanceOutcome:
@@ -155,55 +161,6 @@ class TransformAgent:
             grace_seconds=self._grace,
         ) as served:
             return await self._transform(served, inputs)
-
-    async def _plan(self) -> Inputs:
-        """Return the objects of this instance, and its ranges of objects that are cut."""
-        spec = self._spec
-        is_cut = self._backends.journal is not None and job_options(spec.environment).range_bytes is not None
-        if spec.instance_count == 1 and not self._resumed and not is_cut:
-            return await list_ahead(self._backends.objects, spec, self._folder)
-        return ListedInputs(await self._take_share())
-
-    async def _take_share(self) -> Sequence[InputObject]:
-        """Return what this instance takes of an input that has to be known as a whole for it."""
-        journal, session, spec = self._backends.journal, self._session, self._spec
-        if journal is None or (spec.instance_count == 1 and not self._resumed):
-            return (await self._decide())[session.ref.index]
-        shares = JobShares(
-            session.ref,
-            decide=self._decide,
-            work=work_name(self._arn, self._created_at),
-            bucket=spec.output.bucket,
-            objects=self._backends.objects,
-            journal=journal,
-            clock=session.clock,
-            is_over=session.stop.is_set,
-        )
-        if session.ref.index == 0:
-            for resumed in self._resumed:
-                await shares.forget_begun(resumed.id)
-        if spec.instance_count == 1:
-            return (await self._decide())[0]
-        self._shares = shares
-        return await shares.take()
-
-    async def _decide(self) -> Sequence[Sequence[InputObject]]:
-        """List the input, and return what each instance takes."""
-        options, spec = job_options(self._spec.environment), self._spec
-        inputs = await list_inputs(self._backends.objects, spec)
-        if self._backends.journal is not None:  # else nobody could tell when all ranges are done
-            formats = JobFormats(spec)
-            inputs = await asyncio.to_thread(cut_inputs, inputs, formats, options.range_bytes)
-            for line in tell_whole(inputs, formats, options.range_bytes):
-                self._report(line)
-        return await asyncio.to_thread(share_out, inputs, spec.instance_count, options.scheduling)
-
-    async def _forget_share(self) -> None:
-        """Remove what told this instance its share, unless a later attempt will want it."""
-        if self._shares is not None:
-            with suppress(LeaseLost, StoreUnavailable):
-                await self._session.check_lease()
-                await self._shares.forget()
 
     async def _plan_containers(self) -> list[ContainerPlan]:
         return await plan_containers(
@@ -321,7 +278,7 @@ class TransformAgent:
         if self._on_committed is not None:
             self._on_committed(entry)
 
-    async def _checkpoints(self, inputs: Sequence[InputObject]) -> Checkpoints | None:
+    async def _checkpoints(self, inputs: KnownInputs | None) -> Checkpoints | None:
         """Return where parts of outputs are committed, and what was committed before: by us, or a job we resume."""
         journal = self._backends.journal
         if journal is None:

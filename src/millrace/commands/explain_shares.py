@@ -32,7 +32,7 @@ def explain_shares(local: LocalTransform, inputs: Sequence[InputObject]) -> Iter
     if spec.instance_count == 1 and options.range_bytes is None:
         return
     formats = JobFormats(spec)
-    units = cut_inputs(inputs, formats, options.range_bytes)
+    units = list(cut_inputs(inputs, formats, options.range_bytes))
     for entry in units:
         if entry.range is not None and entry.range.index == 0:
             count = entry.range.count

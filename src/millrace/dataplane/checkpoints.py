@@ -10,9 +10,10 @@ A part costs a sync of the disk and a transaction. The pause between two parts i
 so that all of them cost at most a given share of the job, however slow the disk is.
 """
 
+import asyncio
 import hashlib
 from binascii import b2a_base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -129,16 +130,24 @@ class Checkpoints:
     job_id: int = 0
     instance: int = 0
 
-    async def take_up(self, inputs: Iterable[InputObject], resumed: Sequence[int]) -> None:
+    async def take_up(self, inputs: Iterable[InputObject] | None, resumed: Sequence[int]) -> None:
         """Find what was done before; what other jobs' journals tell of these objects is taken over. Raises LeaseLost.
 
         Args:
-            inputs: The objects of this instance.
+            inputs: The objects of this instance; None for whatever those jobs had, of which it has all.
             resumed: The jobs that this one goes on with, the latest first.
         """
-        if resumed:
-            await self.journal.take_over(resumed, [_key(entry) for entry in inputs])
+        told = await self._told_by(resumed)
+        if told and inputs is not None:
+            told = await asyncio.to_thread(_among, told, inputs)
+        if told:
+            await self.journal.take_over(resumed, told)
         self.found = await self.journal.load()
+
+    async def _told_by(self, jobs: Sequence[int]) -> set[str]:
+        """Return the keys of entries about outputs in the journals of other jobs: few, for most are complete."""
+        journals = [await self.journal.load_of(job) for job in jobs]
+        return {key for held in journals for entries in held.values() for key in entries if key.startswith("s3:")}
 
     @property
     def family(self) -> str:
@@ -230,6 +239,11 @@ def _decoded(text: bytes | None) -> Position | None:
         return Position(**{**members, "counts": Counts(**members["counts"])})
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _among(keys: Set[str], inputs: Iterable[InputObject]) -> set[str]:
+    """Return those keys that are of these objects; of a million it takes seconds to find that."""
+    return {key for key in map(_key, inputs) if key in keys}
 
 
 def _draft(work: str, entry: InputObject) -> str:

@@ -1,37 +1,47 @@
-"""Hold the objects that an instance transforms, which may be listed while the first of them are in work.
+"""Hand out the objects that an instance transforms, which may be listed while the first of them are in work.
 
 Theory. The listing runs ahead at its own speed, so that soon everybody knows how much there is to do. What it finds
 before it is wanted waits in memory, and beyond a bound in a file without a name, which no crash can leave behind.
 """
 
 import asyncio
-import os
-import tempfile
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from io import RawIOBase
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from millrace.dataplane.input_file import BLOCK_OBJECTS, InputFile
 from millrace.dataplane.input_lines import decode_inputs, encode_inputs
+from millrace.dataplane.nameless_file import NamelessFile
 from millrace.dataplane.plan import InputObject, count_objects
+from millrace.names import ObjectRef
 
-__all__ = ["InputStream", "Inputs", "ListedInputs"]
+__all__ = ["InputStream", "Inputs", "KeptInputs", "KnownInputs", "ListedInputs"]
 
 KEPT_OBJECTS = 10_000
 """Objects that are listed and not taken are held in memory up to this number: 7 MB with keys of 100 bytes."""
 
-BLOCK_OBJECTS = 250
-"""Objects that are written to the file, and read from it, at a time: less than a millisecond."""
+
+class KnownInputs(Protocol):
+    """Objects that were listed before the work begins: to be gone over as often as wanted."""
+
+    @property
+    def ranges(self) -> Mapping[ObjectRef, int]:
+        """How many ranges there are of each object that is cut, by its output."""
+        ...
+
+    def __iter__(self) -> Iterator[InputObject]:
+        """Yield them in key order; of many it takes seconds."""
+        ...
 
 
 class Inputs(Protocol):
     """The objects of an instance, in key order; to be entered before they are taken."""
 
     @property
-    def known(self) -> Sequence[InputObject]:
-        """All of them, if they were listed before; else nothing, and then none is a range."""
+    def known(self) -> KnownInputs | None:
+        """All of them, if they were listed before; else they are the whole input of the job, and none is a range."""
         ...
 
     @property
@@ -70,28 +80,41 @@ class Inputs(Protocol):
 
 
 class ListedInputs:
-    """Objects, or ranges of them, that are all known."""
+    """A few objects, or ranges of them, that are all known."""
 
     def __init__(self, entries: Sequence[InputObject]) -> None:
-        self.known = entries
+        self._entries = entries
         self.objects = count_objects(entries)
         self.size = sum(entry.size for entry in entries)
         self.is_complete = True
         self._taken = False
 
     @property
+    def known(self) -> KnownInputs:
+        """They themselves."""
+        return self
+
+    @property
+    def ranges(self) -> Mapping[ObjectRef, int]:
+        """How many ranges there are of each object that is cut, by its output."""
+        return Counter(entry.output for entry in self._entries if entry.range is not None)
+
+    def __iter__(self) -> Iterator[InputObject]:
+        return iter(self._entries)
+
+    @property
     def first(self) -> InputObject | None:
         """The first of them."""
-        return self.known[0] if self.known else None
+        return self._entries[0] if self._entries else None
 
     async def has_any(self) -> bool:
         """Return whether there is an object."""
-        return bool(self.known)
+        return bool(self._entries)
 
     async def take(self) -> Sequence[InputObject]:
         """Return all objects, and nothing the next time."""
         taken, self._taken = self._taken, True
-        return () if taken else self.known
+        return () if taken else self._entries
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,13 +125,48 @@ class ListedInputs:
         """Do nothing."""
 
 
+class KeptInputs:
+    """Objects, or ranges of them, that are all known and kept in a file, which is closed when it is left."""
+
+    def __init__(self, file: InputFile) -> None:
+        self.known = file
+        self.first = file.first
+        self.objects = file.objects
+        self.size = file.size
+        self.is_complete = True
+        self._blocks = file.blocks()
+
+    async def has_any(self) -> bool:
+        """Return whether there is an object."""
+        return self.first is not None
+
+    async def take(self) -> Sequence[InputObject]:
+        """Return the next objects."""
+        return decode_inputs(next(self._blocks, b""))
+
+    async def __aenter__(self) -> Self:
+        if self.known.is_cut:
+            try:
+                await asyncio.to_thread(getattr, self.known, "ranges")  # of a million it takes a second to count them
+            except BaseException:
+                self.known.close()
+                raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Forget the objects."""
+        self.known.close()
+
+
 class InputStream:
     """Objects that are listed from when it is entered on, page by page.
 
     At most `kept_objects` wait in memory, or a page. The others do in a file in `folder`, which is made if needed.
     """
 
-    known: Sequence[InputObject] = ()
+    known: KnownInputs | None = None
 
     def __init__(
         self, pages: AsyncIterator[Sequence[InputObject]], *, folder: Path, kept_objects: int = KEPT_OBJECTS
@@ -188,39 +246,30 @@ class InputStream:
 
 
 class _ObjectFile:
-    """Blocks of objects, first in, first out, in a file that is gone when it is closed, or the process ends."""
+    """Blocks of objects, first in, first out."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._file: RawIOBase | None = None
-        self._end = self._start = 0
+        self._file = NamelessFile(folder)
+        self._start = 0
         self.blocks: deque[int] = deque()
         """Bytes of each block that was not taken."""
 
     def add(self, entries: Sequence[InputObject]) -> None:
         """Append a block; raises OSError."""
-        if self._file is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # Without a buffer, which is written when the file is closed: that may fail whoever is done with it.
-            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - closed with the stream
         text = encode_inputs(entries)
-        written = 0
-        while written < len(text):
-            written += os.pwrite(self._file.fileno(), text[written:], self._end + written)
-        self._end += len(text)
+        self._file.append(text)
         self.blocks.append(len(text))
 
     def take(self) -> Sequence[InputObject]:
         """Return the next block; once all are taken, the file begins anew."""
-        assert self._file is not None, "there is a block"
         length = self.blocks.popleft()
-        entries = decode_inputs(os.pread(self._file.fileno(), length, self._start))
+        entries = decode_inputs(self._file.read(self._start, length))
         self._start += length
         if not self.blocks:
-            self._start = self._end = 0
+            self._start = 0
+            self._file.begin_anew()
         return entries
 
     def close(self) -> None:
         """Drop the file."""
-        if self._file is not None:
-            self._file.close()
+        self._file.close()

@@ -24,6 +24,7 @@ from millrace.dataplane.bad_records import quarantine_key
 from millrace.dataplane.checkpoints import Checkpoints, Origin, Position, RangesDone
 from millrace.dataplane.counts import Counts
 from millrace.dataplane.draft_names import drafts_beside, errors_draft
+from millrace.dataplane.inputs import KnownInputs
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.reading import ObjectChanged
@@ -85,14 +86,14 @@ class Joining:
         checkpoints: Checkpoints | None,
         commits: Committing,
         clock: Clock,
-        inputs: Sequence[InputObject],
+        inputs: KnownInputs | None,
     ) -> None:
         self._rules = rules
         self._objects = objects
         self._checkpoints = checkpoints
         self._commits = commits
         self._clock = clock
-        self._pending = Counter(entry.output for entry in inputs if entry.range is not None)
+        self._pending = Counter(inputs.ranges if inputs is not None else ())
         """Ranges of this instance that are not done, by output: before they are, it can't be the last one."""
         self._unlocked: set[ObjectRef] = set()
         """Outputs that were made before, and of which no lock is left."""

@@ -1,25 +1,28 @@
 """List the input of a job: whole, or page by page while the first objects are transformed already.
 
 Theory. Where two inputs would share an output the job must fail before anything is written, and what a job writes must
-not be among its inputs. A listing that is whole before the first request has neither danger, but it takes 20 us and 430
-bytes an object. Nearly every job can do without: its outputs go elsewhere, and keys below a folder have outputs of
-their own. So a listing longer than a page is whole only where one of the dangers is there.
+not be among its inputs. A listing that is whole before the first request has neither danger, but it takes 20 us an
+object. Nearly every job of one instance can do without: its outputs go elsewhere, and keys below a folder have outputs
+of their own. So a listing longer than a page is whole only where one of the dangers is there, or where somebody has to
+see all of it. Then it is kept in a file.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
-from millrace.dataplane.inputs import Inputs, InputStream, ListedInputs
+from millrace.dataplane.input_file import BLOCK_OBJECTS, InputFile
+from millrace.dataplane.inputs import Inputs, InputStream, KeptInputs, ListedInputs
 from millrace.dataplane.manifest import parse_manifest
-from millrace.dataplane.plan import Found, InputObject, name_outputs, named
+from millrace.dataplane.plan import Found, InputObject, check_outputs, in_key_order, name_outputs, named
 from millrace.errors import ClientFailure
 from millrace.jobs.report_keys import is_report
 from millrace.jobs.transform import SourceType, TransformSpec
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, ObjectUnreadable
 
-__all__ = ["check_manifest", "has_input", "list_ahead", "list_inputs"]
+__all__ = ["check_manifest", "has_input", "list_ahead", "list_inputs", "list_whole"]
 
 LIST_PAGE = 1000
 """Objects that are listed at a time."""
@@ -35,7 +38,7 @@ STAT_WINDOW = 32
 
 
 async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputObject]:
-    """Return the objects of a job in key order, each with its output.
+    """Return the objects of a job in key order, each with its output: 430 bytes an object.
 
     Folder markers (size 0, key ends with "/") are left out, and so are reports of earlier jobs below a prefix;
     duplicates of a manifest count once.
@@ -43,21 +46,57 @@ async def list_inputs(objects: ObjectStore, spec: TransformSpec) -> list[InputOb
     Raises:
         ClientFailure: The manifest is missing or malformed, or two inputs share one output.
     """
-    if spec.source_type is SourceType.MANIFEST:
-        return await _with_outputs(await _manifest_entries(objects, spec.source), spec)
-    pages = _Pages(objects, spec.source)
-    found: list[Found] = []
-    while pages.more:
-        found += await pages.next()
-    return await _with_outputs(found, spec)
-
-
-async def _with_outputs(found: Sequence[Found], spec: TransformSpec) -> list[InputObject]:
-    """Return inputs in key order, each with its output; raises ClientFailure.
-
-    A million takes six seconds: on the loop nobody would hear of the agent meanwhile, and its work be another's.
-    """
+    found = [entry async for page in _all_pages(objects, spec) for entry in page]
+    # A million take six seconds: on the loop nobody would hear of the agent meanwhile, and its work be another's.
     return await asyncio.to_thread(name_outputs, found, spec.output)
+
+
+async def list_whole(
+    objects: ObjectStore,
+    spec: TransformSpec,
+    folder: Path,
+    *,
+    cut: Callable[[Iterable[InputObject]], Iterable[InputObject]] = iter,
+) -> InputFile:
+    """Return what `list_inputs` does, in a file in `folder`, which the caller closes.
+
+    `cut` makes of objects what is kept of them: themselves, or ranges of them.
+
+    Raises:
+        ClientFailure: As in `list_inputs`.
+    """
+    kept = InputFile(folder)
+    may_share = spec.source_type is SourceType.MANIFEST
+    try:
+        async for page in _all_pages(objects, spec):
+            may_share = may_share or next(_sharers(page, spec.source), None) is not None
+            await asyncio.to_thread(_keep, kept, cut(named(page, spec.output)))
+        if may_share:
+            await asyncio.to_thread(check_outputs, kept)
+    except BaseException:
+        kept.close()
+        raise
+    return kept
+
+
+def _keep(kept: InputFile, inputs: Iterable[InputObject]) -> None:
+    """Add inputs to a file, a few at a time: those of one page may have a million ranges."""
+    rest = iter(inputs)
+    while block := list(islice(rest, BLOCK_OBJECTS)):
+        kept.add(block)
+
+
+async def _all_pages(objects: ObjectStore, spec: TransformSpec) -> AsyncIterator[Sequence[Found]]:
+    """Yield the whole input in key order; raises ClientFailure."""
+    if spec.source_type is SourceType.MANIFEST:
+        found = await _manifest_entries(objects, spec.source)
+        found.sort(key=in_key_order)
+        for start in range(0, len(found), LIST_PAGE):
+            yield found[start : start + LIST_PAGE]
+        return
+    pages = _Pages(objects, spec.source)
+    while pages.more:
+        yield await pages.next()
 
 
 async def list_ahead(
@@ -75,13 +114,13 @@ async def list_ahead(
         ClientFailure: As in `list_inputs`; what is wrong with further pages is raised to whoever takes these.
     """
     if spec.source_type is SourceType.MANIFEST or _may_list_outputs(spec):
-        return ListedInputs(await list_inputs(objects, spec))
+        return KeptInputs(await list_whole(objects, spec, folder))
     pages = _Pages(objects, spec.source, page_objects)
     found = await pages.next()
     if not pages.more:
         return ListedInputs(name_outputs(found, spec.output))
     if await _may_share_outputs(objects, spec.source):
-        return ListedInputs(await list_inputs(objects, spec))
+        return KeptInputs(await list_whole(objects, spec, folder))
     return InputStream(_name_pages(found, pages, spec), folder=folder)
 
 
@@ -121,16 +160,13 @@ async def _name_pages(found: list[Found], pages: _Pages, spec: TransformSpec) ->
     Raises:
         ClientFailure: An object whose output may be that of another was written since the listing began.
     """
-    shared = _sharing(spec.source)
     while True:
-        if shared is not None:
-            itself = f"{spec.source.prefix}/"
-            sharing = [key for key in (entry.ref.key for entry in found) if key.startswith(shared) or key == itself]
-            if sharing:
-                raise ClientFailure(
-                    f"while {spec.source} was listed, s3://{spec.source.bucket}/{sharing[0]} was written, whose output "
-                    "may be that of another object. Run the job again"
-                )
+        sharing = next(_sharers(found, spec.source), None)
+        if sharing is not None:
+            raise ClientFailure(
+                f"while {spec.source} was listed, {sharing} was written, whose output may be that of another object. "
+                "Run the job again"
+            )
         yield named(found, spec.output)
         if not pages.more:
             return
@@ -157,6 +193,15 @@ def _sharing(source: ObjectPrefix) -> str | None:
     if not source.prefix or source.prefix.endswith("/"):
         return None
     return f"{source.prefix}/{source.prefix.rpartition('/')[2]}"
+
+
+def _sharers(found: Iterable[Found], source: ObjectPrefix) -> Iterator[ObjectRef]:
+    """Yield those objects that may have the same relative name as another one."""
+    shared = _sharing(source)
+    itself = source.prefix if shared is None else f"{source.prefix}/"
+    for entry in found:
+        if entry.ref.key == itself or (shared is not None and entry.ref.key.startswith(shared)):
+            yield entry.ref
 
 
 async def _may_share_outputs(objects: ObjectStore, source: ObjectPrefix) -> bool:

@@ -1,6 +1,6 @@
 """Say which jobs may have their objects cut into ranges, and which objects of them are. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from millrace.dataplane.formats.job import JobFormats
@@ -46,19 +46,18 @@ def _refused(member: str, value: str, rule: str, reason: str) -> ValidationError
     )
 
 
-def cut_inputs(inputs: Iterable[InputObject], formats: JobFormats, range_bytes: int | None) -> list[InputObject]:
-    """Return inputs with those cut into ranges that are longer than one, and that can be."""
-    if range_bytes is None:
-        return list(inputs)
-    units: list[InputObject] = []
+def cut_inputs(inputs: Iterable[InputObject], formats: JobFormats, range_bytes: int | None) -> Iterator[InputObject]:
+    """Yield inputs, those cut into ranges that are longer than one, and that can be."""
     for entry in inputs:
-        ranges = cut(entry.size, range_bytes) if _why_whole(entry, formats) is None else ()
-        units += [replace(entry, range=part, size=part.end - part.start) for part in ranges] or [entry]
-    return units
+        ranges = cut(entry.size, range_bytes) if range_bytes and _why_whole(entry, formats) is None else ()
+        for part in ranges:
+            yield replace(entry, range=part, size=part.end - part.start)
+        if not ranges:
+            yield entry
 
 
 def tell_whole(
-    inputs: Sequence[InputObject],
+    inputs: Iterable[InputObject],
     formats: JobFormats,
     range_bytes: int | None,
     *,

@@ -15,15 +15,15 @@ tells.
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import orjson
 
 from millrace.clock import Clock
-from millrace.dataplane.input_lines import decode_inputs, encode_inputs
-from millrace.dataplane.plan import InputObject
+from millrace.dataplane.input_file import InputFile
 from millrace.errors import ClientFailure
 from millrace.names import ObjectRef
 from millrace.ports.jobs import InstanceRef
@@ -42,9 +42,6 @@ POLL_SECONDS = 0.05
 LONGEST_POLL_SECONDS = 1.0
 """Between two looks whether the first instance has listed the input: ever longer ones."""
 
-WRITE_LINES = 1000
-"""Objects of a share that are put into words at a time."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Told:
@@ -59,16 +56,18 @@ class JobShares:
     """The shares of a job's instances, as one of them sees them.
 
     `decide` lists the input and returns the shares of all instances: the same for the same input. Drafts are kept in
-    `bucket`; `work` names the job. `is_over` tells that the instance is wanted to stop.
+    `bucket`, and the share of this instance in `folder`; `work` names the job. `is_over` tells that the instance is
+    wanted to stop.
     """
 
     def __init__(
         self,
         ref: InstanceRef,
         *,
-        decide: Callable[[], Awaitable[Sequence[Sequence[InputObject]]]],
+        decide: Callable[[], Awaitable[Sequence[InputFile]]],
         work: str,
         bucket: str,
+        folder: Path,
         objects: ObjectStore,
         journal: Journal,
         clock: Clock,
@@ -78,14 +77,15 @@ class JobShares:
         self._decide = decide
         self._work = work
         self._bucket = bucket
+        self._folder = folder
         self._objects = objects
         self._journal = journal
         self._clock = clock
         self._is_over = is_over
         self._told: Sequence[_Told] | None = None
 
-    async def take(self) -> Sequence[InputObject]:
-        """Return this instance's share; nothing if it is to stop before there is one.
+    async def take(self) -> InputFile:
+        """Return this instance's share, which the caller closes; nothing if it is to stop before there is one.
 
         Raises:
             ClientFailure: The input cannot be listed, or it has changed since it was, and nobody has kept the share.
@@ -97,7 +97,7 @@ class JobShares:
         pause = POLL_SECONDS
         while told is None:
             if self._is_over():
-                return ()
+                return InputFile(self._folder)
             await self._clock.sleep(pause)
             pause = min(2 * pause, LONGEST_POLL_SECONDS)
             told = self._told = await self._find()
@@ -105,13 +105,24 @@ class JobShares:
         if mine.draft:
             with suppress(DraftLost, NoSuchBucket):
                 return await self._read(mine)
-        share = (await self._decide())[self._ref.index]
-        if await asyncio.to_thread(_digest, share) != mine.digest:
-            raise ClientFailure(
-                "objects of the input were written to or deleted since the job began, and who takes which of them is "
-                "no longer known. What is finished is kept for a job that resumes this one"
-            )
-        return share
+        shares = await self._decide()
+        with ExitStack() as rest:
+            for share in shares:
+                rest.enter_context(share)
+            if await asyncio.to_thread(_digest, shares[self._ref.index]) != mine.digest:
+                raise ClientFailure(
+                    "objects of the input were written to or deleted since the job began, and who takes which of them "
+                    "is no longer known. What is finished is kept for a job that resumes this one"
+                )
+            return self._keep_mine(shares, rest)
+
+    def _keep_mine(self, shares: Sequence[InputFile], rest: ExitStack) -> InputFile:
+        """Return the share of this instance, and close the others."""
+        rest.pop_all()
+        for share in shares:
+            if share is not shares[self._ref.index]:
+                share.close()
+        return shares[self._ref.index]
 
     async def forget(self) -> None:
         """Remove what is kept of this instance's share, which has ended, whether it was taken or not."""
@@ -134,30 +145,32 @@ class JobShares:
         text = (await self._journal.load_of(self._ref.job_id)).get(0, {}).get(KEY)
         return None if text is None else [_Told(**told) for told in orjson.loads(text)]
 
-    async def _publish(self, shares: Sequence[Sequence[InputObject]]) -> Sequence[InputObject]:
-        await self.forget_begun(self._ref.job_id)
-        drafts = [_draft_name(self._work, self._ref.attempt, index) for index in range(len(shares))]
-        await self._journal.save({BEGUN_KEY: orjson.dumps(drafts)})
-        told = []
-        for draft, share in zip(drafts, shares, strict=True):
-            try:
-                told.append(await self._write(draft, share))
-            except NoSuchBucket:  # each object's failure tells that
-                told.append(_Told(draft="", size=0, digest=await asyncio.to_thread(_digest, share)))
-        self._told = told
-        await self._journal.save({KEY: orjson.dumps(told)})
-        return shares[self._ref.index]
+    async def _publish(self, shares: Sequence[InputFile]) -> InputFile:
+        with ExitStack() as rest:
+            for share in shares:
+                rest.enter_context(share)
+            await self.forget_begun(self._ref.job_id)
+            drafts = [_draft_name(self._work, self._ref.attempt, index) for index in range(len(shares))]
+            await self._journal.save({BEGUN_KEY: orjson.dumps(drafts)})
+            told = []
+            for draft, share in zip(drafts, shares, strict=True):
+                try:
+                    told.append(await self._write(draft, share))
+                except NoSuchBucket:  # each object's failure tells that
+                    told.append(_Told(draft="", size=0, digest=await asyncio.to_thread(_digest, share)))
+            self._told = told
+            await self._journal.save({KEY: orjson.dumps(told)})
+            return self._keep_mine(shares, rest)
 
-    async def _write(self, draft: str, share: Sequence[InputObject]) -> _Told:
+    async def _write(self, draft: str, share: InputFile) -> _Told:
         # It never becomes an object, whatever it would be called.
         ref = ObjectRef(self._bucket, "share")
         writer = await self._objects.open_resumable(ref, ObjectMeta(), draft=draft, at=0)
         digest = hashlib.sha256()
         try:
-            for start in range(0, len(share), WRITE_LINES):
-                piece = await asyncio.to_thread(encode_inputs, share[start : start + WRITE_LINES])
-                digest.update(piece)
-                await writer.write(piece)
+            for lines in share.blocks():
+                digest.update(lines)
+                await writer.write(lines)
             size = await writer.checkpoint()
         except BaseException:
             await writer.abort()
@@ -165,18 +178,23 @@ class JobShares:
         await writer.suspend()
         return _Told(draft=draft, size=size, digest=digest.hexdigest())
 
-    async def _read(self, told: _Told) -> Sequence[InputObject]:
+    async def _read(self, told: _Told) -> InputFile:
         """Return a share that was kept; raises DraftLost."""
-        share: list[InputObject] = []
-        rest = b""
-        if told.size:
+        share = InputFile(self._folder)
+        try:
+            if not told.size:
+                return share
+            rest = b""
             stream = cast(
                 "AsyncGenerator[bytes, None]", self._objects.read_draft(self._bucket, told.draft, length=told.size)
             )
             async with aclosing(stream) as chunks:
                 async for chunk in chunks:
                     whole, newline, rest = (rest + chunk).rpartition(b"\n")
-                    share += await asyncio.to_thread(decode_inputs, whole + newline)
+                    await asyncio.to_thread(share.add_lines, (whole + newline).splitlines(keepends=True))
+        except BaseException:
+            share.close()
+            raise
         return share
 
 
@@ -185,8 +203,8 @@ def _draft_name(work: str, attempt: int, index: int) -> str:
     return hashlib.sha256(f"shares of {work}\n{attempt}\n{index}".encode()).hexdigest()[:40]
 
 
-def _digest(share: Sequence[InputObject]) -> str:
+def _digest(share: InputFile) -> str:
     digest = hashlib.sha256()
-    for start in range(0, len(share), WRITE_LINES):
-        digest.update(encode_inputs(share[start : start + WRITE_LINES]))
+    for lines in share.blocks():
+        digest.update(lines)
     return digest.hexdigest()

@@ -21,7 +21,7 @@ from millrace.dataplane import EffectiveSettings, InputObject, Limits, run_trans
 from millrace.dataplane.checkpoints import Checkpoints
 from millrace.dataplane.inputs import Inputs
 from millrace.dataplane.limits import Budget
-from millrace.dataplane.listing import list_ahead, list_inputs
+from millrace.dataplane.listing import list_ahead
 from millrace.dataplane.rows import nonblank_lines
 from millrace.errors import LeaseLost
 from millrace.jobs.transform import (
@@ -302,7 +302,7 @@ class Play:
         checkpoints = None
         if self.job.checkpoints:
             self._done_before.append((len(self.model.attempts), self._done()))
-            checkpoints = await self._checkpoints(ref, await list_inputs(self.store, self._spec))
+            checkpoints = await self._checkpoints(ref, None)
         driving = asyncio.create_task(self._drive(clock))
         try:
             async with await list_ahead(self.store, self._spec, Path(), page_objects=1) as inputs:
@@ -315,7 +315,7 @@ class Play:
         self._check_room(outcome, budget)
         return outcome
 
-    async def _checkpoints(self, ref: InstanceRef, inputs: Sequence[InputObject]) -> Checkpoints:
+    async def _checkpoints(self, ref: InstanceRef, inputs: Sequence[InputObject] | None) -> Checkpoints:
         earlier = range(ref.job_id - 1, 0, -1)
         checkpoints = Checkpoints(
             journal=self._journals.open(ref),

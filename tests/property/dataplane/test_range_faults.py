@@ -53,7 +53,7 @@ class RangePlay(Play):
         driving = asyncio.create_task(self._drive(clock))
         try:
             listed = await list_inputs(self.store, self._spec)
-            units = cut_inputs(listed, JobFormats(self._spec), self._range_bytes)
+            units = list(cut_inputs(listed, JobFormats(self._spec), self._range_bytes))
             shares = share_out(units, self._instances[(ref.job_id - 1) % len(self._instances)])
             ended = await asyncio.gather(
                 *(self._instance(replace(ref, index=index), share, clock) for index, share in enumerate(shares)),

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from millrace.dataplane.input_file import BLOCK_OBJECTS
 from millrace.dataplane.input_lines import encode_inputs
-from millrace.dataplane.inputs import BLOCK_OBJECTS, InputStream, ListedInputs
+from millrace.dataplane.inputs import InputStream, ListedInputs
 from millrace.dataplane.plan import InputObject
 from millrace.names import ObjectRef
 

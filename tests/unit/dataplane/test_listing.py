@@ -1,6 +1,7 @@
 """Tests of listing a job's input, whole and ahead."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from millrace.dataplane.inputs import Inputs
-from millrace.dataplane.listing import check_manifest, has_input, list_ahead, list_inputs
+from millrace.dataplane.listing import check_manifest, has_input, list_ahead, list_inputs, list_whole
 from millrace.dataplane.plan import InputObject
 from millrace.errors import ClientFailure
 from millrace.jobs.transform import DataCapture, SourceType, TransformSpec
@@ -143,11 +144,35 @@ async def test_what_is_listed_ahead_is_what_a_whole_listing_finds(keys: list[str
     try:
         expected = await list_inputs(objects, spec(prefix))
     except ClientFailure as exc:
-        with pytest.raises(ClientFailure) as caught:
-            await list_ahead(objects, spec(prefix), Path(), page_objects=page)
-        assert str(caught.value) == str(exc)
+        for listing in (
+            list_ahead(objects, spec(prefix), Path(), page_objects=page),
+            list_whole(objects, spec(prefix), Path()),
+        ):
+            with pytest.raises(ClientFailure) as caught:
+                await listing
+            assert str(caught.value) == str(exc)
         return
     assert await taken(await list_ahead(objects, spec(prefix), Path(), page_objects=page)) == expected
+    with await list_whole(objects, spec(prefix), Path()) as whole:
+        assert list(whole) == expected
+
+
+@given(st.lists(st.sampled_from(["a", "b/a", "/a", "b", "b/b/a", "c"]), min_size=1), st.sampled_from(["", "a", "b/"]))
+async def test_a_manifest_that_is_kept_is_what_was_listed(entries: list[str], prefix: str) -> None:
+    """In key order; entries of two prefixes that share an output are found."""
+    objects = stored(["a", "aa", "ab/a", "b/a", "b/b/a", "c"])
+    second: list[object] = [{"prefix": f"s3://b/{prefix}"}, *entries]
+    objects.add("s3://b/m.json", json.dumps([{"prefix": "s3://b/"}, *entries, *second]).encode())
+    asked = spec("m.json", SourceType.MANIFEST)
+    try:
+        expected = await list_inputs(objects, asked)
+    except ClientFailure as exc:
+        with pytest.raises(ClientFailure) as caught:
+            await list_whole(objects, asked, Path())
+        assert str(caught.value) == str(exc)
+        return
+    with await list_whole(objects, asked, Path()) as whole:
+        assert list(whole) == expected
 
 
 class HeldPages(MemoryObjects):

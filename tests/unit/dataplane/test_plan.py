@@ -1,6 +1,7 @@
 """Tests of manifests and assignment."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,10 +9,13 @@ from hypothesis import strategies as st
 
 from millrace.dataplane.manifest import parse_manifest
 from millrace.dataplane.plan import (
+    COMPARED_OUTPUTS,
     OBJECT_COST_BYTES,
     InputObject,
     assign,
+    check_outputs,
 )
+from millrace.dataplane.ranges import cut
 from millrace.errors import ClientFailure
 from millrace.jobs.transform import MIB
 from millrace.jobs.transform_options import Scheduling
@@ -56,6 +60,17 @@ def test_every_object_is_taken_once(sizes: list[int], count: int, scheduling: Sc
     if sizes and scheduling is Scheduling.BALANCED:
         loads = [sum(entry.size + OBJECT_COST_BYTES for entry in share) for share in shares]
         assert max(loads) <= sum(loads) / count + max(sizes) + OBJECT_COST_BYTES
+
+
+def test_two_inputs_of_one_output_are_found_among_many() -> None:
+    """However far they are apart; the first two are told. Ranges of one object are no two inputs."""
+    inputs = sized(*[1] * (2 * COMPARED_OUTPUTS))
+    ranges = [replace(inputs[7], range=part) for part in cut(100, 10)]
+    check_outputs([*inputs[:7], *ranges, *inputs[8:]])
+    inputs[60_001] = replace(inputs[60_001], output=inputs[5].output)
+    inputs[-1] = replace(inputs[-1], output=inputs[9].output)
+    with pytest.raises(ClientFailure, match=r"s3://b/0005 and s3://b/60001 would both be written to s3://b/0005\.out"):
+        check_outputs(inputs)
 
 
 def test_a_manifest_concatenates_and_counts_once() -> None:
