@@ -56,8 +56,8 @@ class TransformAgent:
     """Runs one instance's share of a transform job.
 
     `find_start` returns when the job started; without it the job started when this instance did. `resumed` are the
-    jobs whose work this one goes on with, the latest first. With data capture, memory holds one reference more for
-    each object of this instance. `data_plane` is what is run once the container is healthy; `on_committed` is told of
+    jobs whose work this one goes on with, the latest first. With data capture, memory holds each object of this
+    instance that was committed. `data_plane` is what is run once the container is healthy; `on_committed` is told of
     each object that has its output.
     """
 

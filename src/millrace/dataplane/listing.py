@@ -14,7 +14,7 @@ from pathlib import Path
 
 from millrace.dataplane.input_file import BLOCK_OBJECTS, InputFile
 from millrace.dataplane.inputs import Inputs, InputStream, KeptInputs, ListedInputs
-from millrace.dataplane.manifest import parse_manifest
+from millrace.dataplane.manifest import ManifestEntry, parse_manifest
 from millrace.dataplane.plan import Found, InputObject, check_outputs, in_key_order, name_outputs, named
 from millrace.errors import ClientFailure
 from millrace.jobs.report_keys import is_report
@@ -89,10 +89,11 @@ def _keep(kept: InputFile, inputs: Iterable[InputObject]) -> None:
 async def _all_pages(objects: ObjectStore, spec: TransformSpec) -> AsyncIterator[Sequence[Found]]:
     """Yield the whole input in key order; raises ClientFailure."""
     if spec.source_type is SourceType.MANIFEST:
-        found = await _manifest_entries(objects, spec.source)
-        found.sort(key=in_key_order)
-        for start in range(0, len(found), LIST_PAGE):
-            yield found[start : start + LIST_PAGE]
+        entries = await _manifest_entries(objects, spec.source)
+        for start in range(0, len(entries), STAT_WINDOW):
+            window = entries[start : start + STAT_WINDOW]
+            looked_up = await asyncio.gather(*(_look_up(objects, entry.ref, entry.relative) for entry in window))
+            yield [entry for entry in looked_up if not (entry.version and _is_marker(entry.ref.key, entry.size))]
         return
     pages = _Pages(objects, spec.source)
     while pages.more:
@@ -268,16 +269,12 @@ async def _manifest_text(objects: ObjectStore, ref: ObjectRef, *, read_at_most: 
         raise ClientFailure(f"manifest {ref} can't be read: {exc.detail}") from exc
 
 
-async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[Found]:
+async def _manifest_entries(objects: ObjectStore, source: ObjectPrefix) -> list[ManifestEntry]:
+    """Return the entries of a manifest in key order; raises ClientFailure."""
     ref = ObjectRef(source.bucket, source.prefix)
     text = await _manifest_text(objects, ref, read_at_most=MANIFEST_BYTES)
     entries = await asyncio.to_thread(parse_manifest, text or b"", str(ref))
-    found = []
-    for start in range(0, len(entries), STAT_WINDOW):
-        window = entries[start : start + STAT_WINDOW]
-        looked_up = await asyncio.gather(*(_look_up(objects, entry.ref, entry.relative) for entry in window))
-        found += [entry for entry in looked_up if not (entry.version and _is_marker(entry.ref.key, entry.size))]
-    return found
+    return await asyncio.to_thread(sorted, entries, key=lambda entry: in_key_order(entry.ref))
 
 
 async def _look_up(objects: ObjectStore, ref: ObjectRef, relative: str) -> Found:

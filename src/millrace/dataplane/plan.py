@@ -80,14 +80,14 @@ def name_outputs(found: Sequence[Found], output: ObjectPrefix) -> list[InputObje
     Raises:
         ClientFailure: Two inputs share one output; the message names both.
     """
-    inputs = named(sorted(found, key=in_key_order), output)
+    inputs = named(sorted(found, key=lambda entry: in_key_order(entry.ref)), output)
     check_outputs(inputs)
     return inputs
 
 
-def in_key_order(found: Found) -> tuple[str, bytes]:
+def in_key_order(ref: ObjectRef) -> tuple[str, bytes]:
     """Return what objects are sorted by."""
-    return found.ref.bucket, found.ref.key.encode()
+    return ref.bucket, ref.key.encode()
 
 
 def check_outputs(inputs: Iterable[InputObject]) -> None:
