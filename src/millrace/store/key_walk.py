@@ -4,8 +4,10 @@ A folder sorts as its name with a slash: `a.txt` ('.' is 2e) comes before what i
 `a0`. With this, the order of names in each folder is the order of keys, so no key has to be held back.
 
 The names of a folder are read and sorted once per page at most. They are kept for further pages as long as the folder
-does not change. A folder's time says when it last changed, but in steps of a clock tick: two changes within one tick
-show the same time. So a reading is only kept if the folder had been still for longer than a tick before it.
+does not change, those of one folder even if they are more than are kept of all others: of a million files in a folder
+they would else be read a thousand times. A folder's time says when it last changed, but in steps of a clock tick: two
+changes within one tick show the same time. So a reading is only kept if the folder had been still for longer than a
+tick before it.
 """
 
 # Paths are bytes here, as keys are, and pathlib knows only text.
@@ -15,13 +17,14 @@ import heapq
 import os
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from time import time_ns
 from typing import NamedTuple
 
 from millrace.store.key_paths import escape, unescape
+from millrace.store.packed_names import PackedNames, merged
 
 __all__ = ["BEYOND", "FolderNames", "KeyWalk", "Place"]
 
@@ -30,6 +33,9 @@ BEYOND = b"\xff"
 
 _STILL_NS = 50_000_000
 """Longer than the coarsest tick of a file system's clock in use (10 ms), several times over."""
+
+UNPACKED_NAMES = 65_536
+"""Names of a folder that are objects of the interpreter's, of 41 bytes and their own; more are packed."""
 
 
 class Place(NamedTuple):  # a thousand are made per page, in a third of a dataclass's time
@@ -45,15 +51,17 @@ class FolderNames:
     def __init__(self, max_names: int) -> None:
         """
         Args:
-            max_names: Names that are kept over all folders; those not asked for longest leave first.
+            max_names: Names that are kept over all folders; those not asked for longest leave first. One folder that
+                has more by itself is kept besides.
         """
         self._max_names = max_names
-        self._kept: OrderedDict[bytes, tuple[tuple[int, int], list[bytes]]] = OrderedDict()
+        self._kept: OrderedDict[bytes, _Reading] = OrderedDict()
         self._count = 0
+        self._large: tuple[bytes, _Reading] | None = None
         self._lock = Lock()
 
-    def read(self, path: bytes, *, follow_file_links: bool = False) -> list[bytes]:
-        """Return the names in a folder, sorted; none if it is not there. The list belongs to the cache."""
+    def read(self, path: bytes, *, follow_file_links: bool = False) -> Sequence[bytes]:
+        """Return the names in a folder, sorted; none if it is not there. They belong to the cache."""
         now = time_ns()
         try:
             stat = os.stat(path, follow_symlinks=False)
@@ -61,28 +69,48 @@ class FolderNames:
             return []
         version = (stat.st_ino, stat.st_mtime_ns)
         with self._lock:
-            kept = self._kept.get(path)
-            if kept is not None and kept[0] == version:
-                self._kept.move_to_end(path)
-                return kept[1]
+            kept = self._find(path)
+            if kept is not None and kept.version == version:
+                return kept.names
         names = _scan(path, follow_file_links=follow_file_links)
         if now - stat.st_mtime_ns > _STILL_NS:
-            self._keep(path, version, names)
+            self._keep(path, _Reading(version, names))
         return names
 
-    def _keep(self, path: bytes, version: tuple[int, int], names: list[bytes]) -> None:
+    def _find(self, path: bytes) -> "_Reading | None":
+        if self._large is not None and self._large[0] == path:
+            return self._large[1]
+        kept = self._kept.get(path)
+        if kept is not None:
+            self._kept.move_to_end(path)
+        return kept
+
+    def _keep(self, path: bytes, reading: "_Reading") -> None:
         with self._lock:
             old = self._kept.pop(path, None)
-            self._count -= len(old[1]) + 1 if old else 0
-            self._kept[path] = (version, names)
-            self._count += len(names) + 1
+            self._count -= len(old.names) + 1 if old else 0
+            if self._large is not None and self._large[0] == path:
+                self._large = None
+            if len(reading.names) >= self._max_names:
+                self._large = path, reading
+                return
+            self._kept[path] = reading
+            self._count += len(reading.names) + 1
             while self._count > self._max_names:
-                _, (_, dropped) = self._kept.popitem(last=False)
-                self._count -= len(dropped) + 1
+                _, dropped = self._kept.popitem(last=False)
+                self._count -= len(dropped.names) + 1
 
 
-def _scan(path: bytes, *, follow_file_links: bool) -> list[bytes]:
-    names = []
+class _Reading(NamedTuple):
+    """The names in a folder, and its version when they were read."""
+
+    version: tuple[int, int]
+    names: Sequence[bytes]
+
+
+def _scan(path: bytes, *, follow_file_links: bool) -> Sequence[bytes]:
+    names: list[bytes] = []
+    pieces: list[PackedNames] = []
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -93,10 +121,13 @@ def _scan(path: bytes, *, follow_file_links: bool) -> list[bytes]:
                     continue
                 if name.isascii() or _is_text(name):
                     names.append(name)
+                if len(names) == UNPACKED_NAMES:
+                    pieces.append(PackedNames(sorted(names)))
+                    names.clear()
     except (FileNotFoundError, NotADirectoryError):
         return []  # pruned since we saw its name
     names.sort()
-    return names
+    return merged([*pieces, PackedNames(names)]) if pieces else names
 
 
 def _is_text(name: bytes) -> bool:
