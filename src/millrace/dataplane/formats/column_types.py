@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.dataplane.formats.raw_values import byte_values, list_edges
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.told import shortened
 
@@ -38,6 +39,7 @@ _TYPES = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", "UTC"),
 }
+_ZULU, _NOTHING = (byte_values([text]).cast(pa.string())[0] for text in (b"Z", b""))
 _ZONED = r"([Zz]|[+-]\d\d(:?\d\d)?)$"
 
 
@@ -100,11 +102,9 @@ def _cast_column(column: Any, kind: Any) -> Any:
         return column
     if pa.types.is_list(kind):
         values = _cast_column(column.flatten(), kind.value_type)
-        lengths = pc.fill_null(pc.list_value_length(column), 0)
-        edges = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
-        return pa.ListArray.from_arrays(edges, values, mask=column.is_null()).cast(kind)
+        return pa.ListArray.from_arrays(list_edges(column), values, mask=column.is_null()).cast(kind)
     if pa.types.is_timestamp(kind):  # a time that tells no zone is UTC
-        utc = pc.binary_join_element_wise(column, "Z", "")
+        utc = pc.binary_join_element_wise(column, _ZULU, _NOTHING)
         column = pc.if_else(pc.match_substring_regex(column, _ZONED), column, utc)
     return column.cast(kind)
 

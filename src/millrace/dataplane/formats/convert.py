@@ -4,9 +4,8 @@ A table cannot be gone on with once its writer is gone, so it is made from rows 
 memory, and from the beginning if it is broken off. The same rows give the same bytes.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,10 @@ from millrace.dataplane.formats.arrow_errors import arrow_errors
 from millrace.dataplane.formats.columns import OutputColumn
 from millrace.dataplane.formats.dictionaries import plain_type
 from millrace.dataplane.formats.kept_rows import Rows
+from millrace.dataplane.formats.one_thread import OneThread
 from millrace.dataplane.formats.options import Codec, TableForm
 from millrace.dataplane.formats.output_names import check_joined_names
+from millrace.dataplane.formats.raw_values import truth_values
 from millrace.dataplane.formats.row_blocks import row_blocks
 from millrace.dataplane.formats.table_reader import table_batches
 from millrace.dataplane.formats.table_writer import TableWriter
@@ -54,14 +55,18 @@ async def table_of_rows(rows: Rows, output: TableOutput) -> AsyncGenerator[bytes
         UnfitFormat: Rows don't fit their media type, the columns, or each other.
     """
     columns = answer_columns(output.media_type, output.columns, more=output.more)
-    await _find_types(columns, rows, output)
-    writer = await asyncio.to_thread(TableWriter, output.form, columns.schema, output.codec)
-    async with aclosing(_parsed(columns, rows, output, AbsentRows(output.media_type))) as tables:
-        async for table in tables:
-            for piece in await asyncio.to_thread(writer.add, table):
+    with OneThread() as thread:
+        await _find_types(columns, rows, output, thread)
+        writer = await thread.run(TableWriter, output.form, columns.schema, output.codec)
+        async with aclosing(_parsed(columns, rows, output, AbsentRows(output.media_type), thread)) as tables:
+            async for table in tables:
+                if await thread.run(writer.add, table):
+                    async with aclosing(thread.given(writer.write)) as pieces:
+                        async for piece in pieces:
+                            yield piece
+        async with aclosing(thread.given(writer.finish)) as pieces:
+            async for piece in pieces:
                 yield piece
-    for piece in await asyncio.to_thread(writer.finish):
-        yield piece
 
 
 async def joined_table(
@@ -91,15 +96,23 @@ async def joined_table(
             is not the same any more.
     """
     columns = answer_columns(output.media_type, output.columns, more=output.more)
-    await _find_types(columns, rows, output)
     absent = AbsentRows(output.media_type)
-    async with (
-        aclosing(table_batches(objects, ref, form, etag=etag)) as inputs,
-        aclosing(_parsed(columns, rows, output, absent)) as tables,
-    ):
+    async with AsyncExitStack() as stack:
+        thread = stack.enter_context(OneThread())
+        await _find_types(columns, rows, output, thread)
+        inputs = await stack.enter_async_context(aclosing(table_batches(objects, ref, form, thread=thread, etag=etag)))
+        tables = await stack.enter_async_context(aclosing(_parsed(columns, rows, output, absent, thread)))
         queue = _RowQueue(columns.schema)
         schema = _joined_schema(await anext(inputs), columns.schema, output.form)
-        writer = await asyncio.to_thread(TableWriter, output.form, schema, output.codec)
+        writer = await thread.run(TableWriter, output.form, schema, output.codec)
+
+        def add_beside(batch: Any, row: int) -> bool:
+            with arrow_errors(f"Failed to join columns of {output.form}"):
+                joined = _beside(batch, queue.take(batch.num_rows), schema)
+                if (present := absent.present(row, batch.num_rows)) is not None:
+                    joined = joined.filter(truth_values(present))
+            return writer.add(joined)
+
         done = 0
         async for batch in inputs:
             while queue.rows < batch.num_rows and (table := await anext(tables, None)) is not None:
@@ -108,38 +121,38 @@ async def joined_table(
                 raise UnfitFormat(
                     f"a join needs an answer row for each row of {ref}: row {done + queue.rows + 1} has none"
                 )
-            with arrow_errors(f"Failed to join columns of {output.form}"):
-                joined = _beside(batch, queue.take(batch.num_rows), schema)
-                if (present := absent.present(done + 1, batch.num_rows)) is not None:
-                    joined = joined.filter(pa.array(present))
+            full = await thread.run(add_beside, batch, done + 1)
             done += batch.num_rows
-            for piece in await asyncio.to_thread(writer.add, joined):
-                yield piece
+            if full:
+                async with aclosing(thread.given(writer.write)) as pieces:
+                    async for piece in pieces:
+                        yield piece
         while not queue.rows and (table := await anext(tables, None)) is not None:
             queue.add(table)
         if queue.rows:
             raise UnfitFormat(f"a join needs a row of {ref} for each answer row: it has {done} rows, answers have more")
-        for piece in await asyncio.to_thread(writer.finish):
-            yield piece
+        async with aclosing(thread.given(writer.finish)) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
-async def _find_types(columns: AnswerColumns, rows: Rows, output: TableOutput) -> None:
+async def _find_types(columns: AnswerColumns, rows: Rows, output: TableOutput, thread: OneThread) -> None:
     if columns.schema is not None:
         return
     row, absent = 1, AbsentRows(output.media_type)
     async with aclosing(_blocks(rows, output)) as blocks:
         async for block in blocks:
-            row += await asyncio.to_thread(columns.look, absent.fill(block, row), row)
+            row += await thread.run(columns.look, absent.fill(block, row), row)
     columns.settle()
 
 
 async def _parsed(
-    columns: AnswerColumns, rows: Rows, output: TableOutput, absent: AbsentRows
+    columns: AnswerColumns, rows: Rows, output: TableOutput, absent: AbsentRows, thread: OneThread
 ) -> AsyncGenerator[Any, None]:
     row = 1
     async with aclosing(_blocks(rows, output)) as blocks:
         async for block in blocks:
-            table = await asyncio.to_thread(columns.parse, absent.fill(block, row), row)
+            table = await thread.run(columns.parse, absent.fill(block, row), row)
             row += table.num_rows
             yield table
 

@@ -4,24 +4,19 @@ import asyncio
 import io
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from collections.abc import Callable
 
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.names import ObjectRef
 from millrace.ports.objects import ObjectInfo, ObjectStore
 
-__all__ = ["READ_BYTES", "ObjectFile", "open_object", "stepped"]
+__all__ = ["READ_BYTES", "ObjectFile", "open_object"]
 
 READ_BYTES = 256 * 1024 * 1024
 """Longest stretch that is read at once: more than this, of a batch of Arrow say, is refused rather than held."""
 
 ABANDONED_SECONDS = 1.0
 """Time between two looks of a thread whether anybody still waits for what it asks a store for."""
-
-Item = TypeVar("Item")
-_END: Final = object()
 
 
 class ObjectFile(io.RawIOBase):
@@ -139,32 +134,3 @@ async def open_object(
     return info, ObjectFile(
         info.size, fetch, lambda: None, one_version=False, read_bytes=read_bytes, abandon=abandoned.set
     )
-
-
-async def stepped(open_items: Callable[[], Iterator[Item]]) -> AsyncGenerator[Item, None]:
-    """Yield what an iterator gives, each step on one thread of its own.
-
-    Its own, for a step may wait for the event loop: threads that others wait for must not be used up so. A generator
-    is closed on that thread too, at the latest when a step under way has ended.
-    """
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="formats")
-    loop = asyncio.get_running_loop()
-    items: list[Iterator[Item]] = []
-
-    def step() -> Item | object:
-        if not items:
-            items.append(open_items())
-        return next(items[0], _END)
-
-    def end() -> None:
-        for opened in items:
-            close = getattr(opened, "close", None)
-            if close is not None:
-                close()
-
-    try:
-        while (item := await loop.run_in_executor(executor, step)) is not _END:
-            yield item  # type: ignore[misc] # the mark of the end is no item
-    finally:
-        executor.submit(end)
-        executor.shutdown(wait=False)

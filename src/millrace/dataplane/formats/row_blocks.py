@@ -7,7 +7,7 @@ from millrace.dataplane.formats.unreadable import UnfitFormat
 
 __all__ = ["BLOCK_BYTES", "row_blocks"]
 
-BLOCK_BYTES = 4 * 1024 * 1024
+BLOCK_BYTES = 2 * 1024 * 1024
 """Bytes of rows that are parsed at a time; a row that is longer is a block of its own."""
 
 
@@ -35,7 +35,9 @@ async def row_blocks(
             if not end:
                 stop *= 2  # doubled, so that a long row is not searched once for every chunk
                 continue
-            yield bytes(waiting[:end])
+            with memoryview(waiting) as rows:
+                block = bytes(rows[:end])
+            yield block
             del waiting[:end]
             stop = block_bytes
     if quoted_newlines and waiting.count(b'"') % 2:

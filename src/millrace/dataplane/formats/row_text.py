@@ -13,9 +13,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.dataplane.formats.raw_values import NO_BYTES, byte_scalar, byte_values, list_edges
 from millrace.dataplane.formats.unreadable import UnfitFormat
 from millrace.dataplane.formats.value_text import (
-    BYTES,
     holds_any,
     is_text,
     plain_storage,
@@ -28,6 +28,7 @@ from millrace.dataplane.rows import serialize_csv
 
 __all__ = ["csv_rows", "header_row", "json_rows", "row_writer"]
 
+_NOTHING, _COMMA, _COLON, _NULL, _EMPTY_STRING = map(byte_scalar, (b"", b",", b":", b"null", b'""'))
 _QUOTED_FOR = b',"\r\n'
 _ESCAPED = bytes(range(32)) + b'"\\'
 
@@ -56,10 +57,8 @@ def csv_rows(batch: Any) -> bytes:
     """
     _check_any(batch)
     columns = [_csv_fields(column, name) for column, name in zip(batch.columns, batch.schema.names, strict=True)]
-    last = wrapped(b"", columns[-1].fill_null(b'""' if len(columns) == 1 else b""), b"\n")
-    joined = pc.binary_join_element_wise(
-        *columns[:-1], last, pa.scalar(b",", BYTES), null_handling="replace", null_replacement=b""
-    )
+    last = wrapped(b"", columns[-1].fill_null(_EMPTY_STRING if len(columns) == 1 else _NOTHING), b"\n")
+    joined = pc.binary_join_element_wise(*columns[:-1], last, _COMMA, null_handling="replace", null_replacement=b"")
     return _bytes_of(joined)
 
 
@@ -77,7 +76,7 @@ def _csv_fields(column: Any, name: str) -> Any:
         quoted = wrapped(b'"', pc.replace_substring(column, b'"', b'""'), b'"')
         column = pc.if_else(pc.match_substring_regex(column, '[,"\r\n]'), quoted, column)
     if pc.min(pc.binary_length(column)).as_py() == 0:
-        column = pc.if_else(pc.equal(pc.binary_length(column), 0), pa.scalar(b'""', BYTES), column)
+        column = pc.if_else(pc.equal(column, _NOTHING), _EMPTY_STRING, column)
     return column
 
 
@@ -100,11 +99,10 @@ def _json_objects(names: Sequence[str], columns: Sequence[Any], end: bytes) -> A
     pieces: list[Any] = []
     before = b"{"
     for name, column in zip(names, columns, strict=True):
-        pieces += [pa.scalar(before + orjson.dumps(name) + b":", BYTES), column]
+        pieces += [byte_scalar(before + orjson.dumps(name) + b":"), column]
         before = b","
-    nothing = pa.scalar(b"", BYTES)
     return pc.binary_join_element_wise(
-        *pieces, pa.scalar(end, BYTES), nothing, null_handling="replace", null_replacement=b"null"
+        *pieces, byte_scalar(end), _NOTHING, null_handling="replace", null_replacement=b"null"
     )
 
 
@@ -125,7 +123,7 @@ def _json_values(column: Any, name: str) -> Any:
     text = scalar_text(column, name)
     if types.is_floating(kind):
         finite = pc.is_finite(column)
-        return text if pc.all(finite).as_py() is not False else pc.if_else(finite, text, pa.scalar(None, BYTES))
+        return text if pc.all(finite).as_py() is not False else pc.if_else(finite, text, NO_BYTES)
     if types.is_null(kind) or types.is_integer(kind) or types.is_boolean(kind) or types.is_decimal(kind):
         return text
     return wrapped(b'"', text, b'"')
@@ -138,17 +136,13 @@ def _json_strings(column: Any, name: str) -> Any:
     except pa.ArrowInvalid as exc:
         raise UnfitFormat(f'column "{name}" has a string that is not UTF-8, which JSON cannot hold') from exc
     if holds_any(raw, _ESCAPED):
-        values = column.to_pylist()
-        return pa.array([None if value is None else orjson.dumps(value) for value in values], BYTES)
+        return byte_values([orjson.dumps(value) for value in column.to_pylist()], like=column)
     return wrapped(b'"', raw, b'"')
 
 
 def _json_lists(column: Any, entries: Any, opening: bytes, closing: bytes) -> Any:
-    lengths = pc.fill_null(pc.list_value_length(column), 0)
-    ends = pc.cumulative_sum(lengths.cast(pa.int64()))
-    edges = pa.concat_arrays([pa.array([0], pa.int64()), ends]).cast(pa.int32())
-    lists = pa.ListArray.from_arrays(edges, entries.fill_null(b"null"), mask=column.is_null())
-    return wrapped(opening, pc.binary_join(lists, pa.scalar(b",", BYTES)), closing)
+    lists = pa.ListArray.from_arrays(list_edges(column), entries.fill_null(_NULL), mask=column.is_null())
+    return wrapped(opening, pc.binary_join(lists, _COMMA), closing)
 
 
 def _json_maps(column: Any, name: str) -> Any:
@@ -158,9 +152,7 @@ def _json_maps(column: Any, name: str) -> Any:
     key_text = _json_values(keys, name)
     if not is_text(plain_storage(keys).type):
         key_text = wrapped(b'"', scalar_text(plain_storage(keys), name), b'"')
-    entries = pc.binary_join_element_wise(
-        key_text, _json_values(values, name).fill_null(b"null"), pa.scalar(b":", BYTES)
-    )
+    entries = pc.binary_join_element_wise(key_text, _json_values(values, name).fill_null(_NULL), _COLON)
     return _json_lists(pairs, entries, b"{", b"}")
 
 
@@ -168,13 +160,13 @@ def _json_structs(column: Any, name: str) -> Any:
     names = [field.name for field in column.type]
     _check_distinct(names)
     if not names:
-        objects = pa.array([b"{}"] * len(column), BYTES)
+        objects = byte_values([b"{}"] * len(column))
     else:
         fields = [
             _json_values(field, f"{name}.{member}") for field, member in zip(column.flatten(), names, strict=True)
         ]
         objects = _json_objects(names, fields, b"}")
-    return pc.if_else(column.is_valid(), objects, pa.scalar(None, BYTES)) if column.null_count else objects
+    return pc.if_else(column.is_valid(), objects, NO_BYTES) if column.null_count else objects
 
 
 # -- both

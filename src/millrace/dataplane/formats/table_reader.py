@@ -5,6 +5,7 @@ Batches are cut so that their text is about as long as a chunk.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from itertools import accumulate, chain
 from typing import Any, TypeVar
 
@@ -14,7 +15,8 @@ import pyarrow.parquet as pq
 
 from millrace.dataplane.formats.arrow_errors import arrow_errors
 from millrace.dataplane.formats.dictionaries import decodable_batch, decodable_schema
-from millrace.dataplane.formats.object_file import ObjectFile, open_object, stepped
+from millrace.dataplane.formats.object_file import ObjectFile, open_object
+from millrace.dataplane.formats.one_thread import OneThread
 from millrace.dataplane.formats.options import TableForm
 from millrace.dataplane.formats.output_names import check_joined_names
 from millrace.dataplane.formats.row_text import header_row, row_writer
@@ -27,11 +29,14 @@ __all__ = ["BATCH_BYTES", "BATCH_ROWS", "table_batches", "table_lines"]
 BATCH_ROWS = 8192
 """Most rows that are decoded at a time."""
 
-BATCH_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 2 * 1024 * 1024
 """Bytes that a decoded batch should have at most, by the sizes that the file tells; one row is always let through."""
 
-PAGE_READ_BYTES = 256 * 1024
-"""Bytes of a column of Parquet that are read ahead."""
+PAGE_READ_BYTES = 64 * 1024
+"""Bytes of each column of Parquet that are read ahead from a file on this machine."""
+
+PAGE_REQUEST_BYTES = 256 * 1024
+"""The same of an object elsewhere, where each read is a request."""
 
 _ARROW_FILE = b"ARROW1"
 
@@ -49,7 +54,8 @@ def _ignore(_: object) -> None:
 
 
 def _parquet_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen: Seen) -> Iterator[Any]:
-    parquet = pq.ParquetFile(file, buffer_size=PAGE_READ_BYTES, pre_buffer=False)
+    ahead = PAGE_READ_BYTES if file.one_version else PAGE_REQUEST_BYTES
+    parquet = pq.ParquetFile(file, buffer_size=ahead, pre_buffer=False)
     schema = parquet.schema_arrow
     seen(schema)
     _check_columns(schema, columns)
@@ -162,6 +168,7 @@ async def _stepped_through(
     ref: ObjectRef,
     make: Callable[[ObjectFile], Iterator[Item]],
     *,
+    thread: OneThread,
     on_open: Callable[[ObjectInfo], None],
     on_read: Callable[[int], None],
     etag: str | None = None,
@@ -173,7 +180,7 @@ async def _stepped_through(
         raise UnfitFormat(f"{ref} was replaced while the job ran: its ETag was {etag}, is {info.etag}")
     on_open(info)
     told = 0
-    items = stepped(lambda: make(file))
+    items = thread.stepped(lambda: make(file))
     try:
         async for item in items:
             reached = min(file.bytes_read, info.size)
@@ -189,14 +196,14 @@ async def _stepped_through(
 
 
 def table_batches(
-    objects: ObjectStore, ref: ObjectRef, form: TableForm, *, etag: str | None = None
+    objects: ObjectStore, ref: ObjectRef, form: TableForm, *, thread: OneThread, etag: str | None = None
 ) -> AsyncGenerator[Any, None]:
     """Return the record batches of a table, all columns; `etag` is that of the only version to be read.
 
     The first item is the table's schema. It raises UnfitFormat, and NoSuchKey as the store does.
     """
     return _stepped_through(
-        objects, ref, lambda file: _with_schema(file, form), on_open=_ignore, on_read=_ignore, etag=etag
+        objects, ref, lambda file: _with_schema(file, form), thread=thread, on_open=_ignore, on_read=_ignore, etag=etag
     )
 
 
@@ -210,7 +217,7 @@ def _with_schema(file: ObjectFile, form: TableForm) -> Iterator[Any]:
         yield from batches
 
 
-def table_lines(
+async def table_lines(
     objects: ObjectStore,
     ref: ObjectRef,
     form: TableForm,
@@ -224,7 +231,7 @@ def table_lines(
     on_open: Callable[[ObjectInfo], None] = _ignore,
     on_read: Callable[[int], None] = _ignore,
 ) -> AsyncGenerator[bytes, None]:
-    """Return the rows of a table as chunks of text of at most `chunk_bytes`, cut anywhere.
+    """Yield the rows of a table as chunks of text of at most `chunk_bytes`, cut anywhere.
 
     Args:
         objects: Where the table is.
@@ -244,15 +251,16 @@ def table_lines(
             that has no text.
         NoSuchKey, NoSuchBucket: It is not there.
     """
-    return _stepped_through(
-        objects,
-        ref,
-        lambda file: _text(
-            file, form, columns, part, row_writer(media_type), header=header, joined=joined, chunk_bytes=chunk_bytes
-        ),
-        on_open=on_open,
-        on_read=on_read,
-    )
+    write = row_writer(media_type)
+
+    def text(file: ObjectFile) -> Iterator[bytes]:
+        return _text(file, form, columns, part, write, header=header, joined=joined, chunk_bytes=chunk_bytes)
+
+    with OneThread() as thread:
+        chunks = _stepped_through(objects, ref, text, thread=thread, on_open=on_open, on_read=on_read)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
 
 def _text(

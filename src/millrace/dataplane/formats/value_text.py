@@ -10,11 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace.dataplane.formats.raw_values import BYTES, byte_scalar, byte_values
 from millrace.dataplane.formats.unreadable import UnfitFormat
 
-__all__ = ["BYTES", "holds_any", "plain_storage", "scalar_text", "string_bytes", "wrapped"]
-
-BYTES = pa.binary()
+__all__ = ["holds_any", "plain_storage", "scalar_text", "string_bytes", "wrapped"]
 
 
 def plain_storage(column: Any) -> Any:
@@ -84,14 +83,13 @@ def _in_range(text: Any, column: Any, name: str) -> Any:
 
 
 def _uuids(column: Any) -> Any:
-    digits = (None if value is None else value.hex() for value in column.to_pylist())
-    texts = [d and f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}" for d in digits]
-    return pa.array(texts, pa.string())
+    digits = ((value or b"").hex() for value in column.to_pylist())
+    texts = [f"{d[:8]}-{d[8:12]}-{d[12:16]}-{d[16:20]}-{d[20:]}".encode() for d in digits]
+    return byte_values(texts, like=column).cast(pa.string())
 
 
 def _base64(column: Any) -> Any:
-    values = [None if value is None else base64.b64encode(value) for value in column.to_pylist()]
-    return pa.array(values, BYTES)
+    return byte_values([base64.b64encode(value or b"") for value in column.to_pylist()], like=column)
 
 
 def holds_any(column: Any, characters: bytes) -> bool:
@@ -107,4 +105,4 @@ def holds_any(column: Any, characters: bytes) -> bool:
 
 def wrapped(before: bytes, column: Any, after: bytes) -> Any:
     """Return an array of bytes with something before and behind each value; nulls stay."""
-    return pc.binary_join_element_wise(pa.scalar(before, BYTES), column, pa.scalar(after, BYTES), pa.scalar(b"", BYTES))
+    return pc.binary_join_element_wise(byte_scalar(before), column, byte_scalar(after), byte_scalar(b""))

@@ -1,6 +1,9 @@
 """Rows of answers as tables."""
 
+import asyncio
+import gc
 import io
+import threading
 from typing import Any
 
 import pyarrow as pa
@@ -255,3 +258,36 @@ async def test_a_join_that_does_not_fit_is_told(text: bytes, columns: str, told:
     with pytest.raises(UnfitFormat) as caught:
         await join(text, CSV, columns)
     assert told in str(caught.value)
+
+
+async def test_writing_that_is_broken_off_ends() -> None:
+    """Whoever takes no more pieces of a file ends the work on it, in the middle of a row group, without a trace."""
+    text = b"".join(b"%d\n" % (row * 7919 % 1000003) for row in range(300_000))
+    pieces = table_of_rows(rows(text, step=100_000), output(CSV))
+    await anext(pieces)
+    await pieces.aclose()
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith("formats") and await _lives(thread)
+    ]
+    gc.collect()
+
+
+async def _lives(thread: threading.Thread) -> bool:
+    await asyncio.to_thread(thread.join, 30)
+    return thread.is_alive()
+
+
+async def test_parts_of_a_row_group_may_have_dictionaries_of_their_own() -> None:
+    """Categories that differ from batch to batch are categories of the table that is written."""
+    batches = [pa.table({"c": pa.array([f"{at}-{row % 9}" for row in range(900)]).dictionary_encode()}) for at in "abc"]
+    source = io.BytesIO()
+    with pa.ipc.new_stream(source, batches[0].schema) as writer:
+        for batch in batches:
+            writer.write_table(batch)
+    objects = MemoryObjects()
+    ref = objects.add("s3://shop/t", source.getvalue())
+    text = b"".join(b"%d\n" % row for row in range(2700))
+    written = joined_table(rows(text, 999), output(CSV), objects=objects, ref=ref, form=TableForm.ARROW)
+    found = read(await joined(written), TableForm.PARQUET)
+    assert found.column("c").to_pylist() == [value for batch in batches for value in batch.column("c").to_pylist()]
+    assert found.column("SageMakerOutput").to_pylist() == list(range(2700))

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.unit.dataplane.formats.tables import arrow, joined, parquet, views
 
-from millrace.dataplane.formats.object_file import ObjectFile, open_object, stepped
+from millrace.dataplane.formats.object_file import ObjectFile, open_object
+from millrace.dataplane.formats.one_thread import OneThread
 from millrace.dataplane.formats.options import TableForm
 from millrace.dataplane.formats.table_reader import table_batches, table_lines
 from millrace.dataplane.formats.unreadable import UnfitFormat
@@ -164,8 +165,9 @@ async def test_only_the_version_that_was_transformed_is_joined() -> None:
     """Whoever reads a table again may name the version; another one is refused."""
     objects = MemoryObjects()
     ref = objects.add("s3://shop/t", parquet(TABLE))
-    with pytest.raises(UnfitFormat, match="was replaced while the job ran: its ETag was abc, is "):
-        await anext(table_batches(objects, ref, TableForm.PARQUET, etag="abc"))
+    refused = pytest.raises(UnfitFormat, match="was replaced while the job ran: its ETag was abc, is ")
+    with OneThread() as thread, refused:
+        await anext(table_batches(objects, ref, TableForm.PARQUET, thread=thread, etag="abc"))
 
 
 async def test_a_file_on_disk_is_one_version(tmp_path: Path) -> None:
@@ -201,9 +203,10 @@ async def test_reading_that_is_broken_off_closes_the_file() -> None:
         finally:
             loop.call_soon_threadsafe(closed.set)
 
-    stream = stepped(items)
-    assert await anext(stream) == b"a"
-    await stream.aclose()
+    with OneThread() as thread:
+        stream = thread.stepped(items)
+        assert await anext(stream) == b"a"
+        await stream.aclose()
     await closed.wait()
     assert file.closed
 
