@@ -171,6 +171,7 @@ class JobShares:
             for lines in share.blocks():
                 digest.update(lines)
                 await writer.write(lines)
+                await asyncio.sleep(0)  # else a long share keeps the loop for seconds
             size = await writer.checkpoint()
         except BaseException:
             await writer.abort()
