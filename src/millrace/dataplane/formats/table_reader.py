@@ -32,6 +32,9 @@ BATCH_ROWS = 8192
 BATCH_BYTES = 2 * 1024 * 1024
 """Bytes that a decoded batch should have at most, by the sizes that the file tells; one row is always let through."""
 
+TEXT_BATCH_BYTES = 1024 * 1024
+"""The same of a batch that becomes text, of which there is more; joins work column by column, on fewer longer ones."""
+
 PAGE_READ_BYTES = 64 * 1024
 """Bytes of each column of Parquet that are read ahead from a file on this machine."""
 
@@ -53,7 +56,9 @@ def _ignore(_: object) -> None:
     """Take what nobody wants to know."""
 
 
-def _parquet_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen: Seen) -> Iterator[Any]:
+def _parquet_batches(
+    file: ObjectFile, columns: Sequence[str], part: Part, seen: Seen, batch_bytes: int
+) -> Iterator[Any]:
     ahead = PAGE_READ_BYTES if file.one_version else PAGE_REQUEST_BYTES
     parquet = pq.ParquetFile(file, buffer_size=ahead, pre_buffer=False)
     schema = parquet.schema_arrow
@@ -66,7 +71,7 @@ def _parquet_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen:
         row_bytes = max(1, facts.total_byte_size // max(1, facts.num_rows))
         yield from _selected(
             parquet.iter_batches(
-                batch_size=max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes)),
+                batch_size=max(1, min(BATCH_ROWS, batch_bytes // row_bytes)),
                 row_groups=[group],
                 columns=list(columns) or None,
                 use_threads=False,
@@ -90,12 +95,13 @@ def _is_in(part: Part, place: int) -> bool:
     return part is None or part[0] <= place < part[1]
 
 
-def _arrow_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen: Seen) -> Iterator[Any]:
+def _arrow_batches(file: ObjectFile, columns: Sequence[str], part: Part, seen: Seen, batch_bytes: int) -> Iterator[Any]:
     """Yield the batches of an IPC file or stream, whichever it is, that begin in a part of it.
 
     Where the batches of a file begin pyarrow does not say: they are taken to be of one length. A stream is read from
-    its beginning, whichever part is wanted.
+    its beginning, whichever part is wanted. Its batches are as long as they are: decoding them takes no more.
     """
+    del batch_bytes
     magic = file.read(len(_ARROW_FILE))
     file.seek(0)
     if magic == _ARROW_FILE:
@@ -155,10 +161,18 @@ def _check_columns(schema: Any, columns: Sequence[str]) -> None:
             )
 
 
-def _read(file: ObjectFile, form: TableForm, columns: Sequence[str], part: Part, seen: Seen) -> Iterator[Any]:
+def _read(
+    file: ObjectFile,
+    form: TableForm,
+    columns: Sequence[str],
+    part: Part,
+    seen: Seen,
+    *,
+    batch_bytes: int,
+) -> Iterator[Any]:
     """Yield the batches of a table, or of a part of it, that have rows, and close the file."""
     with file, arrow_errors(f"Failed to read {form}"):
-        for batch in _BATCHES[form](file, columns, part, seen):
+        for batch in _BATCHES[form](file, columns, part, seen, batch_bytes):
             if batch.num_rows:
                 yield batch
 
@@ -209,7 +223,7 @@ def table_batches(
 
 def _with_schema(file: ObjectFile, form: TableForm) -> Iterator[Any]:
     schemas: list[Any] = []
-    batches = _read(file, form, (), None, schemas.append)
+    batches = _read(file, form, (), None, schemas.append, batch_bytes=BATCH_BYTES)
     first = next(batches, None)
     yield schemas[0]
     if first is not None:
@@ -282,7 +296,7 @@ def _text(
         check_joined_names(schema.names, joined)
         names.extend(columns or schema.names)
 
-    batches = _read(file, form, columns, part, see)
+    batches = _read(file, form, columns, part, see, batch_bytes=TEXT_BATCH_BYTES)
     first = next(batches, None)
     if header:
         waiting += header_row(names)
