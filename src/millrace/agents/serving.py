@@ -5,9 +5,10 @@ A model has one container or several, which form a chain. Either way it is asked
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,15 +75,26 @@ class ServedContainer:
 class ServedModel:
     """A model's started containers, and where the model as a whole is asked."""
 
-    containers: Sequence[ServedContainer]
+    containers: list[ServedContainer]
     address: Address
+    launch_again: Callable[[ServedContainer], Awaitable[ServedContainer]]
+
+    async def start_again(self, ended: ServedContainer) -> None:
+        """Start a container that has ended in its own place: with the same files, at the same address.
+
+        Raises:
+            ClientFailure: It can't be started.
+        """
+        place = self.containers.index(ended)
+        self.containers[place] = await self.launch_again(ended)
 
     async def wait(self) -> ServedContainer:
         """Return the first container that ends."""
-        waiting = [asyncio.create_task(it.container.wait()) for it in self.containers]
+        containers = list(self.containers)
+        waiting = [asyncio.create_task(it.container.wait()) for it in containers]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return next(it for it, task in zip(self.containers, waiting, strict=True) if task.done())
+            return next(it for it, task in zip(containers, waiting, strict=True) if task.done())
         finally:
             for task in waiting:
                 task.cancel()
@@ -174,14 +186,21 @@ async def serve_model(
         _bring(plan, place, backends, download_timeout_seconds) for plan, place in zip(plans, folders, strict=True)
     )
     await backends.session.check_lease()  # bringing the model took a while: the folder may be another attempt's
-    starting = [
-        asyncio.create_task(_launch(plan, image, place, name, backends))
+    launches = [
+        partial(_launch, plan, image, place, name, backends)
         for plan, image, place in zip(plans, images, folders, strict=True)
     ]
+    starting = [asyncio.create_task(launch()) for launch in launches]
+
+    async def launch_again(ended: ServedContainer) -> ServedContainer:
+        number = next(number for number, plan in enumerate(plans) if plan.name == ended.name)
+        starting.append(asyncio.create_task(launches[number](at=ended.address)))
+        return await asyncio.shield(starting[-1])
+
     try:
         containers = await _all(asyncio.shield(task) for task in starting)
         async with _asked_at_one_address(containers, folder, chain) as address:
-            yield ServedModel(containers=containers, address=address)
+            yield ServedModel(containers=containers, address=address, launch_again=launch_again)
     finally:
         # Also those that were still starting when another one could not: nobody else would stop them.
         await asyncio.wait(starting)
@@ -252,7 +271,7 @@ async def _within(seconds: float | None, data: ModelData | None) -> AsyncIterato
 
 
 async def _launch(
-    plan: ContainerPlan, image: Image, folder: Path, name: str, backends: AgentBackends
+    plan: ContainerPlan, image: Image, folder: Path, name: str, backends: AgentBackends, at: Address | None = None
 ) -> ServedContainer:
     in_chain = plan.name is not None
     own_ports = SANDBOX_PORTS if in_chain and image.root is not None and _accepts_port(image) else {}
@@ -265,6 +284,7 @@ async def _launch(
                 environment={**plan.environment, **own_ports},
                 opt_ml=folder / "opt" / "ml",
                 serves=True,
+                address=at,
                 network_isolation=plan.model.network_isolation,
                 on_line=plan.stream.write,
             )

@@ -7,13 +7,14 @@ from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from millrace.agents.backends import AgentBackends
 from millrace.agents.capture import write_manifests
 from millrace.agents.chain import Chain, ChainLimits, Link, named_failure
 from millrace.agents.endpoint import instance_id
 from millrace.agents.instance_inputs import InstanceInputs
+from millrace.agents.kept_containers import keep_containers
 from millrace.agents.log_stream import LogStream
 from millrace.agents.serving import (
     ContainerPlan,
@@ -32,11 +33,12 @@ from millrace.dataplane.inputs import Inputs, KnownInputs, ListedInputs
 from millrace.dataplane.limits import Limits
 from millrace.dataplane.plan import InputObject
 from millrace.dataplane.run import run_transform
+from millrace.dataplane.standing import ContainerEnds
 from millrace.errors import JobFailure
 from millrace.jobs.endpoint import ModelContainer
 from millrace.jobs.job import InstanceStarted, ResumedJob, work_name
 from millrace.jobs.transform import InstanceOutcome, Progress, TransformSpec
-from millrace.jobs.transform_options import job_options
+from millrace.jobs.transform_options import OnError, job_options
 from millrace.names import Arn
 
 __all__ = ["LOG_GROUP", "DataPlane", "TransformAgent"]
@@ -183,7 +185,10 @@ class TransformAgent:
         return Chain(links, limits=limits, failure_body=named_failure)
 
     async def _transform(self, served: ServedModel, inputs: Inputs) -> InstanceOutcome:
-        """Wait for health, run the data plane; a container that ends meanwhile ends the instance."""
+        """Wait for health, run the data plane.
+
+        A container that ends meanwhile ends the instance, unless bad records are to be left out: it may be one's fault.
+        """
         ended = asyncio.create_task(served.wait())
         stop_waiting = asyncio.create_task(self._session.stop.wait())
         halt = asyncio.Event()
@@ -191,7 +196,11 @@ class TransformAgent:
         try:
             if not await self._healthy(served, ended, stop_waiting):
                 return InstanceOutcome(progress=self.progress, stopped=True)
-            work = asyncio.create_task(self._run_data_plane(served, inputs, halt))
+            ends = ContainerEnds()
+            work = asyncio.create_task(self._run_data_plane(served, inputs, halt, ends))
+            if job_options(self._spec.environment).on_error is not OnError.FAIL:
+                ended.cancel()
+                ended = asyncio.create_task(self._keep_containers(served, ends))
             await asyncio.wait({work, ended, stop_waiting}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 halt.set()
@@ -210,6 +219,19 @@ class TransformAgent:
                 await asyncio.wait({work})
             for task in (ended, stop_waiting):
                 task.cancel()
+            await asyncio.wait({ended})
+            _ = ended.cancelled() or ended.exception()  # else the loop complains of one that nobody was told of
+
+    async def _keep_containers(self, served: ServedModel, ends: ContainerEnds) -> NoReturn:
+        await keep_containers(
+            served,
+            ends=ends,
+            ends_in_vain=self._limits.ends_in_vain,
+            count_answers=lambda: sum(self._progress.latency_counts),
+            ping_window_seconds=self._ping_window,
+            clock=self._session.clock,
+            report=self._report,
+        )
 
     async def _healthy(
         self, served: ServedModel, ended: "asyncio.Task[ServedContainer]", stop: "asyncio.Task[Any]"
@@ -232,7 +254,9 @@ class TransformAgent:
         healthy.result()
         return True
 
-    async def _run_data_plane(self, served: ServedModel, inputs: Inputs, halt: asyncio.Event) -> InstanceOutcome:
+    async def _run_data_plane(
+        self, served: ServedModel, inputs: Inputs, halt: asyncio.Event, ends: ContainerEnds
+    ) -> InstanceOutcome:
         effective = await self._settle_settings(served, halt)
         if effective is None:
             return InstanceOutcome(progress=self.progress, stopped=True)
@@ -248,6 +272,7 @@ class TransformAgent:
             objects=self._backends.objects,
             address=served.address,
             containers=[it.address for it in served.containers],
+            ends=ends,
             effective=effective,
             data_log=self._data_log.write_now,
             on_progress=self._note_progress,

@@ -71,8 +71,23 @@ class Isolator:
         if allowed is not None and allowed.count is not None and self._found > allowed.count:
             self._on_too_many(lane, payload, bad)
 
+    def suspect(self, lane: Lane, payload: Payload) -> None:
+        """Have a payload sent by itself, before which others are; it is on no connection.
+
+        Its result goes the way of those of parts: so nothing else is sent before that is there.
+        """
+        _isolation_of(lane, payload)
+        if payload.is_suspect:
+            self.again.appendleft((lane, payload))
+        else:
+            payload.is_suspect = True
+            self.again.append((lane, payload))
+
     def split(self, lane: Lane, payload: Payload) -> bool:
-        """Have the halves of a payload sent in its place; False if it is one record."""
+        """Have the halves of a payload sent in its place; False if it is one record.
+
+        Those of a suspect are suspects, and go first: what is to blame is found before the next suspect is sent.
+        """
         if payload.records < 2:
             return False
         rules, original = self._rules, payload.raw or payload.joined()
@@ -82,7 +97,8 @@ class Isolator:
             return False
         isolation = _isolation_of(lane, payload)
         isolation.cut(len(parts))
-        for part in parts:
+        for part in reversed(parts) if payload.is_suspect else parts:
+            part.downfalls, part.is_suspect = payload.downfalls, payload.is_suspect
             self._try_part(lane, part, isolation)
         return True
 
@@ -110,7 +126,10 @@ class Isolator:
                 return
         if lane.header is not None:
             lane.header.prefix(part)
-        self.again.append((lane, part))
+        if part.is_suspect:
+            self.again.appendleft((lane, part))
+        else:
+            self.again.append((lane, part))
 
     def _finish(self, lane: Lane, isolation: Isolation) -> None:
         """Make what became of the parts of a payload its result."""

@@ -157,6 +157,10 @@ class Requests:
             judge(standing)
             self._owner.pump()
 
+    def how_ended(self, payload: Payload) -> str:
+        """Return the exit status of a container that ended since a payload was sent; nothing if none did."""
+        return self._inquiry.how_ended(since=payload.sent_at)
+
     @property
     def sleeping(self) -> int:
         """Payloads whose back-off is not over, where they hold no slot."""
@@ -187,13 +191,13 @@ class Requests:
         self.aside[self._owner.spawn(actor)] = lane, payload
 
     async def _connect_and_send(self, lane: Lane, payload: Payload) -> None:
-        self._connecting[_current_task()] = self._monotonic()
+        self._connecting[_current_task()] = payload.sent_at = self._monotonic()
         try:
             connection = await asyncio.wait_for(open_connection(self._address), self._timeout)
         except (ConnectionFailed, TimeoutError) as exc:
             if self.aside.pop(_current_task(), None) is None:
                 return
-            trouble = Trouble.TIMEOUT if isinstance(exc, TimeoutError) else Trouble.NO_ANSWER
+            trouble = Trouble.TIMEOUT if isinstance(exc, TimeoutError) else Trouble.NO_CONNECTION
             failure = failure_of_trouble(trouble, timeout_seconds=self._timeout)
             self._owner.on_failed_attempt(lane, payload, failure, str(exc))
             self._owner.pump()

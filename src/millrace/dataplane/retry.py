@@ -25,6 +25,7 @@ class Trouble(Enum):
     """Why there is no answer at all."""
 
     NO_ANSWER = auto()
+    NO_CONNECTION = auto()
     TIMEOUT = auto()
 
 
@@ -33,7 +34,8 @@ class AttemptFailure:
     """What a failed attempt means for its object.
 
     `log_text` is the data log's line, `message` says the same where no prefix tells whose fault it is. `may_be_down`
-    tells that there is no answer, as there would be none if the container were not there at all.
+    tells that there is no answer, as there would be none if the container were not there at all; `was_sent` is False
+    where it was not even asked.
     """
 
     label: str
@@ -42,6 +44,7 @@ class AttemptFailure:
     may_retry: bool
     status: int | None = None
     may_be_down: bool = False
+    was_sent: bool = True
 
 
 def failure_of_status(status: int) -> AttemptFailure | None:
@@ -70,8 +73,14 @@ def failure_of_trouble(trouble: Trouble, *, timeout_seconds: float) -> AttemptFa
         text = f"Model server did not respond to /invocations request within {timeout_seconds:g} seconds"
     else:
         text = "Unable to get response from algorithm"
-    may_be_down = trouble is Trouble.NO_ANSWER
-    return AttemptFailure(label="AlgorithmError", message=text, log_text=text, may_retry=True, may_be_down=may_be_down)
+    return AttemptFailure(
+        label="AlgorithmError",
+        message=text,
+        log_text=text,
+        may_retry=True,
+        may_be_down=trouble is not Trouble.TIMEOUT,
+        was_sent=trouble is not Trouble.NO_CONNECTION,
+    )
 
 
 def failure_of_large_answer(most: int, size: int | None) -> AttemptFailure:

@@ -46,7 +46,7 @@ from millrace.dataplane.run_tasks import RunTasks
 from millrace.dataplane.sending import Sending
 from millrace.dataplane.settling import Settling
 from millrace.dataplane.small_outputs import SmallOutputs
-from millrace.dataplane.standing import Inquiry
+from millrace.dataplane.standing import ContainerEnds, Inquiry
 from millrace.dataplane.streaming import Streaming
 from millrace.dataplane.tuning import Tuning
 from millrace.dataplane.writing import Commits, Writing
@@ -82,6 +82,7 @@ async def run_transform(
     autotune: AutotuneSettings | None = None,
     tells_rows: bool = False,
     containers: Sequence[Address] = (),
+    ends: ContainerEnds | None = None,
 ) -> InstanceOutcome:
     """Transform `inputs` in order and return how it went; a failing object never keeps the others from their output.
 
@@ -105,6 +106,7 @@ async def run_transform(
         autotune: Bounds of the search for concurrency and payload size; if None, `options` say whether there is one.
         tells_rows: Whether rows of answers are counted, as they are where a report is asked for; it takes 0.4 ms a MB.
         containers: Where each container answers /ping, if not at `address`.
+        ends: Tells of containers that end and are started again at the same addresses; none are if None.
         scratch: A folder for text that is converted when it is complete; needed by jobs that write other formats.
         budget: Where room is taken and given back, all of it by the end of a run that nothing broke off; one of its
             own of `limits.inflight_bytes` if None.
@@ -140,7 +142,7 @@ async def run_transform(
         on_committed=on_committed,
         budget=budget or Budget(limits.inflight_bytes),
         scratch=scratch,
-        inquiry=Inquiry(containers or (address,), window_seconds=limits.recovery_seconds, clock=clock),
+        inquiry=Inquiry(containers or (address,), window_seconds=limits.recovery_seconds, clock=clock, ends=ends),
     )
     with rare_collections():
         return await run.run()

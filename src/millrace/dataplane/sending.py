@@ -41,6 +41,8 @@ class SendingOwner(Protocol):
 class Sending:
     """Takes payloads from the first lane that has some; parts of payloads whose bad records are looked for go first.
 
+    A suspect is sent when nothing else is under way, and nothing else before it is settled.
+
     `forming` are the lanes with payloads to form, in key order.
     """
 
@@ -68,6 +70,8 @@ class Sending:
         self._budget = budget
         self._counters = counters
         self._monotonic = monotonic
+        self._is_alone = False
+        """The last one that was sent was a suspect."""
 
     def pump(self, now: float = 0.0) -> None:
         """Form and send payloads as long as requests may be sent; `now` spares the inner loop a look at the clock."""
@@ -82,9 +86,13 @@ class Sending:
                 requests.give_turns(most + requests.resting - counters.in_flight)
             most += requests.resting  # those whose turn it is hold slots by now
         while (forming or again) and counters.in_flight < most:
+            if (self._is_alone or (again and again[0][1].is_suspect)) and counters.in_flight:
+                return
             if again:
+                self._is_alone = again[0][1].is_suspect
                 self._send_part(*again.popleft())
                 continue
+            self._is_alone = False
             if counters.in_flight and (budget.held > budget.limit or budget.results >= self._rules.limits.answers_held):
                 self._owner.flush()
                 return

@@ -219,31 +219,78 @@ class Settling:
             if failure.status == TOO_LARGE and self.isolator.split(lane, payload):
                 self._counters.in_flight -= 1
                 return
-        if failure.may_retry and payload.failed_attempts <= self._rules.spec.invocation_max_retries:
-            self._requests.send_later(lane, payload, retry_after, provoked=provoked)
-            return
         if failure.status == TOO_LARGE and payload.sent_size:  # of a streamed object nobody counts
             detail = too_large_for_server(payload.sent_size, self._rules.effective.max_payload_bytes)
         text = None if answer is None else answer.decode("utf-8", "replace")[: self._rules.limits.answer_snippet_chars]
         message = f"{failure.message}: {detail}" if detail else failure.message
-        if self._rules.isolates and failure.may_be_down and payload.records == 1 and not payload.is_doubted:
-            payload.is_doubted = True
-            self._requests.ask_first(lane, payload, partial(self._judge, lane, payload, failure, message, text))
+        if self._rules.isolates and failure.may_be_down:
+            judge = partial(self._judge, lane, payload, failure, message, text, provoked)
+            self._requests.ask_first(lane, payload, judge)
+        elif self._may_try_again(payload, failure):
+            self._requests.send_later(lane, payload, retry_after, provoked=provoked)
         else:
             self._give_up(lane, payload, failure, message, text)
 
+    def _may_try_again(self, payload: Payload, failure: AttemptFailure) -> bool:
+        return failure.may_retry and payload.failed_attempts <= self._rules.spec.invocation_max_retries
+
     def _judge(
-        self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str, text: str | None, standing: Standing
+        self,
+        lane: Lane,
+        payload: Payload,
+        failure: AttemptFailure,
+        message: str,
+        text: str | None,
+        provoked: bool,
+        standing: Standing,
     ) -> None:
-        """Take a record without an answer, now that it is known how the container was found."""
+        """Take a payload without an answer, now that it is known how the container was found."""
         if not self.wants_failure(lane, payload):
             self.drop_payload(lane, payload)
             self.settle(lane)
         elif standing is Standing.BACK:
-            self._counters.retries += 1
-            self._requests.send(lane, payload, self._monotonic())
+            payload.failed_attempts -= not provoked
+            self._take_downfall(lane, payload, failure, message)
+        elif self._may_try_again(payload, failure):
+            self._requests.send_later(lane, payload, None, provoked=provoked)
+        elif standing is Standing.THERE and payload.records == 1 and not self._was_alone(payload):
+            self._suspect(lane, payload)  # what another one has broken down it may have been with
         else:
             self._give_up(lane, payload, failure, message, text)
+
+    def _take_downfall(self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str) -> None:
+        """Take a payload after which the container was down: find out whether it is to blame, and what of it is.
+
+        What was not sent is not. Of all else that was under way nobody knows: each is sent by itself. A payload after
+        which the container is down again is cut in two; a record is bad if that is no chance any more.
+        """
+        if not failure.was_sent:
+            self._counters.retries += 1
+            self._requests.send(lane, payload, self._monotonic())
+            return
+        payload.downfalls += 1
+        if not self._was_alone(payload):
+            self._suspect(lane, payload)
+            return
+        payload.is_suspect = True
+        if self.isolator.split(lane, payload):
+            self._counters.in_flight -= 1
+        elif payload.downfalls < self._rules.limits.downfalls_to_blame:
+            self._suspect(lane, payload)
+        else:
+            if how := self._requests.how_ended(payload):
+                message = f"{failure.message}: the container exited with {how} each time that it was sent"
+            self._give_up(lane, payload, failure, message, None)
+
+    def _was_alone(self, payload: Payload) -> bool:
+        """Whether nothing else was under way with it."""
+        return payload.is_suspect or (self._tuning is None and self._rules.effective.max_concurrent_transforms == 1)
+
+    def _suspect(self, lane: Lane, payload: Payload) -> None:
+        """Have a payload sent by itself."""
+        self._counters.retries += 1
+        self._counters.in_flight -= 1
+        self.isolator.suspect(lane, payload)
 
     def _give_up(self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str, text: str | None) -> None:
         """Take a payload whose attempts are used up."""

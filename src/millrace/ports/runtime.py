@@ -103,6 +103,8 @@ class ContainerSpec:
     """Folder on the host that the container sees as /opt/ml."""
     serves: bool = False
     """The program listens for HTTP; the runtime gives it a port of its own."""
+    address: Address | None = None
+    """Of a container with the same folder that has ended, and whose place this one takes; any will do if None."""
     host_name: str | None = None
     """The container's own host name, such as "algo-1"."""
     hosts: Sequence[str] = ()

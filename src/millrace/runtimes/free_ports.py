@@ -11,7 +11,7 @@ import random
 import socket
 from pathlib import Path
 
-__all__ = ["ReservedPort", "reserve_port"]
+__all__ = ["ReservedPort", "reserve_again", "reserve_port"]
 
 HOST = "127.0.0.1"
 LOWEST = 20_000
@@ -60,6 +60,11 @@ def reserve_port(*, given_by_system: Path = _RANGE) -> ReservedPort:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return ReservedPort(probe.getsockname()[1], None)
+
+
+def reserve_again(number: int) -> ReservedPort:
+    """Return a port that was reserved before, for another program that is to listen there."""
+    return _reserve(number) or ReservedPort(number, None)
 
 
 def _choice(given_by_system: Path) -> range:

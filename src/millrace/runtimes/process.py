@@ -16,7 +16,7 @@ from pathlib import Path
 from millrace.errors import ImageUnavailable, RuntimeUnavailable
 from millrace.ports.runtime import Address, ContainerSpec, ExitStatus, RuntimeReport
 from millrace.process_groups import ProcessGroup, end_left_over
-from millrace.runtimes.free_ports import ReservedPort, reserve_port
+from millrace.runtimes.free_ports import ReservedPort, reserve_again, reserve_port
 from millrace.runtimes.lines import LineProtocol
 from millrace.runtimes.started import STARTER_VARIABLE, StartedProcess, start_process
 from millrace.runtimes.syscalls import die_with_parent, hand_on_only
@@ -76,7 +76,7 @@ class ProcessRuntime:
         address: Address | None = None
         port: ReservedPort | None = None
         if spec.serves:
-            address, port = _take_address(base, environment, unix=spec.image.built_in is not None)
+            address, port = _take_address(base, environment, spec)
         lines = LineProtocol(spec.on_line)
         transport: asyncio.SubprocessTransport | StartedProcess | None = None
         try:
@@ -108,14 +108,14 @@ class ProcessRuntime:
         )
 
 
-def _take_address(base: Path, environment: dict[str, str], *, unix: bool) -> tuple[Address, ReservedPort | None]:
+def _take_address(base: Path, environment: dict[str, str], spec: ContainerSpec) -> tuple[Address, ReservedPort | None]:
     """Choose where the program is to listen and tell it in the environment; the port, if it is one, is reserved."""
     path = str(base / "serve.sock")
-    if unix and len(path) < _SOCKET_PATH_LIMIT:
+    if spec.image.built_in is not None and len(path) < _SOCKET_PATH_LIMIT:
         Path(path).unlink(missing_ok=True)
         environment["MILLRACE_BIND_UNIX"] = path
         return Address(path=path), None
-    port = reserve_port()
+    port = reserve_port() if spec.address is None else reserve_again(spec.address.port)
     environment["SAGEMAKER_BIND_TO_PORT"] = str(port.number)
     environment["SAGEMAKER_BIND_ADDRESS"] = "127.0.0.1"
     environment["SAGEMAKER_SAFE_PORT_RANGE"] = f"{port.number}-{port.number}"
