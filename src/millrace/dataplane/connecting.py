@@ -13,8 +13,10 @@ __all__ = ["open_connection"]
 async def open_connection(address: Address) -> Connection:
     """Connect to an address.
 
+    What is returned can be written to as long as nothing is awaited before: so no task is to be put between.
+
     Raises:
-        ConnectionFailed: Nobody listens there; the message names the address.
+        ConnectionFailed: Nobody listens there, or whoever does closes at once; the message names the address.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -25,7 +27,12 @@ async def open_connection(address: Address) -> Connection:
         else:
             _, connection = await loop.create_connection(Connection, address.host, address.port)
     except OSError as exc:
-        # Its owner reads it, and knows the container's port but not our folders.
-        place = "port 8080 of the container" if address.handed is not None else address
-        raise ConnectionFailed(f"cannot connect to {place}: {exc}", absent=True) from exc
+        raise ConnectionFailed(f"cannot connect to {_place(address)}: {exc}", absent=True) from exc
+    if connection.error is not None:  # it was lost before this task's turn came
+        raise ConnectionFailed(f"cannot connect to {_place(address)}: {connection.error}")
     return connection
+
+
+def _place(address: Address) -> str:
+    """Return what its owner is told, who knows the container's port but not our folders."""
+    return "port 8080 of the container" if address.handed is not None else str(address)

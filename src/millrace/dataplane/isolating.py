@@ -14,6 +14,9 @@ from millrace.dataplane.widening import PlaceholderRow
 
 __all__ = ["Isolator"]
 
+SUSPECT_HALVINGS = 4
+"""A payload that a container ends with is cut into sixteenths: of 1,000 records one is found in 3 ends, not in 10."""
+
 
 class Isolator:
     """Cuts payloads that fail, and puts together what became of their parts; see `bad_records` for the theory.
@@ -86,13 +89,12 @@ class Isolator:
     def split(self, lane: Lane, payload: Payload) -> bool:
         """Have the halves of a payload sent in its place; False if it is one record.
 
-        Those of a suspect are suspects, and go first: what is to blame is found before the next suspect is sent.
+        Those of a suspect are suspects, and go first: what is to blame is found before the next suspect is sent. It is
+        cut smaller, too, for a container that ends costs more than many requests.
         """
-        if payload.records < 2:
-            return False
-        rules, original = self._rules, payload.raw or payload.joined()
-        quoted = rules.formats.keeps_quoted_newlines
-        parts = halves(payload, original, rules.spec.split, quoted_newlines=quoted)
+        parts = [payload]
+        for _ in range(SUSPECT_HALVINGS if payload.is_suspect else 1):
+            parts = [half for part in parts for half in self._halves(part)]
         if len(parts) < 2:
             return False
         isolation = _isolation_of(lane, payload)
@@ -101,6 +103,12 @@ class Isolator:
             part.downfalls, part.is_suspect = payload.downfalls, payload.is_suspect
             self._try_part(lane, part, isolation)
         return True
+
+    def _halves(self, payload: Payload) -> list[Payload]:
+        if payload.records < 2:
+            return [payload]
+        rules, original = self._rules, payload.raw or payload.joined()
+        return halves(payload, original, rules.spec.split, quoted_newlines=rules.formats.keeps_quoted_newlines)
 
     def answered(self, lane: Lane, part: Payload, answer: bytes) -> None:
         """Take the answer of a part, whose room was taken."""

@@ -193,7 +193,8 @@ class Requests:
     async def _connect_and_send(self, lane: Lane, payload: Payload) -> None:
         self._connecting[_current_task()] = payload.sent_at = self._monotonic()
         try:
-            connection = await asyncio.wait_for(open_connection(self._address), self._timeout)
+            async with asyncio.timeout(self._timeout):
+                connection = await open_connection(self._address)
         except (ConnectionFailed, TimeoutError) as exc:
             if self.aside.pop(_current_task(), None) is None:
                 return
@@ -204,7 +205,7 @@ class Requests:
             return
         finally:
             self._connecting.pop(_current_task(), None)
-        if self.aside.pop(_current_task(), None) is None:  # wait_for may return although it was cancelled
+        if self.aside.pop(_current_task(), None) is None:  # another has taken the payload at the last moment
             connection.abort()
             return
         connection.on_answer = self.on_answer
