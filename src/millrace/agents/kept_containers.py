@@ -63,7 +63,7 @@ async def keep_containers(
                 raise await exit_failure(again, "before it answered /ping, when it was started again")
             starts += 1
             await served.start_again(again)
-        ends.note_up()
+        ends.note_up(clock.monotonic())
 
 
 async def _ended_before_healthy(served: ServedModel, window_seconds: float, clock: Clock) -> ServedContainer | None:

@@ -100,7 +100,7 @@ class Isolator:
         isolation = _isolation_of(lane, payload)
         isolation.cut(len(parts))
         for part in reversed(parts) if payload.is_suspect else parts:
-            part.downfalls, part.is_suspect = payload.downfalls, payload.is_suspect
+            part.is_suspect = payload.is_suspect
             self._try_part(lane, part, isolation)
         return True
 

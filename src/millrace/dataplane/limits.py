@@ -39,9 +39,8 @@ class Limits:
     """Measurements of the autotuner that the outcome tells."""
     recovery_seconds: float = 30.0
     """How long a container that gave no answer is waited for, before the record that it was asked for counts as bad."""
-    downfalls_to_blame: int = 3
-    """How often the container must have been down after a record was sent, the last time by itself, for it to be bad:
-    once may be chance."""
+    losses_to_blame: int = 2
+    """How often a record must have been sent by itself, and had no answer, for it to be bad: once may be chance."""
     ends_in_vain: int = 100
     """How often containers of a job that leaves bad records out may end without an answer between, before it fails."""
     payloads_resting: int = 64

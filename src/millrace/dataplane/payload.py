@@ -86,7 +86,7 @@ class Payload:
     original text where a join needs it, `frames` what answers are joined with if that is known before they come.
     `dropped` are those of its `records` that are not sent, since they are blank.
     `index`, `failed_attempts`, `isolation` and `sent_at` (of the attempt that failed last) belong to the run.
-    `downfalls` is how often the container was down after it was sent, `is_suspect` that it is sent by itself since.
+    `is_suspect` tells that it is sent by itself, `lost_alone` how often it had no answer then.
     `too_large` tells that it is not to be sent: it holds the beginning of a record of `length` bytes.
     """
 
@@ -95,7 +95,7 @@ class Payload:
     index = 0
     failed_attempts = 0
     dropped = 0
-    downfalls = 0
+    lost_alone = 0
     is_suspect = False
     sent_at = 0.0
     too_large: PayloadTooLarge | None = None

@@ -139,6 +139,13 @@ class Requests:
         connection.started = now
         connection.send(self._head, payload.body, payload.sent_size)
 
+    def send_afresh(self, lane: Lane, payload: Payload) -> None:
+        """Send a payload on a connection of its own: the last one was closed while it was idle, before this request.
+
+        So no attempt was made on the container.
+        """
+        self._put_aside(lane, payload, self._connect_and_send(lane, payload))
+
     def send_later(self, lane: Lane, payload: Payload, retry_after: float | None, *, provoked: bool = False) -> None:
         """Send a payload again whose attempt failed, after a while; a short one if it was `provoked` by a trial."""
         self._counters.retries += 1
@@ -338,15 +345,16 @@ class Requests:
         payload.sent_at = connection.started
         try:
             error = connection.error
-            if isinstance(error, ConnectionFailed) and error.stale and lane.may_fail_at(payload.index):
-                # It was closed while it was idle, before this request: no attempt was made on the container.
-                self._put_aside(lane, payload, self._connect_and_send(lane, payload))
+            stale = isinstance(error, ConnectionFailed) and error.stale
+            if stale and not self._rules.isolates and lane.may_fail_at(payload.index):
+                self.send_afresh(lane, payload)
                 return
             if isinstance(error, AnswerTooLarge):
                 failure = failure_of_large_answer(error.limit, error.size)
                 self._owner.on_failed_attempt(lane, payload, failure, "")
             else:
-                failure = failure_of_trouble(Trouble.NO_ANSWER, timeout_seconds=self._timeout)
+                trouble = Trouble.STALE if stale else Trouble.NO_ANSWER
+                failure = failure_of_trouble(trouble, timeout_seconds=self._timeout)
                 self._owner.on_failed_attempt(lane, payload, failure, str(error))
             self._owner.pump()
         except Exception as exc:  # noqa: BLE001 - a callback of the event loop: the run must end, not only log

@@ -26,6 +26,7 @@ class Trouble(Enum):
 
     NO_ANSWER = auto()
     NO_CONNECTION = auto()
+    STALE = auto()
     TIMEOUT = auto()
 
 
@@ -35,7 +36,7 @@ class AttemptFailure:
 
     `log_text` is the data log's line, `message` says the same where no prefix tells whose fault it is. `may_be_down`
     tells that there is no answer, as there would be none if the container were not there at all; `was_sent` is False
-    where it was not even asked.
+    where it was not even asked, and `is_stale` says that it may not have been, over a connection that was idle before.
     """
 
     label: str
@@ -45,6 +46,7 @@ class AttemptFailure:
     status: int | None = None
     may_be_down: bool = False
     was_sent: bool = True
+    is_stale: bool = False
 
 
 def failure_of_status(status: int) -> AttemptFailure | None:
@@ -80,6 +82,7 @@ def failure_of_trouble(trouble: Trouble, *, timeout_seconds: float) -> AttemptFa
         may_retry=True,
         may_be_down=trouble is not Trouble.TIMEOUT,
         was_sent=trouble is not Trouble.NO_CONNECTION,
+        is_stale=trouble is Trouble.STALE,
     )
 
 

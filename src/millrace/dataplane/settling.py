@@ -213,7 +213,7 @@ class Settling:
             self.settle(lane)
             return
         provoked = False
-        if self._tuning is not None:
+        if self._tuning is not None and not failure.is_stale:
             if provoked := self._tuning.failed(self._monotonic(), payload, failure):
                 payload.failed_attempts -= 1
             if failure.status == TOO_LARGE and self.isolator.split(lane, payload):
@@ -251,10 +251,13 @@ class Settling:
         elif standing is Standing.BACK:
             payload.failed_attempts -= not provoked
             self._take_downfall(lane, payload, failure, message)
+        elif failure.is_stale:
+            payload.failed_attempts -= not provoked
+            self._requests.send_afresh(lane, payload)
         elif self._may_try_again(payload, failure):
             self._requests.send_later(lane, payload, None, provoked=provoked)
-        elif standing is Standing.THERE and payload.records == 1 and not self._was_alone(payload):
-            self._suspect(lane, payload)  # what another one has broken down it may have been with
+        elif standing is Standing.THERE and payload.records == 1 and not self._is_to_blame(payload):
+            self._suspect(lane, payload)
         else:
             self._give_up(lane, payload, failure, message, text)
 
@@ -262,25 +265,30 @@ class Settling:
         """Take a payload after which the container was down: find out whether it is to blame, and what of it is.
 
         What was not sent is not. Of all else that was under way nobody knows: each is sent by itself. A payload after
-        which the container is down again is cut in two; a record is bad if that is no chance any more.
+        which the container is down again is cut; a record is bad if that is no chance any more.
         """
         if not failure.was_sent:
             self._counters.retries += 1
             self._requests.send(lane, payload, self._monotonic())
-            return
-        payload.downfalls += 1
-        if not self._was_alone(payload):
-            self._suspect(lane, payload)
-            return
-        payload.is_suspect = True
-        if self.isolator.split(lane, payload):
+        elif self._was_alone(payload) and self._split_suspect(lane, payload):
             self._counters.in_flight -= 1
-        elif payload.downfalls < self._rules.limits.downfalls_to_blame:
+        elif not self._is_to_blame(payload):
             self._suspect(lane, payload)
         else:
             if how := self._requests.how_ended(payload):
                 message = f"{failure.message}: the container exited with {how} each time that it was sent"
             self._give_up(lane, payload, failure, message, None)
+
+    def _split_suspect(self, lane: Lane, payload: Payload) -> bool:
+        payload.is_suspect = True
+        return self.isolator.split(lane, payload)
+
+    def _is_to_blame(self, payload: Payload) -> bool:
+        """Whether a payload without an answer is the reason: it was sent by itself, more than once."""
+        if not self._was_alone(payload):
+            return False
+        payload.lost_alone += 1
+        return payload.lost_alone >= self._rules.limits.losses_to_blame
 
     def _was_alone(self, payload: Payload) -> bool:
         """Whether nothing else was under way with it."""

@@ -35,8 +35,8 @@ class ContainerEnds:
     """What whoever keeps the containers tells of those that end: when, how, and whether all are up again."""
 
     def __init__(self) -> None:
-        self.last_at = -math.inf
-        """When the last one ended, by the clock of the run."""
+        self.down_until = -math.inf
+        """When one was last down, by the clock of the run."""
         self.how = ""
         """Its exit status, in words."""
         self._all_up = asyncio.Event()
@@ -49,11 +49,12 @@ class ContainerEnds:
 
     def note(self, at: float, how: str) -> None:
         """Take note that a container has ended, and is started again."""
-        self.last_at, self.how = at, how
+        self.down_until, self.how = at, how
         self._all_up.clear()
 
-    def note_up(self) -> None:
+    def note_up(self, at: float) -> None:
         """Take note that all are healthy again."""
+        self.down_until = at
         self._all_up.set()
 
     async def wait_until_up(self) -> None:
@@ -92,7 +93,7 @@ class Inquiry:
         """
         if not self._ends.is_down and await self._are_there():
             self._gone = False
-            was_down = self._waiting or since <= max(self._down_until, self._ends.last_at)
+            was_down = self._waiting or since <= max(self._down_until, self._ends.down_until)
             return Standing.BACK if was_down else Standing.THERE
         if self._gone:
             return Standing.GONE
@@ -108,8 +109,8 @@ class Inquiry:
         return Standing.BACK
 
     def how_ended(self, *, since: float) -> str:
-        """Return the exit status of the last container that ended since then; nothing if none did."""
-        return self._ends.how if since <= self._ends.last_at else ""
+        """Return the exit status of the last container that was down since then; nothing if none was."""
+        return self._ends.how if since <= self._ends.down_until else ""
 
     async def _wait(self) -> None:
         """Wait for health; for a container that is started again whoever starts it does, and knows how long."""
