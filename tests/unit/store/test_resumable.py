@@ -26,7 +26,7 @@ from millrace.testing.contract_objects import read_all
 OUT = ObjectRef("shop", "out")
 PROGRAM = Path(__file__).parents[2] / "programs" / "resuming_writer.py"
 BLOCK = 4096
-TEXT = b"".join(b"%07d\n" % number for number in range(40_000))
+TEXT = b"".join(b"%07d\n" % number for number in range(400_000))
 
 
 async def opened(folder: Path, *, clock: ManualClock | None = None) -> FilesystemObjects:
@@ -145,7 +145,7 @@ def read_until(process: "subprocess.Popen[str]", line: str) -> list[int]:
 async def test_a_killed_writer_is_gone_on_with(tmp_path: Path, instant: str) -> None:
     """Killed at any instant, again and again, it loses nothing of what its checkpoints told; its lock goes with it."""
     store = await opened(tmp_path)
-    size, at = 300_000, 0
+    size, at = 3_000_000, 0  # nobody is done with it before the kill
     for _ in range(3):
         async with child(tmp_path, at, size) as process:
             sizes = read_until(process, instant)
