@@ -87,7 +87,7 @@ class FilesystemObjects:
         output_block_bytes: Bytes of a resumable output that are written past the cache at a time, a multiple of 4 KiB.
         draft_wait_seconds: Time for which the writer that still holds a draft is waited for by the next one.
         max_cached_names: File names that are kept, over all folders, to continue listings quickly (about 100 bytes
-            each). The folder with more that was listed last is kept besides (8 bytes and its own for each name).
+            each). A folder with more is kept besides while it is listed (12 bytes and its own for each name).
         max_cached_facts: Files whose facts are kept, over all folders, to list them again quickly (about 1 kB each).
         max_recycled_files: Small files of replaced objects that are kept open to be written again (64 KiB each).
         small_outputs_here: Small outputs of a job that are written before another process is started to write the next
@@ -654,6 +654,8 @@ class FilesystemObjects:
             given = info.ref.key
             objects.append(info)
             left -= 1
+        if after:
+            self._names.let_go()
         return ListPage(objects=objects, common_prefixes=common)
 
     def _write_document(self, bucket: BucketFolder, path: Path, text: bytes) -> None:

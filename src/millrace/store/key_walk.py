@@ -24,7 +24,7 @@ from time import time_ns
 from typing import NamedTuple
 
 from millrace.store.key_paths import escape, unescape
-from millrace.store.packed_names import PackedNames, merged
+from millrace.store.packed_names import PackedNames
 
 __all__ = ["BEYOND", "FolderNames", "KeyWalk", "Place"]
 
@@ -77,6 +77,11 @@ class FolderNames:
             self._keep(path, _Reading(version, names))
         return names
 
+    def let_go(self) -> None:
+        """Forget the folder that is kept besides: a listing that went on from page to page has come to its end."""
+        with self._lock:
+            self._large = None
+
     def _find(self, path: bytes) -> "_Reading | None":
         if self._large is not None and self._large[0] == path:
             return self._large[1]
@@ -110,7 +115,8 @@ class _Reading(NamedTuple):
 
 def _scan(path: bytes, *, follow_file_links: bool) -> Sequence[bytes]:
     names: list[bytes] = []
-    pieces: list[PackedNames] = []
+    packed = PackedNames()
+    is_packed = False
     try:
         with os.scandir(path) as entries:
             for entry in entries:
@@ -122,12 +128,17 @@ def _scan(path: bytes, *, follow_file_links: bool) -> Sequence[bytes]:
                 if name.isascii() or _is_text(name):
                     names.append(name)
                 if len(names) == UNPACKED_NAMES:
-                    pieces.append(PackedNames(sorted(names)))
+                    packed.add(names)
                     names.clear()
+                    is_packed = True
     except (FileNotFoundError, NotADirectoryError):
         return []  # pruned since we saw its name
-    names.sort()
-    return merged([*pieces, PackedNames(names)]) if pieces else names
+    if not is_packed:
+        names.sort()
+        return names
+    packed.add(names)
+    packed.sort()
+    return packed
 
 
 def _is_text(name: bytes) -> bool:

@@ -1,35 +1,48 @@
-"""Hold very many sorted names in little memory."""
+"""Hold very many names in little memory, sorted."""
 
 import heapq
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import overload
 
-__all__ = ["PackedNames", "merged"]
-
-PACKED_AT_A_TIME = 4096
-"""Names that are objects of the interpreter's while others are packed."""
+__all__ = ["PackedNames"]
 
 
 class PackedNames(Sequence[bytes]):
-    """Names one behind the other, and where each ends: 8 bytes a name instead of 41, on top of its own."""
+    """Names one behind the other as they came, where each ends, and their order: 12 bytes a name on top of its own.
 
-    __slots__ = ("_ends", "_text")
+    As objects of the interpreter's they take 41. Pieces are sorted one by one when they are added, and merged once all
+    are there; so no more than a piece is ever held as objects.
+    """
 
-    def __init__(self, names: Iterable[bytes]) -> None:
+    __slots__ = ("_ends", "_order", "_pieces", "_text")
+
+    def __init__(self) -> None:
         self._text = bytearray()
         self._ends = array("Q")
-        rest = iter(names)
-        while some := list(islice(rest, PACKED_AT_A_TIME)):
-            end = len(self._text)
-            self._text += b"".join(some)
-            for name in some:
-                end += len(name)
-                self._ends.append(end)
+        self._pieces: list[array[int]] = []
+        self._order = array("I")
+
+    def add(self, names: Sequence[bytes]) -> None:
+        """Add a piece, in any order."""
+        first, end = len(self._ends), len(self._text)
+        self._text += b"".join(names)
+        for name in names:
+            end += len(name)
+            self._ends.append(end)
+        numbers = sorted(range(len(names)), key=names.__getitem__)
+        self._pieces.append(array("I", (first + number for number in numbers)))
+
+    def sort(self) -> None:
+        """Have the names in order; none is added any more."""
+        self._order = array("I", heapq.merge(*self._pieces, key=self._name))
+        self._pieces.clear()
+
+    def _name(self, number: int) -> bytes:
+        return bytes(self._text[self._ends[number - 1] if number else 0 : self._ends[number]])
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._order)
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -39,21 +52,5 @@ class PackedNames(Sequence[bytes]):
 
     def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
         if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self._ends):
-            raise IndexError(index)
-        return bytes(self._text[self._ends[index - 1] if index else 0 : self._ends[index]])
-
-    def __iter__(self) -> Iterator[bytes]:
-        start = 0
-        for first in range(0, len(self._ends), PACKED_AT_A_TIME):
-            ends = self._ends[first : first + PACKED_AT_A_TIME]
-            text, begin = bytes(self._text[start : ends[-1]]), start
-            for end in ends:
-                yield text[start - begin : end - begin]
-                start = end
-
-
-def merged(pieces: Sequence[Iterable[bytes]]) -> PackedNames:
-    """Return the names of sorted pieces as one."""
-    return PackedNames(heapq.merge(*pieces))
+            return [self._name(number) for number in self._order[index]]
+        return self._name(self._order[index])

@@ -38,6 +38,16 @@ def test_a_folder_with_more_names_than_are_kept_is_read_once(tmp_path: Path) -> 
     assert names.read(large) is not first
 
 
+def test_a_large_folder_is_kept_while_it_is_listed(tmp_path: Path) -> None:
+    """Nobody asks for a page behind the last one; what is small stays."""
+    names = FolderNames(max_names=8)
+    large, small = filled(tmp_path / "a", 20), filled(tmp_path / "b", 5)
+    first, second = names.read(large), names.read(small)
+    names.let_go()
+    assert names.read(large) is not first
+    assert names.read(small) is second
+
+
 def test_a_large_folder_that_has_changed_is_read_again(tmp_path: Path) -> None:
     """Whether it has become larger or small."""
     names = FolderNames(max_names=8)
