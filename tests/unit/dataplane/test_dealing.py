@@ -22,7 +22,7 @@ def sized(sizes: list[int]) -> list[InputObject]:
     ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.lists(st.integers(0, 2**40), max_size=700), st.integers(1, 7), st.sampled_from(Scheduling))
 async def test_files_are_dealt_out_like_lists(
     tmp_path: Path, sizes: list[int], count: int, scheduling: Scheduling

@@ -25,7 +25,7 @@ def numbered(count: int, ranges: int) -> list[InputObject]:
     return inputs
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.lists(st.integers(0, 2 * BLOCK_OBJECTS), max_size=5), st.sampled_from([0, 2, 5]))
 async def test_what_is_kept_is_what_was_added(tmp_path: Path, counts: list[int], ranges: int) -> None:
     """In that order, however it was added and however often it is gone over; the totals are right."""

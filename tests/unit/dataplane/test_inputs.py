@@ -50,7 +50,7 @@ class Pages:
             await asyncio.sleep(0)  # the listing is a task of this very loop
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.integers(0, 2 * BLOCK_OBJECTS), max_size=8),
     st.integers(0, 3 * BLOCK_OBJECTS),
