@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.postgresql import PostgresqlServer, find_binaries, running_server
+
+settings.register_profile("patient", deadline=None)  # how long an example takes is the machine's matter
+settings.load_profile("patient")
 
 NOT_INSTALLED = "PostgreSQL is not installed: no initdb in PATH or /usr/lib/postgresql/*/bin"
 

@@ -31,7 +31,7 @@ from millrace.testing.model_server import ModelReply, ModelRequest
 ERRORS = "s3://b/out/a.csv.errors.jsonl"
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     rows=st.lists(st.binary(max_size=40).map(lambda row: row.replace(b"\n", b"")), max_size=30),
     ends=st.booleans(),

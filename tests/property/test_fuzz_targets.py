@@ -28,7 +28,6 @@ def test_any_bytes_are_read_or_refused(name: str) -> None:
 
     @settings(
         max_examples=20 if name in SLOW else 150,
-        deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )
     @given(inputs)

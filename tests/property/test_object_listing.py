@@ -47,7 +47,7 @@ def model(keys: Iterable[str], prefix: str, delimiter: str, after: str) -> list[
     return sorted((entry for entry in entries if entry.encode() > after.encode()), key=str.encode)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     keys=st.sets(KEYS, min_size=1, max_size=12),
     deleted=st.sets(st.integers(0, 11)),

@@ -53,8 +53,8 @@ async def keep_containers(
         answers = seen
         if in_vain > ends_in_vain:
             raise await exit_failure(ended, f"{in_vain} times without an answer between")
-        ends.note(clock.monotonic(), str(status))
         who = "" if ended.name is None else f" {ended.name}"
+        ends.note(clock.monotonic(), f"{who[1:] or 'the container'} exited with {status}")
         report(f"Model container{who} exited with {status}; it is started again{ended.last_words}")
         await served.start_again(ended)
         starts = 1

@@ -139,6 +139,10 @@ class Requests:
         connection.started = now
         connection.send(self._head, payload.body, payload.sent_size)
 
+    def send_now(self, lane: Lane, payload: Payload) -> None:
+        """Send a payload again at once, on whatever connection there is."""
+        self.send(lane, payload, self._monotonic())
+
     def send_afresh(self, lane: Lane, payload: Payload) -> None:
         """Send a payload on a connection of its own: the last one was closed while it was idle, before this request.
 

@@ -20,6 +20,7 @@ from millrace.dataplane.failures import failure_lines, select_failures
 from millrace.dataplane.isolating import Isolator
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
+from millrace.dataplane.losses import Losses
 from millrace.dataplane.object_failures import Told, attempt_told, over_told, record_told, unusable_told
 from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.processing import RecordError
@@ -89,6 +90,7 @@ class Settling:
         self.failures: list[ObjectFailure] = []
         self.failure_count = 0
         self.isolator = Isolator(rules, log=log, on_too_many=self.stop_over)
+        self._losses = Losses(rules, self, requests=requests, isolator=self.isolator, counters=counters)
 
     def take_answer(self, connection: Connection, lane: Lane, payload: Payload, answer: AnswerBody, now: float) -> None:
         """Take any answer: of a good one the rows are rewritten, if they are to be, others fail the attempt."""
@@ -226,12 +228,13 @@ class Settling:
         if self._rules.isolates and failure.may_be_down:
             judge = partial(self._judge, lane, payload, failure, message, text, provoked)
             self._requests.ask_first(lane, payload, judge)
-        elif self._may_try_again(payload, failure):
+        elif self.may_try_again(payload, failure):
             self._requests.send_later(lane, payload, retry_after, provoked=provoked)
         else:
-            self._give_up(lane, payload, failure, message, text)
+            self.give_up(lane, payload, failure, message, text)
 
-    def _may_try_again(self, payload: Payload, failure: AttemptFailure) -> bool:
+    def may_try_again(self, payload: Payload, failure: AttemptFailure) -> bool:
+        """Return whether another attempt is allowed."""
         return failure.may_retry and payload.failed_attempts <= self._rules.spec.invocation_max_retries
 
     def _judge(
@@ -245,62 +248,13 @@ class Settling:
         standing: Standing,
     ) -> None:
         """Take a payload without an answer, now that it is known how the container was found."""
-        if not self.wants_failure(lane, payload):
+        if self.wants_failure(lane, payload):
+            self._losses.judge(lane, payload, failure, message, text, provoked=provoked, standing=standing)
+        else:
             self.drop_payload(lane, payload)
             self.settle(lane)
-        elif standing is Standing.BACK:
-            payload.failed_attempts -= not provoked
-            self._take_downfall(lane, payload, failure, message)
-        elif failure.is_stale:
-            payload.failed_attempts -= not provoked
-            self._requests.send_afresh(lane, payload)
-        elif self._may_try_again(payload, failure):
-            self._requests.send_later(lane, payload, None, provoked=provoked)
-        elif standing is Standing.THERE and payload.records == 1 and not self._is_to_blame(payload):
-            self._suspect(lane, payload)
-        else:
-            self._give_up(lane, payload, failure, message, text)
 
-    def _take_downfall(self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str) -> None:
-        """Take a payload after which the container was down: find out whether it is to blame, and what of it is.
-
-        What was not sent is not. Of all else that was under way nobody knows: each is sent by itself. A payload after
-        which the container is down again is cut; a record is bad if that is no chance any more.
-        """
-        if not failure.was_sent:
-            self._counters.retries += 1
-            self._requests.send(lane, payload, self._monotonic())
-        elif self._was_alone(payload) and self._split_suspect(lane, payload):
-            self._counters.in_flight -= 1
-        elif not self._is_to_blame(payload):
-            self._suspect(lane, payload)
-        else:
-            if how := self._requests.how_ended(payload):
-                message = f"{failure.message}: the container exited with {how} each time that it was sent"
-            self._give_up(lane, payload, failure, message, None)
-
-    def _split_suspect(self, lane: Lane, payload: Payload) -> bool:
-        payload.is_suspect = True
-        return self.isolator.split(lane, payload)
-
-    def _is_to_blame(self, payload: Payload) -> bool:
-        """Whether a payload without an answer is the reason: it was sent by itself, more than once."""
-        if not self._was_alone(payload):
-            return False
-        payload.lost_alone += 1
-        return payload.lost_alone >= self._rules.limits.losses_to_blame
-
-    def _was_alone(self, payload: Payload) -> bool:
-        """Whether nothing else was under way with it."""
-        return payload.is_suspect or (self._tuning is None and self._rules.effective.max_concurrent_transforms == 1)
-
-    def _suspect(self, lane: Lane, payload: Payload) -> None:
-        """Have a payload sent by itself."""
-        self._counters.retries += 1
-        self._counters.in_flight -= 1
-        self.isolator.suspect(lane, payload)
-
-    def _give_up(self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str, text: str | None) -> None:
+    def give_up(self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str, text: str | None) -> None:
         """Take a payload whose attempts are used up."""
         if self._rules.isolates:
             self._counters.in_flight -= 1

@@ -38,7 +38,7 @@ class ContainerEnds:
         self.down_until = -math.inf
         """When one was last down, by the clock of the run."""
         self.how = ""
-        """Its exit status, in words."""
+        """Which one it was, and its exit status, in words."""
         self._all_up = asyncio.Event()
         self._all_up.set()
 

@@ -32,7 +32,6 @@ events = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(limits, events)
 def test_limits_hold_whatever_happens(limits: AutotuneSettings, events: list[tuple[str, int, int, float]]) -> None:
     """One request at least, no more than are allowed; payloads and room within their bounds; a curve that ends."""
@@ -69,7 +68,7 @@ def test_limits_hold_whatever_happens(limits: AutotuneSettings, events: list[tup
         assert tuner.chosen
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     slots=st.integers(1, 40),
     request_seconds=st.floats(0.001, 0.2),

@@ -24,7 +24,6 @@ from millrace.testing.faulty_objects import Step, Trouble
 
 SOME = settings(
     max_examples=int(os.environ.get("MILLRACE_TEST_EXAMPLES", "100")),
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 """More are played by `make faults`."""

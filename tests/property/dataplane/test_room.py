@@ -53,7 +53,7 @@ class WatchedWriter:
         self._store.held -= len(chunk)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     objects=st.lists(st.lists(st.integers(1, 90), max_size=40), min_size=1, max_size=4),
     strategy=st.sampled_from(list(BatchStrategy)),

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.dataplane.formats.columns import OutputColumn
@@ -91,7 +91,6 @@ async def table_of(text: bytes, media_type: str, columns: list[OutputColumn], fo
 forms = st.sampled_from(TableForm)
 
 
-@settings(deadline=None)
 @given(tables(TYPES), forms, forms, st.integers(1, 4), st.integers(1, 30))
 async def test_a_table_passes_csv(
     given_table: tuple[Any, list[OutputColumn]], source: TableForm, target: TableForm, group: int, step: int
@@ -102,7 +101,6 @@ async def test_a_table_passes_csv(
     assert read(await table_of(text, CSV, columns, target, step), target).equals(table)
 
 
-@settings(deadline=None)
 @given(tables({**TYPES, **LISTS}), forms, forms, st.integers(1, 4), st.integers(1, 30))
 async def test_a_table_passes_json(
     given_table: tuple[Any, list[OutputColumn]], source: TableForm, target: TableForm, group: int, step: int
@@ -117,7 +115,6 @@ async def test_a_table_passes_json(
     ]
 
 
-@settings(deadline=None)
 @given(tables({name: kind for name, kind in {**TYPES, **LISTS}.items() if "float" not in name}))
 def test_json_says_what_the_table_says(given_table: tuple[Any, list[OutputColumn]]) -> None:
     """Each line is a JSON object with the values of its row."""
@@ -127,7 +124,6 @@ def test_json_says_what_the_table_says(given_table: tuple[Any, list[OutputColumn
         assert [orjson.loads(line) for line in lines] == [_jsonable(row) for row in batch.to_pylist()]
 
 
-@settings(deadline=None)
 @given(tables({"string": TYPES["string"]}))
 def test_other_readers_take_our_csv(given_table: tuple[Any, list[OutputColumn]]) -> None:
     """Python's own reader gives the same strings; a null is an empty field."""
@@ -140,7 +136,6 @@ def test_other_readers_take_our_csv(given_table: tuple[Any, list[OutputColumn]])
         assert list(csv.reader(text)) == expected
 
 
-@settings(deadline=None)
 @given(forms, st.binary(max_size=400), st.integers(0, 1 << 12), st.integers(1, 8))
 async def test_damaged_tables_are_told(form: TableForm, noise: bytes, at: int, group: int) -> None:
     """Whatever the bytes of an object are, they are read or it is told that they can't: nothing else is raised."""
@@ -154,7 +149,6 @@ async def test_damaged_tables_are_told(form: TableForm, noise: bytes, at: int, g
             assert str(exc)
 
 
-@settings(deadline=None)
 @given(forms, st.sampled_from([CSV, JSON]), st.binary(max_size=60), st.integers(1, 9))
 async def test_rows_of_any_bytes_are_written_or_told(form: TableForm, media_type: str, text: bytes, step: int) -> None:
     """Whatever answers hold, they become a table or the row is told that does not: nothing else is raised."""

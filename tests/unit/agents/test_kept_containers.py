@@ -105,7 +105,7 @@ async def test_a_container_is_started_again_in_its_place(tmp_path: Path) -> None
     assert len(kept.starts) == 2
     assert kept.model.containers[0].container is kept.starts[-1]
     assert kept.ends.down_until >= before
-    assert kept.ends.how == "status 137 (killed)"
+    assert kept.ends.how == "the container exited with status 137 (killed)"
     assert kept.lines == ["Model container exited with status 137 (killed); it is started again"]
 
 

@@ -83,7 +83,7 @@ COMMANDS = st.lists(
 
 
 @needs_sandbox
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(scripts=st.lists(COMMANDS, min_size=2, max_size=3))
 async def test_a_view_is_what_a_container_sees(scripts: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Layers that real commands made are read as the kernel shows them."""

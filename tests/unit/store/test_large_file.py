@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from millrace.names import ObjectRef
@@ -33,7 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("large")
 
 
-@settings(deadline=None)  # it waits for the disk
 @given(sizes=st.lists(st.integers(0, 3 * MIB), max_size=5), cached=st.sampled_from([0, MIB, 4 * MIB]))
 def test_a_file_holds_what_was_appended(folder: Path, sizes: list[int], cached: int) -> None:
     """However the bytes come, and wherever the cache ends, the file has all of them in order."""
@@ -48,7 +47,6 @@ def test_a_file_holds_what_was_appended(folder: Path, sizes: list[int], cached: 
     assert (folder / "file").read_bytes() == text[:start]
 
 
-@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 12_000), max_size=12),
     cached=st.integers(0, 3),

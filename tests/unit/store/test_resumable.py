@@ -75,7 +75,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)  # it waits for the disk
+@settings(max_examples=150)  # it waits for the disk
 @given(steps=STEPS, cached_blocks=st.integers(0, 2))
 async def test_an_output_is_the_same_however_often_it_is_gone_on_with(
     tmp_path_factory: pytest.TempPathFactory,
