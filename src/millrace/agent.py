@@ -19,6 +19,7 @@ import uvloop
 
 from millrace import settings as settings_module
 from millrace.agents.backends import AgentBackends
+from millrace.agents.breaking_off import StopWanted
 from millrace.agents.endpoint import EndpointAgent
 from millrace.agents.job_start import find_job_start
 from millrace.agents.processing import ProcessingAgent
@@ -184,6 +185,8 @@ class Agent:
         )
         try:
             return await agent.run(), None
+        except StopWanted:
+            return agent.unfinished, None
         except JobFailure as failure:
             return agent.unfinished, failure.reason
 

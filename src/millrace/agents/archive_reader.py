@@ -7,7 +7,7 @@ own size, and a sparse file's map goes on for as long as it says so. What it rea
 import gzip
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
 __all__ = ["HEADER_BYTES", "MAX_MEMBERS", "BadArchive", "iter_members", "open_archive", "open_tar"]
@@ -33,10 +33,11 @@ class Readable(Protocol):
 
 
 class _Metered:
-    """A stream that is only read forward, and knows when headers are read."""
+    """A stream that is only read forward, and knows when headers are read; `check` is called at every read."""
 
-    def __init__(self, stream: Readable) -> None:
+    def __init__(self, stream: Readable, check: Callable[[], None]) -> None:
         self._stream = stream
+        self._check = check
         self._left: int | None = HEADER_BYTES
         self._position = 0
 
@@ -49,6 +50,7 @@ class _Metered:
         self._left = None
 
     def read(self, size: int) -> bytes:
+        self._check()
         if self._left is not None:
             self._left -= size
             if self._left < 0:
@@ -64,6 +66,7 @@ class _Metered:
 
     def seek(self, position: int) -> int:
         while self._position < position:
+            self._check()
             skipped = len(self._stream.read(min(COPY_BYTES, position - self._position)))
             if not skipped:
                 break  # the library's next read tells
@@ -74,18 +77,24 @@ class _Metered:
         return self._position
 
 
-def open_archive(source: BinaryIO) -> tuple[tarfile.TarFile, _Metered]:
+def _go_on() -> None:
+    """Let the reading go on."""
+
+
+def open_archive(source: BinaryIO, check: Callable[[], None] = _go_on) -> tuple[tarfile.TarFile, _Metered]:
     """Return the archive, to be read by `iter_members`, and its stream.
+
+    `check` is called at every read, which is of at most a megabyte; what it raises ends the reading.
 
     Source:
         RFC 1952 2.2: "A gzip file consists of a series of members"; they are taken as one stream.
     """
-    return open_tar(gzip.GzipFile(fileobj=source, mode="rb"))
+    return open_tar(gzip.GzipFile(fileobj=source, mode="rb"), check)
 
 
-def open_tar(source: Readable) -> tuple[tarfile.TarFile, _Metered]:
+def open_tar(source: Readable, check: Callable[[], None] = _go_on) -> tuple[tarfile.TarFile, _Metered]:
     """Return an archive that is not compressed, to be read by `iter_members`, and its stream."""
-    stream = _Metered(source)
+    stream = _Metered(source, check)
     archive = tarfile.TarFile(fileobj=stream, mode="r", copybufsize=COPY_BYTES)  # type: ignore[arg-type]
     return archive, stream
 

@@ -6,7 +6,7 @@ import shutil
 import stat
 import tarfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -98,18 +98,22 @@ def _relative_to(path: Path, folder: Path) -> Path | None:
     return None
 
 
-def unpack(source: BinaryIO, target: Path, *, name: str) -> None:
+def unpack(source: BinaryIO, target: Path, *, name: str, check: Callable[[], None] = lambda: None) -> None:
     """Unpack a gzip tar into an empty folder.
 
     Args:
+        source: The archive.
+        target: The folder.
         name: What failures call the archive, such as its URI.
+        check: Called at least once for each megabyte and each member; what it raises passes, and leaves what was
+            unpacked till then.
 
     Raises:
         ClientFailure: It is no gzip tar, is damaged, holds a member that points out of the folder or is a device, or
             does not fit on the disk. Of the server's folders the message tells nothing.
     """
     try:
-        archive, stream = open_archive(source)
+        archive, stream = open_archive(source, check)
         with archive:
             for member in iter_members(archive, stream):
                 _unpack_member(archive, member, target, name)

@@ -6,6 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from millrace.agents.backends import AgentBackends
+from millrace.agents.breaking_off import StopWanted
 from millrace.agents.chain import Chain, ChainLimits, plain_failure
 from millrace.agents.serving import ServedModel, exit_failure, plan_containers, serve_model
 from millrace.errors import FAILURE_REASON_LIMIT, JobFailure
@@ -73,6 +74,8 @@ class EndpointAgent:
                 download_timeout_seconds=self._instance.download_timeout_seconds,
             ) as served:
                 await self._serve(served)
+        except StopWanted:
+            return None
         except JobFailure as failure:
             return self._reason(failure)
         return None

@@ -1,13 +1,14 @@
 """Bring a model's files to the folder in which its container finds them."""
 
-import asyncio
 import os
 from pathlib import Path
 
 from millrace.agents.archives import unpack
+from millrace.agents.breaking_off import in_thread
 from millrace.agents.objects import download, iter_objects
 from millrace.agents.placement import Placement
 from millrace.errors import ClientFailure
+from millrace.folder_removal import remove_folder
 from millrace.jobs.endpoint import ModelData
 from millrace.names import ObjectPrefix, ObjectRef, relative_key
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectStore, ObjectUnreadable
@@ -16,7 +17,9 @@ __all__ = ["bring_model"]
 
 
 async def bring_model(objects: ObjectStore, data: ModelData | None, folder: Path, *, link: bool) -> None:
-    """Put a model's files into its folder.
+    """Put a model's files into its folder. Cancelled, it ends within about a megabyte of work.
+
+    If it fails or is cancelled, the folder is removed with all that it got.
 
     Raises:
         ClientFailure: They are not there, or a key can't be a file name below the folder.
@@ -26,17 +29,27 @@ async def bring_model(objects: ObjectStore, data: ModelData | None, folder: Path
     """
     if data is None:
         return
+    try:
+        if data.is_prefix:
+            await _bring_objects(objects, ObjectPrefix.parse(data.uri), folder, link=link)
+        elif data.is_gzip:
+            await _bring_archive(objects, ObjectRef.parse(data.uri), folder)
+        else:
+            ref = ObjectRef.parse(data.uri)
+            await download(objects, ref, Placement(folder).place(ref, ref.key.rpartition("/")[2]), link=link)
+    except BaseException:
+        await in_thread(lambda _: remove_folder(folder))
+        raise
+
+
+async def _bring_objects(objects: ObjectStore, source: ObjectPrefix, folder: Path, *, link: bool) -> None:
     placement = Placement(folder)
-    if data.is_prefix:
-        source = ObjectPrefix.parse(data.uri)
-        async for info in iter_objects(objects, source):
-            target = placement.place(info.ref, relative_key(source.prefix, info.ref.key))
-            await download(objects, info.ref, target, link=link)
-        return
-    ref = ObjectRef.parse(data.uri)
-    if not data.is_gzip:
-        await download(objects, ref, placement.place(ref, ref.key.rpartition("/")[2]), link=link)
-        return
+    async for info in iter_objects(objects, source):
+        target = placement.place(info.ref, relative_key(source.prefix, info.ref.key))
+        await download(objects, info.ref, target, link=link)
+
+
+async def _bring_archive(objects: ObjectStore, ref: ObjectRef, folder: Path) -> None:
     try:
         local = await objects.open_local(ref)
     except (NoSuchKey, NoSuchBucket) as exc:
@@ -47,8 +60,10 @@ async def bring_model(objects: ObjectStore, data: ModelData | None, folder: Path
         _, _, descriptor = local
     else:
         archive = folder.parent / "model.tar.gz"
-        await download(objects, ref, archive, link=False)
-        descriptor = os.open(archive, os.O_RDONLY)
-        archive.unlink()
+        try:
+            await download(objects, ref, archive, link=False)
+            descriptor = os.open(archive, os.O_RDONLY)
+        finally:
+            archive.unlink(missing_ok=True)
     with os.fdopen(descriptor, "rb") as source_file:
-        await asyncio.to_thread(unpack, source_file, folder, name=f"model data {ref}")
+        await in_thread(lambda check: unpack(source_file, folder, name=f"model data {ref}", check=check))

@@ -4,9 +4,11 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from millrace.agents.breaking_off import Check, in_thread
 from millrace.errors import ClientFailure
 from millrace.names import ObjectPrefix, ObjectRef
 from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectInfo, ObjectStore, ObjectUnreadable
@@ -14,6 +16,9 @@ from millrace.ports.objects import NoSuchBucket, NoSuchKey, ObjectInfo, ObjectSt
 __all__ = ["download", "iter_objects", "upload_file", "upload_stream", "upload_tree"]
 
 PIPE_BYTES = 1024 * 1024
+
+COPY_BYTES = 16 * 1024 * 1024
+"""Bytes that are copied between two looks whether the copy is still wanted."""
 
 _LINKS_NOT = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOENT)
 """What says that a link can't be had but a copy can: another file system, too many links, or none here at all, and an
@@ -65,7 +70,7 @@ async def download(objects: ObjectStore, ref: ObjectRef, target: Path, *, link: 
         _, path, descriptor = local
         try:
             if not (link and _link(path, target)):
-                await asyncio.to_thread(_copy, descriptor, target)
+                await in_thread(partial(_copy, descriptor, target))
         finally:
             os.close(descriptor)
     except (NoSuchKey, NoSuchBucket) as exc:
@@ -91,11 +96,12 @@ def _link(path: Path, target: Path) -> bool:
     return True
 
 
-def _copy(descriptor: int, target: Path) -> None:
+def _copy(descriptor: int, target: Path, check: Check) -> None:
     with target.open("xb") as file:
         offset = 0
-        while sent := os.sendfile(file.fileno(), descriptor, offset, 1 << 30):
+        while sent := os.sendfile(file.fileno(), descriptor, offset, COPY_BYTES):
             offset += sent
+            check()
 
 
 async def upload_tree(

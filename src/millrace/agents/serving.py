@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from millrace.agents.backends import AgentBackends
+from millrace.agents.breaking_off import unless_stopped
 from millrace.agents.chain import Chain, Link
 from millrace.agents.chain_server import serve_chain
 from millrace.agents.log_stream import LogStream
@@ -176,6 +177,7 @@ async def serve_model(
 
     Raises:
         ClientFailure: An image or model data are not to be had, or data not within `download_timeout_seconds`.
+        StopWanted: The session's stop came while model data were brought.
         LeaseLost: Another attempt has taken over before the containers were started.
     """
     await backends.runtime.end_left_over(folder)
@@ -247,7 +249,8 @@ async def _bring(plan: ContainerPlan, folder: Path, backends: AgentBackends, sec
     try:
         image = backends.images.resolve(model.resolved_image or model.image)
         async with _within(seconds, model.data):
-            await bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
+            bringing = bring_model(backends.objects, model.data, opt_ml / "model", link=image.built_in is not None)
+            await unless_stopped(bringing, backends.session.stop)
     except (ImageUnavailable, ClientFailure) as exc:
         raise ClientFailure(str(exc), container=plan.name) from exc
     return image

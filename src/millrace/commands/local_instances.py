@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import orjson
 
+from millrace.agents.breaking_off import StopWanted
 from millrace.agents.process_journal import ProcessJournals
 from millrace.agents.session import DetachedSession
 from millrace.agents.transform import TransformAgent
@@ -64,7 +65,7 @@ class LocalInstances:
         Raises:
             JobFailure: The first one that an instance raised.
         """
-        work = [asyncio.create_task(agent.run()) for agent in self._agents]
+        work = [asyncio.create_task(_run(agent)) for agent in self._agents]
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_EXCEPTION)
             for session in self._sessions if any(task.done() and task.exception() for task in work) else ():
@@ -93,3 +94,10 @@ class LocalInstances:
                 for draft in drafts_beside(orjson.loads(entry)["draft"]):
                     with suppress(DraftHeld, NoSuchBucket):
                         await self._objects.discard_draft(self._bucket, draft)
+
+
+async def _run(agent: TransformAgent) -> InstanceOutcome:
+    try:
+        return await agent.run()
+    except StopWanted:
+        return agent.unfinished

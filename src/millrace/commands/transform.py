@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvloop
 
+from millrace.agents.breaking_off import StopWanted
 from millrace.commands.local_instances import LocalInstances
 from millrace.commands.local_transform import LocalTransform, open_transform, without_log
 from millrace.commands.progress_view import ProgressMeter, ProgressView, progress_line
@@ -112,7 +113,10 @@ async def _dry_run(settings: Settings, request: TransformRequest, scratch: Path)
     async with open_transform(settings, request, scratch, writes=False) as local:
         trial = DryRun(local.told)
         _stop_on_signals(local)
-        outcome = await local.trial(trial.run).run()
+        try:
+            outcome = await local.trial(trial.run).run()
+        except StopWanted:
+            return 130
         if outcome.stopped:
             return 130
         for line in trial.lines or ["there is no record to send: the input has none"]:

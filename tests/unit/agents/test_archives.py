@@ -268,3 +268,22 @@ def test_hard_links_are_unpacked(tmp_path: Path) -> None:
     """A hard link to a member before it is the same file."""
     unpack(archive((member("a"), b"1"), (member("b", tarfile.LNKTYPE, "a"), b"")), tmp_path, name="m")
     assert (tmp_path / "b").samefile(tmp_path / "a")
+
+
+def test_unpacking_is_broken_off_within_a_member(tmp_path: Path) -> None:
+    """The check comes at least once for each megabyte, and what it raises passes as it is."""
+    asked = 0
+
+    class Enough(Exception):
+        pass
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 30:
+            raise Enough
+
+    stream = archive((member("large.bin"), bytes(64 * 1024 * 1024)))
+    with pytest.raises(Enough):
+        unpack(stream, tmp_path, name="m", check=check)
+    assert (tmp_path / "large.bin").stat().st_size < 30 * 1024 * 1024

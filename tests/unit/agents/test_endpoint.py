@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.agents.endless_model import EndlessModel
 
 from millrace.agents.backends import AgentBackends
 from millrace.agents.endpoint import EndpointAgent
@@ -79,7 +80,7 @@ def agent(tmp_path: Path, container: ModelContainer, *command: str, **members: A
         download_timeout_seconds=members.get("download_timeout_seconds", UNDER_WAY),
     )
     backends = AgentBackends(
-        session=DetachedSession(members.get("clock", SystemClock())),
+        session=members.get("session") or DetachedSession(members.get("clock", SystemClock())),
         objects=members.get("objects") or FilesystemObjects(tmp_path / "objects", durable=False),
         logs=members.get("logs") or LogFiles(tmp_path / "logs"),
         images=OneImage(*command),
@@ -121,3 +122,14 @@ async def test_model_data_that_do_not_come_are_told_by_the_setting_that_waits_fo
     reason = await stuck.run()
     assert reason is not None
     assert "s3://shop/model.tar.gz must be there within 0.01 seconds (ModelDataDownloadTimeoutInSeconds)" in reason
+
+
+async def test_a_stop_while_a_model_is_unpacked_is_no_failure(tmp_path: Path) -> None:
+    """An endpoint that is deleted does not wait for a model that takes its time."""
+    store, session = EndlessModel(tmp_path / "objects"), DetachedSession(SystemClock())
+    starting = agent(tmp_path, ModelContainer(image="u", data=store.data), "true", objects=store, session=session)
+    running = asyncio.create_task(starting.run())
+    await store.under_way.wait()
+    session.stop.set()
+    assert await running is None
+    await store.closed()

@@ -7,8 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.unit.agents.endless_model import EndlessModel
 
 from millrace.agents.backends import AgentBackends
+from millrace.agents.breaking_off import StopWanted
 from millrace.agents.chain import Chain, ChainLimits, Link, named_failure
 from millrace.agents.model_data import bring_model
 from millrace.agents.serving import ServedModel, exit_failure, plan_containers, serve_model
@@ -74,6 +76,31 @@ async def test_a_single_file_keeps_to_the_folder_too(objects: FilesystemObjects,
         )
 
 
+@pytest.mark.parametrize("times", [1, 2])
+async def test_unpacking_that_is_cancelled_ends_and_leaves_nothing(tmp_path: Path, folder: Path, times: int) -> None:
+    """Once that is told, the archive is closed and the folder gone; also if it is cancelled again meanwhile."""
+    store = EndlessModel(tmp_path / "objects")
+    bringing = asyncio.create_task(bring_model(store, store.data, folder, link=False))
+    await store.under_way.wait()
+    assert (folder / "weights.bin").exists()
+    for _ in range(times):
+        bringing.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await bringing
+    assert not folder.exists()
+    await store.closed()
+
+
+async def test_data_that_fail_to_come_leave_nothing(objects: FilesystemObjects, folder: Path) -> None:
+    """Nor a folder with what there was before the damage."""
+    await put(objects, "model.tar.gz")
+    data = ModelData(uri="s3://shop/model.tar.gz", is_prefix=False, is_gzip=True)
+    with pytest.raises(ClientFailure, match=r"is not a valid \.tar\.gz archive"):
+        await bring_model(objects, data, folder, link=False)
+    assert not folder.exists()
+
+
 class Superseded(DetachedSession):
     """The standing of an agent that hung until another attempt took over."""
 
@@ -112,12 +139,15 @@ def serving(objects: FilesystemObjects, tmp_path: Path) -> Serving:
 
     @asynccontextmanager
     async def serve(
-        *models: ModelContainer, session: Session | None = None, **commands: tuple[str, ...]
+        *models: ModelContainer,
+        session: Session | None = None,
+        store: FilesystemObjects = objects,
+        **commands: tuple[str, ...],
     ) -> AsyncIterator[ServedModel]:
         logs = LogFiles(tmp_path / "logs")
         backends = AgentBackends(
             session=session or DetachedSession(SystemClock()),
-            objects=objects,
+            objects=store,
             logs=logs,
             images=Images(**commands),
             runtime=ProcessRuntime(os.environ),
@@ -147,6 +177,31 @@ async def test_no_container_is_started_once_the_lease_is_lost(serving: Serving, 
         ) as served:
             await served.wait()
     assert not ran.exists()
+
+
+async def test_a_stop_is_heard_while_a_model_is_unpacked(serving: Serving, tmp_path: Path) -> None:
+    """Nothing is started, of none of the containers, and what was unpacked is gone."""
+    store, session, ran = EndlessModel(tmp_path / "endless"), DetachedSession(SystemClock()), tmp_path / "ran"
+
+    async def stop() -> None:
+        await store.under_way.wait()
+        session.stop.set()
+
+    stopping = asyncio.create_task(stop())
+    touch = ("touch", str(ran))
+    with pytest.raises(StopWanted):
+        async with serving(
+            ModelContainer(image="u", hostname="a", data=store.data),
+            ModelContainer(image="u", hostname="b"),
+            session=session,
+            store=store,
+            u=touch,
+        ):
+            pass
+    await stopping
+    await store.closed()
+    assert not ran.exists()
+    assert not list((tmp_path / "shop").rglob("weights.bin"))
 
 
 async def test_a_model_s_only_container_is_asked_itself(serving: Serving, tmp_path: Path) -> None:
