@@ -243,13 +243,13 @@ def test_a_container_that_dies_ends_the_job(platform: Platform) -> None:
 
 def test_a_container_that_dies_leaves_a_report_of_what_was_done(platform: Platform) -> None:
     """The report of a job whose container died counts the objects and records before that, and the requests."""
-    platform.put("s3://shop/two/a.csv", b"1\n2\n")
-    platform.put("s3://shop/two/b.csv", b"3\nBAD\n")
+    platform.put("s3://shop/dies-late/a.csv", b"1\n2\n")
+    platform.put("s3://shop/dies-late/b.csv", b"3\nBAD\n")
     model = platform.model("dies-late", MODE="die", DIE_ON="BAD")
     platform.transform(
         "t-dies-late",
         model,
-        "s3://shop/two/",
+        "s3://shop/dies-late/",
         BatchStrategy="SingleRecord",
         ModelClientConfig={"InvocationsMaxRetries": 0},
         Environment={"MILLRACE_REPORT": "true"},
