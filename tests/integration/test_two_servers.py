@@ -43,7 +43,11 @@ def gated(server: Platform, name: str, gate: Path, **environment: str) -> str:
 def wait_for_request(gate: Path) -> int:
     """Wait until a gated model was asked, and return the process that was."""
     journal = Path(f"{gate}.journal")
-    return wait_until("a request", lambda: int(journal.read_text().split()[-1]) if journal.exists() else None)
+
+    def asked() -> list[str]:
+        return journal.read_text().split() if journal.exists() else []  # it is made a moment before it is written to
+
+    return int(wait_until("a request", asked)[-1])
 
 
 def history(server: Platform, kind: str, name: str) -> list[str]:
