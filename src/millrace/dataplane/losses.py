@@ -8,6 +8,7 @@ again as often as the job's owner allows, and then cut like any other payload th
 itself, too.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from millrace.dataplane.isolating import Isolator
@@ -19,7 +20,17 @@ from millrace.dataplane.retry import AttemptFailure
 from millrace.dataplane.rules import Rules
 from millrace.dataplane.standing import Standing
 
-__all__ = ["Losses", "LossesOwner"]
+__all__ = ["Loss", "Losses", "LossesOwner"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """An attempt without an answer; `text` is what a chain says in its place, `provoked` as of `send_later`."""
+
+    failure: AttemptFailure
+    message: str
+    text: str | None
+    provoked: bool
 
 
 class LossesOwner(Protocol):
@@ -46,39 +57,25 @@ class Losses:
         self._isolator = isolator
         self._counters = counters
 
-    def judge(
-        self,
-        lane: Lane,
-        payload: Payload,
-        failure: AttemptFailure,
-        message: str,
-        text: str | None,
-        *,
-        provoked: bool,
-        standing: Standing,
-    ) -> None:
-        """Take a payload, now that it is known how the container was found.
-
-        `text` is what a chain says in the place of an answer, `provoked` as of `Requests.send_later`.
-        """
+    def judge(self, lane: Lane, payload: Payload, loss: Loss, standing: Standing) -> None:
+        """Take a payload, now that it is known how the container was found."""
+        failure = loss.failure
         if standing is Standing.BACK:
-            payload.failed_attempts -= not provoked
-            self._take_downfall(lane, payload, failure, message, text)
+            payload.failed_attempts -= not loss.provoked
+            self._take_downfall(lane, payload, loss)
         elif failure.is_stale:
-            payload.failed_attempts -= not provoked
+            payload.failed_attempts -= not loss.provoked
             self._requests.send_afresh(lane, payload)
         elif self._owner.may_try_again(payload, failure):
-            self._requests.send_later(lane, payload, None, provoked=provoked)
+            self._requests.send_later(lane, payload, None, provoked=loss.provoked)
         elif standing is Standing.THERE and payload.records == 1 and not self._is_to_blame(payload):
             self._suspect(lane, payload)
         else:
-            self._owner.give_up(lane, payload, failure, message, text)
+            self._owner.give_up(lane, payload, failure, loss.message, loss.text)
 
-    def _take_downfall(
-        self, lane: Lane, payload: Payload, failure: AttemptFailure, message: str, text: str | None
-    ) -> None:
+    def _take_downfall(self, lane: Lane, payload: Payload, loss: Loss) -> None:
         """Take a payload after which the container was down; one that was not even sent is not to blame."""
-        if not failure.was_sent:
+        if not loss.failure.was_sent:
             self._counters.retries += 1
             self._requests.send_now(lane, payload)
         elif self._was_alone(payload) and self._split(lane, payload):
@@ -86,9 +83,9 @@ class Losses:
         elif not self._is_to_blame(payload):
             self._suspect(lane, payload)
         else:
-            if how := self._requests.how_ended(payload):
-                message = f"{failure.message}: {how} each time that it was sent"
-            self._owner.give_up(lane, payload, failure, message, text)
+            how = self._requests.how_ended(payload)
+            message = f"{loss.failure.message}: {how} each time that it was sent" if how else loss.message
+            self._owner.give_up(lane, payload, loss.failure, message, loss.text)
 
     def _split(self, lane: Lane, payload: Payload) -> bool:
         payload.is_suspect = True

@@ -20,7 +20,7 @@ from millrace.dataplane.failures import failure_lines, select_failures
 from millrace.dataplane.isolating import Isolator
 from millrace.dataplane.lane import Lane
 from millrace.dataplane.limits import Budget
-from millrace.dataplane.losses import Losses
+from millrace.dataplane.losses import Loss, Losses
 from millrace.dataplane.object_failures import Told, attempt_told, over_told, record_told, unusable_told
 from millrace.dataplane.payload import Payload, UnusableRecord
 from millrace.dataplane.processing import RecordError
@@ -226,8 +226,8 @@ class Settling:
         text = None if answer is None else answer.decode("utf-8", "replace")[: self._rules.limits.answer_snippet_chars]
         message = f"{failure.message}: {detail}" if detail else failure.message
         if self._rules.isolates and failure.may_be_down:
-            judge = partial(self._judge, lane, payload, failure, message, text, provoked)
-            self._requests.ask_first(lane, payload, judge)
+            loss = Loss(failure=failure, message=message, text=text, provoked=provoked)
+            self._requests.ask_first(lane, payload, partial(self._judge, lane, payload, loss))
         elif self.may_try_again(payload, failure):
             self._requests.send_later(lane, payload, retry_after, provoked=provoked)
         else:
@@ -237,19 +237,10 @@ class Settling:
         """Return whether another attempt is allowed."""
         return failure.may_retry and payload.failed_attempts <= self._rules.spec.invocation_max_retries
 
-    def _judge(
-        self,
-        lane: Lane,
-        payload: Payload,
-        failure: AttemptFailure,
-        message: str,
-        text: str | None,
-        provoked: bool,
-        standing: Standing,
-    ) -> None:
+    def _judge(self, lane: Lane, payload: Payload, loss: Loss, standing: Standing) -> None:
         """Take a payload without an answer, now that it is known how the container was found."""
         if self.wants_failure(lane, payload):
-            self._losses.judge(lane, payload, failure, message, text, provoked=provoked, standing=standing)
+            self._losses.judge(lane, payload, loss, standing)
         else:
             self.drop_payload(lane, payload)
             self.settle(lane)
