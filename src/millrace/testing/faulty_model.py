@@ -10,6 +10,7 @@ from typing import cast
 import httptools
 
 from millrace.ports.runtime import Address
+from millrace.testing.accepting import close_server
 from millrace.testing.faults import REFUSED, End, Fault, FaultyReply, faulty_reply
 
 __all__ = ["Attempt", "FaultyModel"]
@@ -73,7 +74,7 @@ class FaultyModel:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        await close_server(self._server)
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -9,6 +9,7 @@ from typing import cast
 import httptools
 
 from millrace.ports.runtime import Address
+from millrace.testing.accepting import close_server
 
 __all__ = ["CLOSE", "Behaviour", "Endless", "ModelReply", "ModelRequest", "ModelServer"]
 
@@ -81,7 +82,7 @@ class ModelServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        await close_server(self._server)
         for task in self._tasks:
             task.cancel()
         if self._tasks:

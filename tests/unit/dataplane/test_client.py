@@ -17,6 +17,7 @@ from millrace.dataplane.client import (
     request_head,
 )
 from millrace.ports.runtime import Address
+from millrace.testing.accepting import close_server
 from millrace.testing.model_server import CLOSE, ModelReply, ModelRequest, ModelServer
 
 
@@ -39,7 +40,7 @@ class RawServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
+        await close_server(self._server)
         for connection in self.connections:
             connection.transport.abort()
         await asyncio.gather(*(connection.lost.wait() for connection in self.connections))
